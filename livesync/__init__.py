@@ -1,0 +1,89 @@
+"""livesync keeps other systems in step with an application that stores its objects in ZODB.
+
+The public names, each loaded at first use.
+"""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .action import ActionWrapper as ActionWrapper
+    from .agent import SyncAgent as SyncAgent
+    from .capture import Capture as Capture
+    from .capture import record_action as record_action
+    from .delivery.push import PushSyncAgent as PushSyncAgent
+    from .delivery.record import Op as Op
+    from .delivery.record import Outcome as Outcome
+    from .delivery.record import Record as Record
+    from .delivery.record import Verdict as Verdict
+    from .delivery.uploader import RecordUploader as RecordUploader
+    from .errors import EmptyTrackError as EmptyTrackError
+    from .errors import LiveSyncError as LiveSyncError
+    from .errors import PositionPruned as PositionPruned
+    from .errors import PositionSealed as PositionSealed
+    from .host import File as File
+    from .host import Host as Host
+    from .manager import SyncManager as SyncManager
+    from .track.multipointer import ListMultiPointerTrack as ListMultiPointerTrack
+    from .track.multipointer import MultiPointerTrack as MultiPointerTrack
+    from .track.multipointer import SetMultiPointerTrack as SetMultiPointerTrack
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ActionWrapper": "action",
+    "Capture": "capture",
+    "EmptyTrackError": "errors",
+    "File": "host",
+    "Host": "host",
+    "ListMultiPointerTrack": "track.multipointer",
+    "LiveSyncError": "errors",
+    "MultiPointerTrack": "track.multipointer",
+    "Op": "delivery.record",
+    "Outcome": "delivery.record",
+    "PositionPruned": "errors",
+    "PositionSealed": "errors",
+    "PushSyncAgent": "delivery.push",
+    "Record": "delivery.record",
+    "RecordUploader": "delivery.uploader",
+    "SetMultiPointerTrack": "track.multipointer",
+    "SyncAgent": "agent",
+    "SyncManager": "manager",
+    "Verdict": "delivery.record",
+    "record_action": "capture",
+}
+
+__all__ = [
+    "ActionWrapper",
+    "Capture",
+    "EmptyTrackError",
+    "File",
+    "Host",
+    "ListMultiPointerTrack",
+    "LiveSyncError",
+    "MultiPointerTrack",
+    "Op",
+    "Outcome",
+    "PositionPruned",
+    "PositionSealed",
+    "PushSyncAgent",
+    "Record",
+    "RecordUploader",
+    "SetMultiPointerTrack",
+    "SyncAgent",
+    "SyncManager",
+    "Verdict",
+    "record_action",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(_import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,198 @@
+"""Every exception that livesync raises on purpose, one tree.
+
+::
+
+    LiveSyncError
+    ├── NotInstalled                      no sync manager in this database
+    ├── UpgradeNeeded                     the data and the code are of different schemas
+    ├── SiteDiffers                       this is a copy: the manager belongs to another site
+    ├── NoConnection                      an action that belongs to no database, or to several
+    ├── NotFound (LookupError)
+    │   ├── UnknownAgent
+    │   └── UnknownAgentType
+    ├── UsageError (ValueError)           a setting or an argument makes no sense
+    ├── OptionError (ValueError)          an agent's option is missing, unknown or of a wrong form
+    ├── AgentStopped                      a run ended before it began: the agent is stopped
+    ├── StateForbids                      what was asked is not for an agent in this state
+    ├── TrackError
+    │   ├── EmptyTrackError (LookupError) nothing on the track
+    │   ├── PositionPruned (LookupError)  what a pointer needs is gone: the agent needs an export
+    │   └── PositionSealed (ValueError)   nothing new may appear at or before a sealed position
+    ├── HostError
+    │   ├── HostNotFound                  the host's factory cannot be imported
+    │   ├── HostFailed                    a method of the host raised
+    │   ├── ReadOnlyHost                  the host takes nothing back
+    │   └── NoDocument                    one object has no document: its record is set aside
+    ├── DeliveryError
+    │   ├── RetryLater                    the service says: not now
+    │   ├── BatchRefused                  the service refuses this batch: it is halved
+    │   └── ServiceRefuses                the service refuses us: the agent stops
+    └── DatabaseError
+        └── DatabaseLocked                another process has the file open
+
+A mistake of the caller is a ``ValueError``, ``TypeError`` or ``KeyError``; what a retry of the
+transaction mends is ZODB's own ``TransientError``.
+"""
+
+from __future__ import annotations
+
+
+class LiveSyncError(Exception):
+    """Raised when livesync cannot do what was asked; its text says what to do about it."""
+
+
+class NotInstalled(LiveSyncError):
+    """Raised when the database has no sync manager."""
+
+
+class UpgradeNeeded(LiveSyncError):
+    """Raised when the stored schema is older (run ``livesync upgrade``) or newer than this code."""
+
+    def __init__(self, message: str, *, stored: int, expected: int) -> None:
+        super().__init__(message)
+        self.stored = stored
+        self.expected = expected
+
+
+class SiteDiffers(LiveSyncError):
+    """Raised when the manager names another site than this process: the database is a copy."""
+
+    def __init__(self, message: str, *, stored: str, actual: str) -> None:
+        super().__init__(message)
+        self.stored = stored
+        self.actual = actual
+
+
+class NoConnection(LiveSyncError):
+    """Raised when an explicitly recorded action belongs to no attached database, or to several."""
+
+
+class NotFound(LiveSyncError, LookupError):
+    """Raised when something that was named does not exist."""
+
+
+class UnknownAgent(NotFound):
+    """Raised when no agent of this id is registered."""
+
+    def __init__(self, agent_id: str) -> None:
+        super().__init__(f"there is no agent {agent_id!r}; `livesync agent list` shows those there are")
+        self.agent_id = agent_id
+
+
+class UnknownAgentType(NotFound):
+    """Raised when no agent type of this name can be loaded."""
+
+
+class OptionError(LiveSyncError, ValueError):
+    """Raised when an agent's option is missing, unknown, or has a value of the wrong form."""
+
+
+class UsageError(LiveSyncError, ValueError):
+    """Raised when a setting, an argument or a combination of them makes no sense."""
+
+
+class StateForbids(LiveSyncError):
+    """Raised when an agent's state does not allow what was asked; the text says the way on."""
+
+    def __init__(self, message: str, *, agent_id: str, state: str) -> None:
+        super().__init__(message)
+        self.agent_id = agent_id
+        self.state = state
+
+
+class AgentStopped(LiveSyncError):
+    """Raised when a run cannot begin and stops its agent: the destination differs, or needs an export."""
+
+    def __init__(self, message: str, *, reason: str, detail: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.detail = detail
+
+
+class TrackError(LiveSyncError):
+    """Raised when the track cannot answer."""
+
+
+class EmptyTrackError(TrackError, LookupError):
+    """Raised when the oldest or newest position of an empty track is asked for."""
+
+
+class PositionPruned(TrackError, LookupError):
+    """Raised when something that lies after a pointer has been pruned; the agent needs an export."""
+
+    def __init__(self, message: str, *, position: int | None, pruned: int) -> None:
+        super().__init__(message)
+        self.position = position
+        self.pruned = pruned
+
+
+class PositionSealed(TrackError, ValueError):
+    """Raised when something is added at or before the last sealed position."""
+
+    def __init__(self, message: str, *, position: int, sealed: int) -> None:
+        super().__init__(message)
+        self.position = position
+        self.sealed = sealed
+
+
+class HostError(LiveSyncError):
+    """Raised when the host application is the reason."""
+
+
+class HostNotFound(HostError):
+    """Raised when the host's factory cannot be imported or is not a host."""
+
+
+class HostFailed(HostError):
+    """Raised when a method of the host raised; the cause is chained."""
+
+
+class ReadOnlyHost(HostError):
+    """Raised by a host that does not take documents back (``Host.restore``)."""
+
+
+class NoDocument(HostError):
+    """Raised by ``Host.document`` when an object cannot be rendered: its record is set aside."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class DeliveryError(LiveSyncError):
+    """Raised between an agent and its service."""
+
+
+class RetryLater(DeliveryError):
+    """Raised by ``_upload_batch`` when nothing of the batch was accepted and a later try may help.
+
+    ``after_s`` is the least number of seconds to wait, as the service said it (None: it did not).
+    """
+
+    def __init__(self, reason: str | None = None, *, after_s: float | None = None) -> None:
+        super().__init__(reason or "the service is not ready")
+        self.after_s = after_s
+
+
+class BatchRefused(DeliveryError):
+    """Raised by ``_upload_batch`` when the service refuses the batch as it is: it is sent in halves."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class ServiceRefuses(DeliveryError):
+    """Raised when the service refuses us, whatever we send: the agent stops, no dead letters."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class DatabaseError(LiveSyncError):
+    """Raised when the database cannot be opened."""
+
+
+class DatabaseLocked(DatabaseError):
+    """Raised when another process has the FileStorage open."""
