@@ -1,0 +1,1 @@
+"""The log: the track, the inbox that feeds it, and what lies in ZODB."""

@@ -1,0 +1,141 @@
+"""The persistent classes of livesync, apart from the manager and the tracks.
+
+Whatever lies in a ZODB outlives the code that wrote it, so these classes hold state and nothing
+else, their import paths never change, and what they hold are BTrees, tuples, dicts and plain
+values. The algorithms are beside them: ``multipointer.py``, ``inbox.py`` and ``manager.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from BTrees.LOBTree import LOBTree
+from BTrees.OOBTree import OOBTree
+from persistent import Persistent
+
+from .packed import pack_positions, pack_values, unpack_positions, unpack_values
+
+#: What ``SyncManager.schema`` is for data of this code.
+SCHEMA = 1
+
+
+class Page(Persistent):
+    """A few hundred values of a track in order, each with its position; packed where it is stored."""
+
+    def __init__(self, positions: list[int], values: list[Any]) -> None:
+        self.positions = positions
+        self.values = values
+
+    def __getstate__(self) -> tuple[tuple[int, ...], tuple[Any, ...]]:
+        return pack_positions(self.positions), pack_values(self.values)
+
+    def __setstate__(self, state: tuple[tuple[int, ...], tuple[Any, ...]]) -> None:
+        self.positions = unpack_positions(state[0])
+        self.values = unpack_values(state[1])
+
+
+class Lane(Persistent):
+    """One connection's part of the inbox: the last few transactions, oldest first.
+
+    Attributes:
+        entries: ``(commit id or None, payload)`` each. A commit's id is known only once it is made,
+            so the next append notes it (the lane's own ``_p_serial``); None stands for what the
+            lane's current revision brought.
+        replaced: The ``_p_serial`` of the revision that the last append replaced (None: never
+            written). Where storage says otherwise, this revision is the work of an undo.
+    """
+
+    entries: tuple[tuple[bytes | None, Any], ...] = ()
+    replaced: bytes | None = None
+
+    def _p_resolveConflict(self, old: Any, committed: Any, new: Any) -> Any:  # noqa: N802 - ZODB's name
+        """Keep what is committed and add what the undone transaction had recorded.
+
+        Only an undo comes here: a lane has one writer. ``old`` is the state that the undone
+        transaction made, ``new`` the one before it.
+        """
+        from .inbox import resolve_undo
+
+        return resolve_undo(old, committed, new)
+
+
+class LaneBlock(Persistent):
+    """A few lanes that one connection claims together."""
+
+    def __init__(self, lanes: tuple[Lane, ...]) -> None:
+        self.lanes = lanes
+
+
+class InboxPage(Persistent):
+    """Some thousand of the changes of one very large transaction, packed (``pack_changes``)."""
+
+    def __init__(self, packed: tuple[Any, ...]) -> None:
+        self.packed = packed
+
+
+class Collected(Persistent):
+    """How far collect has come; only collect writes it.
+
+    Attributes:
+        tid: Every commit at or before this one has been taken as a whole.
+        partial: ``(commit id, how many of its actions)`` of one that was taken in part, or None.
+        last_position: Where the last action was put.
+        opened: ``(position, when)`` of positions not sealed yet: epoch seconds by collect's clock.
+        count: How many actions were ever taken.
+    """
+
+    tid: bytes = b"\0" * 8
+    partial: tuple[bytes, int] | None = None
+    last_position: int = -1
+    opened: tuple[tuple[int, float], ...] = ()
+    count: int = 0
+
+
+class StoredInbox(Persistent):
+    """The inbox: blocks of lanes, who owns which, and collect's marker."""
+
+    def __init__(self) -> None:
+        self.blocks = LOBTree()  # number -> LaneBlock
+        self.owners = LOBTree()  # number -> owner, a tuple of plain values
+        self.collected = Collected()
+
+
+class StoredAgent(Persistent):
+    """What is kept of an agent: what it is, and where it stands.
+
+    Attributes:
+        type_name: An entry-point name or ``module:Class``.
+        name, description, options: As given; secrets only by reference.
+        state: Value of ``agent.State``.
+        reason: Value of ``agent.StopReason`` where it is stopped, else "".
+        detail: For people: what happened.
+        generation: Raised by rewind, export and reset.
+        attempted: Highest position that it may have sent; -1 at first.
+        acknowledged: The track's id once it has acknowledged there, else "".
+        catching_up_to: A rewound agent's former position; -1 when it has caught up.
+        export: State of an export that is under way: a dict, or None.
+        interval_s: How often it is to run; None: not on a schedule.
+        last_run: What the last run came to: a dict, or None.
+        dead: object id -> dict of reason, op, position, time and attempts.
+    """
+
+    type_name: str = ""
+    name: str = ""
+    description: str = ""
+    state: str = "new"
+    reason: str = ""
+    detail: str = ""
+    generation: int = 1
+    attempted: int = -1
+    acknowledged: str = ""
+    catching_up_to: int = -1
+    export: dict[str, Any] | None = None
+    interval_s: float | None = None
+    last_run: dict[str, Any] | None = None
+
+    def __init__(self, type_name: str, name: str, description: str, options: dict[str, Any]) -> None:
+        self.type_name = type_name
+        self.name = name
+        self.description = description
+        self.options = options
+        self.dead = OOBTree()
