@@ -1,0 +1,652 @@
+"""The sync manager: the track, the inbox, the readers, and the rules between them.
+
+It is one persistent object under the key ``"livesync"`` of the database's root. It changes only
+within the caller's transactions; nothing here commits. It knows readers as ``SyncAgent`` alone.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Final
+
+from BTrees.OOBTree import OOBTree
+from persistent import Persistent
+
+from .action import ActionWrapper
+from .agent import State, StopReason, SyncAgent, agent_type_name, load_agent_type
+from .errors import (
+    LiveSyncError,
+    NotInstalled,
+    OptionError,
+    PositionPruned,
+    SiteDiffers,
+    StateForbids,
+    UnknownAgent,
+    UnknownAgentType,
+    UpgradeNeeded,
+)
+from .host import Host
+from .track import inbox as inboxes
+from .track.multipointer import ListMultiPointerTrack
+from .track.stored import SCHEMA, StoredAgent
+
+#: Where the manager lies in a database's root.
+ROOT_KEY: Final = "livesync"
+
+#: The most actions that one call of collect moves.
+COLLECT_LIMIT: Final = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStatus:
+    """Where an agent stands. ``lag_seconds`` is the age of the oldest action it has not delivered."""
+
+    id: str
+    type_name: str
+    name: str
+    description: str
+    state: str
+    reason: str
+    detail: str
+    position: int | None
+    lag_actions: int
+    lag_seconds: float
+    dead: int
+    last_error: str
+    last_run: dict[str, Any] | None
+    interval_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerStatus:
+    """Where the track and its readers stand. ``waiting``: actions in the inbox, not collected yet."""
+
+    granularity: int
+    site: str
+    track_id: str
+    sealed: int
+    oldest: int | None
+    newest: int | None
+    entries: int
+    actions: int
+    waiting: int
+    agents: tuple[AgentStatus, ...]
+
+
+class SyncManager(Persistent):
+    """The track of one database and the agents that follow it.
+
+    Args:
+        granularity: Seconds per position, a whole number.
+    """
+
+    def __init__(self, granularity: int = 1) -> None:
+        if isinstance(granularity, bool) or not isinstance(granularity, int) or granularity < 1:
+            raise ValueError(f"granularity is a whole number of seconds, at least 1, not {granularity!r}")
+        self.schema = SCHEMA
+        self.granularity = granularity
+        self.site = ""
+        self.track_id = str(uuid.uuid4())
+        self.track = ListMultiPointerTrack()
+        self._inbox = inboxes.new_inbox()
+        self._agents = OOBTree()  # id -> StoredAgent
+
+    # -- in a database ---------------------------------------------------------------------------
+
+    @classmethod
+    def install(cls, root: MutableMapping[str, Any], granularity: int = 1, site: str = "") -> SyncManager:
+        """Make a manager in the database whose ``root`` this is; the caller commits.
+
+        Raises:
+            LiveSyncError: There is one already.
+        """
+        if ROOT_KEY in root:
+            raise LiveSyncError("livesync is installed in this database already")
+        manager = cls(granularity)
+        manager.site = site
+        root[ROOT_KEY] = manager
+        return manager
+
+    @classmethod
+    def get(cls, root: Mapping[str, Any]) -> SyncManager:
+        """Return the manager of the database whose ``root`` this is.
+
+        Raises:
+            NotInstalled: There is none.
+            UpgradeNeeded: What is stored is not of this code's schema.
+        """
+        manager = root.get(ROOT_KEY)
+        if manager is None:
+            raise NotInstalled("livesync is not installed in this database; run: livesync install")
+        if not isinstance(manager, cls):
+            raise NotInstalled(f"what lies under {ROOT_KEY!r} in this database is not livesync's")
+        if manager.schema != SCHEMA:
+            way = (
+                "run: livesync upgrade"
+                if manager.schema < SCHEMA
+                else "use the livesync that wrote it, or a newer one"
+            )
+            raise UpgradeNeeded(
+                f"the stored schema is {manager.schema}, this livesync's is {SCHEMA}; {way}",
+                stored=manager.schema,
+                expected=SCHEMA,
+            )
+        return manager
+
+    def check_site(self, site: str) -> None:
+        """Make sure that this process may push: its site is the one that the manager stores.
+
+        Raises:
+            SiteDiffers: It is another one: the database is a copy.
+        """
+        if site != self.site:
+            raise SiteDiffers(
+                f"this database belongs to site {self.site!r}, this process to {site!r}: nothing is pushed;"
+                f" set LIVESYNC_SITE, or take the copy over with: livesync adopt --site NAME",
+                stored=self.site,
+                actual=site,
+            )
+
+    def adopt(self, site: str) -> None:
+        """Make this database, a copy, one of its own: another site, a new track id, all agents paused."""
+        self.site = site
+        self.track_id = str(uuid.uuid4())
+        for stored in self._agents.values():
+            stored.acknowledged = ""
+            if stored.state in (State.ACTIVE.value, State.RECORDING.value):
+                _become(stored, State.PAUSED, detail=f"taken over by site {site!r}")
+
+    # -- agents ----------------------------------------------------------------------------------
+
+    @property
+    def agents(self) -> Mapping[str, SyncAgent]:
+        """The registered agents by id, each made anew from what is stored; loading types as needed."""
+        return {agent_id: self.get_agent(agent_id) for agent_id in self._agents}
+
+    def agent_ids(self) -> list[str]:
+        """Return the ids of the registered agents, sorted."""
+        return list(self._agents)
+
+    def stored(self, agent_id: str) -> StoredAgent:
+        """Return what is kept of an agent; live, within the manager's connection.
+
+        Raises:
+            UnknownAgent: There is none of this id.
+        """
+        found: StoredAgent | None = self._agents.get(agent_id)
+        if found is None:
+            raise UnknownAgent(agent_id)
+        return found
+
+    def get_agent(self, agent_id: str) -> SyncAgent:
+        """Return an agent as it was registered.
+
+        One whose type cannot be loaded, or no longer takes its options, is a :class:`MissingAgent`.
+
+        Raises:
+            UnknownAgent: There is none of this id.
+        """
+        stored = self.stored(agent_id)
+        try:
+            agent_type = load_agent_type(stored.type_name)
+            return agent_type(agent_id, stored.name, stored.description, **stored.options)
+        except (UnknownAgentType, OptionError) as exc:
+            return MissingAgent(agent_id, stored.name, stored.description, stored.type_name, str(exc))
+
+    def register_agent(self, agent: SyncAgent) -> None:
+        """Add an agent, in state ``new``; it has no pointer until it is activated.
+
+        Raises:
+            ValueError: There is one of its id.
+        """
+        if agent.id in self._agents:
+            raise ValueError(f"there is an agent {agent.id!r} already")
+        self._agents[agent.id] = StoredAgent(
+            agent_type_name(type(agent)), agent.name, agent.description, agent.given_options()
+        )
+
+    def edit_agent(
+        self,
+        agent_id: str,
+        name: str | None = None,
+        description: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Change what an agent is; None leaves as it is, an option of None goes back to its default.
+
+        Returns:
+            Whether it now names another destination: it is then ``stopped: needs_export``.
+
+        Raises:
+            UnknownAgent, UnknownAgentType: There is no such agent, or its type cannot be loaded.
+            OptionError: An option is unknown or has a value of a wrong form.
+        """
+        stored = self.stored(agent_id)
+        agent_type = load_agent_type(stored.type_name)
+        given = {**stored.options, **(options or {})}
+        given = {key: value for key, value in given.items() if value is not None}
+        agent = agent_type(agent_id, stored.name if name is None else name, stored.description, **given)
+        before = {
+            option.name: stored.options.get(option.name, option.default)
+            for option in agent_type.declared_options()
+            if option.identifies
+        }
+        moved = any(agent.values[key] != value for key, value in before.items())
+        stored.name = agent.name
+        stored.description = agent.description if description is None else description
+        stored.options = agent.given_options()
+        if moved and stored.state != State.NEW.value:
+            self.stop_agent(agent_id, StopReason.NEEDS_EXPORT, "it names another destination now")
+        return moved and stored.state != State.NEW.value
+
+    def remove_agent(self, agent_id: str) -> None:
+        """Remove an agent and its pointer; its destination stays as it is.
+
+        Raises:
+            UnknownAgent: There is none of this id.
+        """
+        self.stored(agent_id)
+        if self.track.has_pointer(agent_id):
+            self.track.remove_pointer(agent_id)
+        del self._agents[agent_id]
+
+    def activate(self, agent_id: str, from_start: bool = False, from_now: bool = False) -> None:
+        """Let an agent run. A new one gets its pointer here; a paused or stopped one keeps its own.
+
+        Args:
+            from_start: A new agent's pointer stands before everything that is kept.
+            from_now: A new agent's pointer stands at the last sealed position (the default).
+
+        Raises:
+            UnknownAgent: There is none of this id.
+            StateForbids: An export is under way, or is what the agent needs.
+        """
+        stored = self.stored(agent_id)
+        if stored.state == State.RECORDING.value:
+            raise StateForbids(
+                f"agent {agent_id!r} has an unfinished export; run: livesync agent export {agent_id}",
+                agent_id=agent_id,
+                state=stored.state,
+            )
+        if stored.state != State.NEW.value and (from_start or from_now):
+            raise StateForbids(
+                f"agent {agent_id!r} is {stored.state} and keeps its pointer;"
+                f" to move it: livesync agent pause {agent_id}, then agent rewind {agent_id} --to P",
+                agent_id=agent_id,
+                state=stored.state,
+            )
+        if not self.track.has_pointer(agent_id):
+            self.track.add_pointer(agent_id, self._start() if from_start else self._now())
+        elif stored.reason == StopReason.NEEDS_EXPORT.value or self.track.pruned > self._pointer(agent_id):
+            raise StateForbids(
+                f"agent {agent_id!r} needs an export; run: livesync agent export {agent_id}",
+                agent_id=agent_id,
+                state=stored.state,
+            )
+        _become(stored, State.ACTIVE)
+
+    def pause(self, agent_id: str) -> None:
+        """Keep an agent from running until it is activated again.
+
+        Raises:
+            UnknownAgent: There is none of this id.
+            StateForbids: It is new, or stopped already.
+        """
+        stored = self.stored(agent_id)
+        if stored.state == State.NEW.value:
+            raise StateForbids(
+                f"agent {agent_id!r} is new: there is nothing to pause", agent_id=agent_id, state=stored.state
+            )
+        if stored.state == State.STOPPED.value:
+            raise StateForbids(
+                f"agent {agent_id!r} is stopped ({stored.reason}): it does not run as it is",
+                agent_id=agent_id,
+                state=stored.state,
+            )
+        _become(stored, State.PAUSED)
+
+    def stop_agent(self, agent_id: str, reason: StopReason, detail: str = "") -> None:
+        """Stop an agent on livesync's own account, with the reason."""
+        _become(self.stored(agent_id), State.STOPPED, reason, detail)
+
+    def rewind(self, agent_id: str, position: int | None) -> None:
+        """Move a paused agent's pointer back, or forward, on purpose (None: before everything kept).
+
+        What it had delivered before is delivered again, with positions that its destination takes.
+
+        Raises:
+            UnknownAgent: There is none of this id.
+            StateForbids: It is not paused.
+            PositionPruned: What lies after the position is no longer kept.
+            ValueError: The position is beyond the last sealed one.
+        """
+        stored = self.stored(agent_id)
+        if stored.state != State.PAUSED.value:
+            raise StateForbids(
+                f"agent {agent_id!r} is {stored.state}: only a paused agent is rewound;"
+                f" run: livesync agent pause {agent_id}",
+                agent_id=agent_id,
+                state=stored.state,
+            )
+        if position is None:
+            position = self._start()
+        if position is not None and position < self.track.pruned:
+            raise PositionPruned(
+                f"the track is pruned up to {self.track.pruned}: no pointer can stand at {position}",
+                position=position,
+                pruned=self.track.pruned,
+            )
+        if position is not None and position > self.track.sealed:
+            raise ValueError(
+                f"no pointer can stand at {position}: sealed is only what is at or before {self.track.sealed}"
+            )
+        stored.catching_up_to = max(stored.catching_up_to, self._pointer(agent_id), stored.attempted)
+        stored.generation += 1
+        self.track.move_pointer(agent_id, position)
+
+    def set_interval(self, agent_id: str, seconds: float | None) -> None:
+        """Let an agent run every so many seconds; None takes it off the schedule."""
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"an interval is longer than 0 seconds, not {seconds!r}")
+        self.stored(agent_id).interval_s = seconds
+
+    def dead_letters(self, agent_id: str) -> Mapping[str, Mapping[str, Any]]:
+        """Return an agent's dead letters by object id: reason, op, position, time, attempts."""
+        return self.stored(agent_id).dead  # type: ignore[no-any-return]
+
+    # -- the track -------------------------------------------------------------------------------
+
+    def add(self, timestamp: float, action: ActionWrapper) -> None:
+        """Put an action straight onto the track (for tests and tools); ``timestamp`` in epoch seconds.
+
+        Raises:
+            PositionSealed: Its position is sealed.
+        """
+        self.track.add(int(timestamp // self.granularity), action)
+
+    def record(self, actions: Iterable[ActionWrapper]) -> None:
+        """Write actions into the inbox, within the current transaction of the manager's connection.
+
+        Their time will be that of the commit. User and note are each action's own.
+        """
+        for (user, note), group in groupby(actions, key=attrgetter("user", "note")):
+            self.record_changes([(action.object_id, action.actions) for action in group], user, note)
+
+    def record_changes(self, changes: Sequence[tuple[str, frozenset[str]]], user: str, note: str) -> None:
+        """Write ``(object id, actions)`` pairs into the inbox: :meth:`record` for one user and note."""
+        if changes:
+            inboxes.append(self._inbox, inboxes.small_payload(changes, user, note))
+
+    def record_pages(self, pages: Iterable[Any], user: str, note: str) -> None:
+        """Write a very large transaction's changes, as inbox pages, into the inbox (used by capture)."""
+        inboxes.append(self._inbox, inboxes.paged_payload(pages, user, note))
+
+    def collect(self, now: float | None = None) -> int:
+        """Move at most 50,000 actions from the inbox to the track, in commit order, and seal.
+
+        Nothing is committed here, and nothing is changed where there is nothing to do. Sealed is,
+        once nothing that this snapshot shows is left, every position below ``now // granularity``,
+        and what collect opened at least a granularity ago by its own clock.
+
+        Args:
+            now: Epoch seconds; the wall clock when None. One that steps back does no harm.
+
+        Returns:
+            How many actions moved. The caller commits and calls again until fewer than 50,000 did.
+        """
+        now = time.time() if now is None else now
+        marker = self._inbox.collected
+        commits, complete = inboxes.take(self._inbox, COLLECT_LIMIT)
+        moved = 0
+        last = marker.last_position
+        if commits:
+            least = max(self.track.floor + 1, last)
+            items: list[tuple[int, ActionWrapper]] = []
+            for commit in commits:
+                last = max(int(commit.time // self.granularity), least)
+                least = last
+                items.extend((last, action) for action in commit.actions)
+            self.track.extend(items)
+            moved = len(items)
+            marker.last_position = last
+        if complete:
+            self._seal(now, last if commits else None)
+        elif commits:
+            self._note_opened(now, last)
+        return moved
+
+    def waiting(self) -> Iterator[ActionWrapper]:
+        """Yield what lies in the inbox, oldest first; each with the time of its commit."""
+        for commit in inboxes.waiting(self._inbox):
+            yield from commit.actions
+
+    def query(self, agent_id: str, till: int | None = None) -> Iterator[tuple[int, ActionWrapper]]:
+        """Yield ``(position, action)`` in ``]pointer, till]``, oldest first; till None: the last sealed.
+
+        Raises:
+            UnknownAgent: There is no such agent, or it has no pointer yet.
+            PositionPruned: Something after its pointer has been pruned: it needs an export.
+        """
+        self.stored(agent_id)
+        self._check_pointer(agent_id)
+        return self.track.pointer_iter_items(agent_id, till)
+
+    def advance(self, agent_id: str, new_position: int) -> None:
+        """Move an agent's pointer: everything at or before ``new_position`` is delivered and accepted.
+
+        Raises:
+            UnknownAgent: There is no such agent.
+            StateForbids: It has no pointer yet.
+            ValueError: The position is beyond the last sealed one.
+        """
+        self.stored(agent_id)
+        self._check_pointer(agent_id)
+        self.track.move_pointer(agent_id, new_position)
+
+    def prune(self, before: int | None = None, leave_behind: bool = False) -> int:
+        """Drop what every pointer has passed; see :meth:`MultiPointerTrack.prune`.
+
+        Args:
+            before: Drop only positions below it.
+            leave_behind: Drop it whatever pointers need; agents that lose something are
+                ``stopped: needs_export``.
+
+        Returns:
+            How many actions were dropped.
+        """
+        dropped = self.track.prune(before, leave_behind)
+        for agent_id, position in list(self.track.pointers()):
+            if self.track.pruned > (-1 if position is None else position) and agent_id in self._agents:
+                self.stop_agent(
+                    agent_id, StopReason.NEEDS_EXPORT, f"the track is pruned up to {self.track.pruned}"
+                )
+        return dropped
+
+    def reset(self, agents_only: bool = False, track_only: bool = False) -> None:
+        """Empty the track and the inbox; what is sealed stays sealed; agents need an export.
+
+        Args:
+            agents_only: Leave track and inbox; the pointers go to the last sealed position.
+            track_only: Leave the agents' state as it is.
+
+        Raises:
+            ValueError: Both at once.
+        """
+        if agents_only and track_only:
+            raise ValueError("agents_only and track_only exclude each other")
+        if not agents_only:
+            inboxes.forget_waiting(self._inbox)
+            self.track.clear()
+        if not track_only:
+            for agent_id, stored in self._agents.items():
+                if self.track.has_pointer(agent_id):
+                    self.track.move_pointer(agent_id, self._now())
+                stored.generation += 1
+                stored.export = None
+                if stored.state != State.NEW.value:
+                    self.stop_agent(agent_id, StopReason.NEEDS_EXPORT, "the track was reset")
+
+    def status(self, host: Host | None = None, now: float | None = None) -> ManagerStatus:
+        """Return where everything stands; it reads only, and what waits in the inbox is counted there.
+
+        Args:
+            host: Not needed; kept for callers that have one.
+            now: Epoch seconds, for lags; the wall clock when None.
+        """
+        now = time.time() if now is None else now
+        waiting, oldest_waiting = 0, None
+        for commit in inboxes.waiting(self._inbox):
+            waiting += len(commit.actions)
+            oldest_waiting = commit.time if oldest_waiting is None else oldest_waiting
+        track = self.track
+        empty = track.is_empty()
+        return ManagerStatus(
+            granularity=self.granularity,
+            site=self.site,
+            track_id=self.track_id,
+            sealed=track.sealed,
+            oldest=None if empty else track.oldest_ts(),
+            newest=None if empty else track.most_recent_ts(),
+            entries=len(track),
+            actions=track.count(),
+            waiting=waiting,
+            agents=tuple(
+                self._agent_status(agent_id, now, waiting, oldest_waiting) for agent_id in self._agents
+            ),
+        )
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _start(self) -> int | None:
+        return self.track.pruned if self.track.pruned >= 0 else None
+
+    def _now(self) -> int | None:
+        if self.track.sealed >= 0:
+            return self.track.sealed
+        # A track that was never sealed: what is on it lies before now all the same.
+        return None if self.track.is_empty() else self.track.most_recent_ts()
+
+    def _pointer(self, agent_id: str) -> int:
+        position = self.track.get_pointer_timestamp(agent_id)
+        return -1 if position is None else position
+
+    def _check_pointer(self, agent_id: str) -> None:
+        if not self.track.has_pointer(agent_id):
+            raise StateForbids(
+                f"agent {agent_id!r} has no pointer yet; run: livesync agent export {agent_id},"
+                f" or livesync agent activate {agent_id} --from-now or --from-start",
+                agent_id=agent_id,
+                state=self.stored(agent_id).state,
+            )
+
+    def _seal(self, now: float, opened: int | None) -> None:
+        marker = self._inbox.collected
+        bound = int(now // self.granularity) - 1
+        for position, since in marker.opened:
+            # a clock that has stepped back starts counting anew
+            if now - since >= self.granularity:
+                bound = max(bound, position)
+        if bound > self.track.sealed:
+            self.track.seal(bound)
+        kept = tuple(
+            (position, min(since, now)) for position, since in marker.opened if position > self.track.sealed
+        )
+        if kept != marker.opened:
+            marker.opened = kept
+        if opened is not None:
+            self._note_opened(now, opened)
+
+    def _note_opened(self, now: float, position: int) -> None:
+        marker = self._inbox.collected
+        if position <= self.track.sealed or any(position == known for known, _ in marker.opened):
+            return
+        opened = [(known, min(since, now)) for known, since in marker.opened]
+        if opened and now - opened[-1][1] < self.granularity / 4:
+            # sealing a little early is never wrong, and the list stays short
+            opened[-1] = (position, opened[-1][1])
+        else:
+            opened.append((position, now))
+        marker.opened = tuple(opened)
+
+    def _agent_status(
+        self, agent_id: str, now: float, waiting: int, oldest_waiting: float | None
+    ) -> AgentStatus:
+        stored = self.stored(agent_id)
+        agent = self.get_agent(agent_id)
+        state, reason, detail = stored.state, stored.reason, stored.detail
+        if isinstance(agent, MissingAgent):
+            state, reason, detail = State.STOPPED.value, StopReason.TYPE_MISSING.value, agent.missing
+        position, lag_actions, oldest = None, 0, None
+        if self.track.has_pointer(agent_id):
+            position = self.track.get_pointer_timestamp(agent_id)
+            lag_actions = self.track.lag(agent_id) + waiting
+            first = next(self.track.iterate(position), None)
+            oldest = oldest_waiting if first is None else first[1].timestamp
+        return AgentStatus(
+            id=agent_id,
+            type_name=stored.type_name,
+            name=stored.name,
+            description=stored.description,
+            state=state,
+            reason=reason,
+            detail=detail,
+            position=position,
+            lag_actions=lag_actions,
+            lag_seconds=max(0.0, now - oldest) if lag_actions and oldest is not None else 0.0,
+            dead=len(stored.dead),
+            last_error=str((stored.last_run or {}).get("error", "")),
+            last_run=stored.last_run,
+            interval_s=stored.interval_s,
+        )
+
+
+class MissingAgent(SyncAgent):
+    """Stands for an agent whose type cannot be loaded: it can be looked at and removed, not run.
+
+    ``missing`` says why.
+    """
+
+    def __init__(self, agent_id: str, name: str, description: str, type_name: str, missing: str) -> None:
+        super().__init__(agent_id, name, description)
+        self.type_name = type_name
+        self.missing = missing
+
+
+def _become(stored: StoredAgent, state: State, reason: StopReason | None = None, detail: str = "") -> None:
+    stored.state = state.value
+    stored.reason = "" if reason is None else reason.value
+    stored.detail = detail
+
+
+def upgrade(root: MutableMapping[str, Any]) -> bool:
+    """Bring what is stored up to this code's schema, within the caller's transaction.
+
+    Returns:
+        Whether there was anything to do.
+
+    Raises:
+        NotInstalled: There is no manager.
+        UpgradeNeeded: What is stored is of a newer schema than this code.
+    """
+    manager = root.get(ROOT_KEY)
+    if manager is None:
+        raise NotInstalled("livesync is not installed in this database; run: livesync install")
+    if manager.schema > SCHEMA:
+        SyncManager.get(root)
+    return False  # there is one schema so far
+
+
+def uninstall(root: MutableMapping[str, Any]) -> None:
+    """Remove all that livesync keeps in this database; destinations stay as they are.
+
+    Raises:
+        NotInstalled: There is no manager.
+    """
+    if ROOT_KEY not in root:
+        raise NotInstalled("livesync is not installed in this database")
+    del root[ROOT_KEY]
