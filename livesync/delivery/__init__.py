@@ -1,0 +1,1 @@
+"""From the track to a service."""

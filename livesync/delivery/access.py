@@ -1,0 +1,123 @@
+"""Short transactions on the manager, on a connection of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+import transaction
+from transaction.interfaces import TransientError
+
+from ..errors import LiveSyncError
+from ..host import Host
+from ..manager import SyncManager
+
+Result = TypeVar("Result")
+
+#: How often a short transaction is tried when others get in its way.
+ATTEMPTS: Final = 20
+
+
+class ManagerAccess:
+    """Reads and changes a manager in transactions that begin and end within one call.
+
+    Between calls no transaction is open and no snapshot is held, so that the network may be used.
+    It belongs to one thread; close it when done.
+
+    Args:
+        manager: One that is stored; only its database and oid are used.
+
+    Raises:
+        LiveSyncError: It is not stored yet.
+    """
+
+    def __init__(self, manager: SyncManager) -> None:
+        if manager._p_jar is None or manager._p_oid is None:
+            raise LiveSyncError("the manager is not stored yet: commit the transaction that installed it")
+        self.database: Any = manager._p_jar.db()
+        self._oid = manager._p_oid
+        self._transactions = transaction.TransactionManager(explicit=True)
+        self._connection: Any = self.database.open(transaction_manager=self._transactions)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[SyncManager]:
+        """Hand out the manager as it is now, for the time of a ``with`` block; nothing is written."""
+        self._transactions.begin()
+        try:
+            yield self._connection.get(self._oid)
+        finally:
+            self._end()
+
+    @contextmanager
+    def host_snapshot(self, host: Host) -> Iterator[tuple[SyncManager, Host]]:
+        """Hand out the manager and the host, both reading one fresh snapshot, for a ``with`` block."""
+        with self.snapshot() as manager, host.at(self._connection) as at:
+            yield manager, at
+
+    def change(self, function: Callable[[SyncManager], Result], note: str) -> Result:
+        """Return ``function(manager)``, committed; it is called again when others got in its way.
+
+        A result of None means that there was nothing to change: nothing is committed.
+        """
+        attempt = 1
+        while True:
+            self._transactions.begin()
+            try:
+                result = function(self._connection.get(self._oid))
+                if result is None:
+                    self._end()
+                    return result
+                current = self._transactions.get()
+                current.note(f"livesync: {note}")
+                current.commit()
+                self._connection.cacheGC()
+                return result
+            except TransientError:
+                self._end()
+                attempt += 1
+                if attempt > ATTEMPTS:
+                    raise
+            except BaseException:
+                self._end()
+                raise
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._connection.close()
+
+    def _end(self) -> None:
+        self._transactions.abort()
+        self._connection.cacheGC()
+
+
+def collect_all(access: ManagerAccess, now: float) -> int:
+    """Collect until nothing is left, each part in a transaction of its own.
+
+    Where there is nothing to collect and nothing on the track left to seal, nothing is written.
+
+    Returns:
+        How many actions moved.
+    """
+    moved = 0
+    while True:
+        part = access.change(lambda manager: _collect(manager, now), "collect")
+        moved += part.moved if part is not None else 0
+        if part is None or part.is_last:
+            return moved
+
+
+class _Collected:
+    def __init__(self, moved: int, is_last: bool) -> None:
+        self.moved = moved
+        self.is_last = is_last
+
+
+def _collect(manager: SyncManager, now: float) -> _Collected | None:
+    from ..manager import COLLECT_LIMIT
+
+    sealed, newest = manager.track.sealed, -1 if manager.track.is_empty() else manager.track.most_recent_ts()
+    moved = manager.collect(now)
+    if not moved and not sealed < newest:
+        return None
+    return _Collected(moved, moved < COLLECT_LIMIT)

@@ -1,0 +1,508 @@
+"""PushSyncAgent: from the track to a service, one run at a time.
+
+A run takes the track slice by slice. For each it notes how far it may be sending (``attempted``),
+makes the records, renders and uploads them with nothing of the database open, and then moves the
+pointer in a short transaction. So a crash repeats a slice at most, and records are upserts and
+deletes by id that carry a position: repeating them does no harm.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Final
+
+from ..action import ActionWrapper
+from ..agent import State, StopReason, SyncAgent
+from ..errors import AgentStopped, LiveSyncError, PositionPruned, ServiceRefuses, StateForbids
+from ..host import Host
+from ..manager import SyncManager
+from .access import ManagerAccess, collect_all
+from .pointer import OwnPointer, reconcile
+from .record import DeadRecord, Op, Record, RunResult
+from .reduce import cascading, count_unsent, reduce
+from .render import Renderer, Spool, spool_contents
+from .uploader import Delivery, RecordUploader
+
+logger = logging.getLogger(__name__)
+
+#: The most actions that a run takes from the track at a time.
+SLICE_SIZE: Final = 10_000
+
+#: Dead records that a result lists; all are kept as dead letters.
+_DEAD_SHOWN: Final = 1000
+
+Stop = Callable[[], bool]
+Item = tuple[int, ActionWrapper]
+
+
+class PushSyncAgent(SyncAgent):
+    """An agent that pushes to a service. A type names its uploader, and that is all it must do."""
+
+    #: Called as ``uploader(agent)`` for each run.
+    uploader: ClassVar[type[RecordUploader] | None] = None
+
+    #: Highest position that may have been sent before this slice; None: anything may have been.
+    attempted: int | None = None
+
+    def run(
+        self, manager: SyncManager, host: Host, now: float | None = None, stop: Stop | None = None
+    ) -> RunResult:
+        """Deliver what lies between the pointer and the last sealed position; collect first.
+
+        Call it between transactions: it opens connections of its own, and reads and commits short
+        transactions there. No transaction is open while the service is talked to.
+
+        Args:
+            manager: The manager that this agent is registered with.
+            host: The application.
+            now: Epoch seconds; None: the wall clock, and then what was committed before this call
+                is sealed and delivered, even in a position that is still open.
+            stop: Asked between slices; True ends the run in good order.
+
+        Raises:
+            UnknownAgent: It is not registered.
+            StateForbids: Its state does not allow a run.
+            PositionPruned: What lies after its pointer is gone; it is now ``stopped: needs_export``.
+            ServiceRefuses: The service refuses us; it is now ``stopped: service_refuses``.
+            RetryLater: The service is not ready; the next run goes on where this one ended.
+            HostFailed: The host raised.
+        """
+        make_uploader = type(self).uploader
+        if make_uploader is None:
+            raise LiveSyncError(
+                f"agent {self.id!r} cannot run: its type {type(self).__name__} names no uploader"
+            )
+        access = ManagerAccess(manager)
+        try:
+            with access.snapshot() as at:
+                check_runnable(at, self.id)
+            result = _Run(self, access, host, make_uploader(self), stop or _never).run(now)
+        finally:
+            access.close()
+        bring_up_to_date(manager)
+        return result
+
+    def acknowledge(self, manager: SyncManager, till: int) -> None:
+        """Move the pointer: everything at or before ``till`` is accepted. Called in a short transaction."""
+        manager.advance(self.id, till)
+
+    def _generate_records(self, data: Iterable[Item], last_ts: int) -> Iterator[Record]:
+        """Yield what to send for a slice, one record an object, documents still None.
+
+        Args:
+            data: ``(position, action)``, oldest first.
+            last_ts: The slice's end: the position that the records carry.
+        """
+        return reduce(data, last_ts, self.attempted)
+
+    def _run(self, records: Iterable[Record], uploader: RecordUploader) -> RunResult:
+        """Upload rendered records and return what became of them."""
+        return uploader.iterate_over(records)
+
+
+def check_runnable(manager: SyncManager, agent_id: str) -> None:
+    """Make sure that an agent may run now.
+
+    Raises:
+        UnknownAgent: There is none of this id.
+        StateForbids: Its state does not allow it; the text says the way on.
+    """
+    stored = manager.stored(agent_id)
+    state = stored.state
+    if state == State.ACTIVE.value:
+        return
+    if state == State.STOPPED.value and stored.reason != StopReason.NEEDS_EXPORT.value:
+        return
+    ways = {
+        State.NEW.value: f"livesync agent export {agent_id}, or activate {agent_id} with --from-now or --from-start",
+        State.RECORDING.value: f"finish its export with: livesync agent export {agent_id}",
+        State.PAUSED.value: f"livesync agent activate {agent_id}",
+        State.STOPPED.value: f"livesync agent export {agent_id}",
+    }
+    why = f" ({stored.reason})" if stored.reason else ""
+    raise StateForbids(
+        f"agent {agent_id!r} is {state}{why} and does not run; run: {ways[state]}",
+        agent_id=agent_id,
+        state=state,
+    )
+
+
+def _never() -> bool:
+    return False
+
+
+def bring_up_to_date(manager: SyncManager) -> None:
+    """Let the caller's connection see what was committed, unless it has something of its own to commit."""
+    connection = manager._p_jar
+    current = connection.transaction_manager
+    with suppress(Exception):  # an explicit transaction manager may have no transaction, which is fine
+        if not current.get()._resources:
+            connection.newTransaction(None)
+
+
+@dataclass(slots=True)
+class _Slice:
+    """A part of the track: ``items`` up to and including ``till``, or ``offset`` values into it."""
+
+    items: list[Item]
+    till: int
+    offset: int = 0  # where the pointer stands inside ``till`` afterwards; 0: ``till`` is done
+    catching_up: bool = False
+
+
+@dataclass(slots=True)
+class _Done:
+    """What is to be acknowledged."""
+
+    part: _Slice
+    dead: list[DeadRecord] = field(default_factory=list)
+    delivered: set[str] = field(default_factory=set)
+
+
+class _Run:
+    """One run of one agent."""
+
+    def __init__(
+        self, agent: PushSyncAgent, access: ManagerAccess, host: Host, uploader: RecordUploader, stop: Stop
+    ) -> None:
+        self._agent = agent
+        self._access = access
+        self._host = host
+        self._uploader = uploader
+        self._stop = stop
+        self._result = RunResult()
+        self._dead_ids: frozenset[str] = frozenset()
+        self._now: float | None = None
+
+    def run(self, now: float | None) -> RunResult:
+        started = time.perf_counter()
+        self._now = now
+        try:
+            self._deliver_all()
+        except Exception as exc:
+            self._fail(exc, time.perf_counter() - started)
+            raise
+        finally:
+            self._uploader.close()
+        self._result.seconds = time.perf_counter() - started
+        self._access.change(lambda manager: self._note_success(manager), f"run of {self._agent.id}")
+        logger.info(
+            "agent %s: till %s: %d actions, %d accepted, %d dead in %.3f s",
+            self._agent.id, self._result.till, self._result.read,
+            self._result.accepted, self._result.dead, self._result.seconds,
+        )  # fmt: skip
+        return self._result
+
+    def _deliver_all(self) -> None:
+        collect_all(self._access, self._seal_till())
+        self._begin()
+        done: _Done | None = None
+        while True:
+            # one short transaction: the slice before is acknowledged, this one is read and announced
+            part = self._access.change(lambda manager, done=done: self._turn(manager, done), "acknowledge")  # type: ignore[misc]
+            if part is None or part.part is None:
+                return
+            if self._stop():
+                return
+            done = self._deliver(part.part)
+
+    def _seal_till(self) -> float:
+        if self._now is not None:
+            return self._now
+        # Sealing the position that is still open lets this run deliver what was committed just
+        # before it; what is committed later goes to the next position.
+        with self._access.snapshot() as manager:
+            return time.time() + manager.granularity
+
+    # -- the destination's pointer ---------------------------------------------------------------
+
+    def _begin(self) -> None:
+        with self._access.snapshot() as manager:
+            stored = manager.stored(self._agent.id)
+            position = manager.track.get_pointer_timestamp(self._agent.id)
+            own = OwnPointer(
+                -1 if position is None else position,
+                manager.track_id,
+                stored.generation,
+                stored.acknowledged == manager.track_id,
+                manager.track.sealed,
+                manager.track.pruned,
+            )
+            self._dead_ids = frozenset(stored.dead)
+            offset = manager.track.pointer_offset(self._agent.id)
+        self._uploader.open(Delivery(self._agent.id, own.track_id, own.generation))
+        if not self._uploader.keeps_pointer:
+            return
+        start = reconcile(own, self._uploader.read_pointer())
+        if start.reason is not None:
+            raise AgentStopped(
+                f"agent {self._agent.id!r} is stopped ({start.reason.value}): {start.detail};"
+                f" to send everything anew: livesync agent export {self._agent.id}",
+                reason=start.reason.value,
+                detail=start.detail,
+            )
+        if start.position != own.position:
+            logger.warning(
+                "agent %s: the destination stands at %d, not %d", self._agent.id, start.position, own.position
+            )
+            self._access.change(
+                lambda manager: self._move_pointer(manager, start.position), "follow the destination"
+            )
+        elif offset:
+            # parts of a position were accepted before; their rows are there
+            logger.debug("agent %s: goes on %d actions into a position", self._agent.id, offset)
+
+    def _move_pointer(self, manager: SyncManager, position: int) -> bool:
+        manager.track.move_pointer(self._agent.id, None if position < 0 else position)
+        return True
+
+    # -- slices ----------------------------------------------------------------------------------
+
+    def _turn(self, manager: SyncManager, done: _Done | None) -> _Turn | None:
+        """Acknowledge a slice and read the next; None: nothing to write."""
+        if done is not None:
+            self._acknowledge(manager, done)
+        part = read_slice(manager, self._agent.id)
+        self._result.till = manager.track.get_pointer_timestamp(self._agent.id)
+        if part is None:
+            return _Turn(None) if done is not None else None
+        stored = manager.stored(self._agent.id)
+        self._agent.attempted = stored.attempted
+        if part.till > stored.attempted:
+            stored.attempted = part.till
+        return _Turn(part)
+
+    def _acknowledge(self, manager: SyncManager, done: _Done) -> None:
+        agent_id, part = self._agent.id, done.part
+        stored = manager.stored(agent_id)
+        if part.offset:
+            manager.track.move_pointer_inside(agent_id, part.offset)
+        else:
+            self._agent.acknowledge(manager, part.till)
+            if stored.catching_up_to >= 0 and part.till >= stored.catching_up_to:
+                stored.catching_up_to = -1
+        if stored.acknowledged != manager.track_id:
+            stored.acknowledged = manager.track_id
+        store_dead(stored, done.dead, done.delivered, time.time() if self._now is None else self._now)
+
+    def _deliver(self, part: _Slice) -> _Done:
+        uploader, agent = self._uploader, self._agent
+        self._result.read += len(part.items)
+        sent: set[str] = set()
+        outcome = _Done(part)
+        inside = cascading(part.items)
+        renderer = Renderer(self._access, self._host, agent, uploader.batch_size)
+        position = None if part.offset else part.till
+        try:
+            uploader.begin_slice(part.till)
+            records = _noting(agent._generate_records(iter(part.items), part.till), sent)
+            self._count(agent._run(renderer.render(records, part.catching_up), uploader), renderer, outcome)
+            uploader.end_slice(None if inside else position)
+            for object_id, words in inside.items():
+                self._cascade(object_id, words, part, renderer, outcome, sent)
+            if inside:
+                uploader.begin_slice(part.till)
+                uploader.end_slice(position)
+        except BaseException:
+            uploader.abandon_slice()
+            raise
+        coalesced, cancelled = count_unsent(part.items, sent)
+        self._result.coalesced += coalesced
+        self._result.cancelled += cancelled
+        outcome.delivered |= self._dead_ids & sent
+        return outcome
+
+    def _cascade(
+        self,
+        object_id: str,
+        words: frozenset[str],
+        part: _Slice,
+        renderer: Renderer,
+        outcome: _Done,
+        sent: set[str],
+    ) -> None:
+        """Send everything inside an object, in slices of their own; ``sent`` has gone out already."""
+        spool = spool_contents(self._access, self._host, object_id, sent)
+        try:
+            ids = iter(spool)
+            for _ in range(0, spool.count, SLICE_SIZE):
+                self._uploader.begin_slice(part.till)
+                records = self._inner_records(ids, words, part.till, outcome)
+                self._count(
+                    self._agent._run(renderer.render(records, part.catching_up), self._uploader),
+                    renderer,
+                    outcome,
+                )
+                self._uploader.end_slice(None)
+            self._result.cascaded += spool.count
+        finally:
+            spool.close()
+
+    def _inner_records(
+        self, ids: Iterator[str], words: frozenset[str], till: int, outcome: _Done
+    ) -> Iterator[Record]:
+        for _, inner_id in zip(range(SLICE_SIZE), ids):
+            if inner_id in self._dead_ids:
+                outcome.delivered.add(inner_id)
+            yield Record(Op.UPSERT, inner_id, till, words)
+
+    def _count(self, sent: RunResult, renderer: Renderer, outcome: _Done) -> None:
+        outcome.dead += renderer.dead + sent.dead_records
+        self._result.add(sent)
+        self._result.dead += len(renderer.dead)
+        room = _DEAD_SHOWN - len(self._result.dead_records)
+        self._result.dead_records += (renderer.dead + sent.dead_records)[:room]
+        self._result.excluded += renderer.excluded
+        renderer.dead, renderer.excluded = [], 0
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def _note_success(self, manager: SyncManager) -> bool | None:
+        stored = manager.stored(self._agent.id)
+        became_active = stored.state == State.STOPPED.value
+        if became_active:
+            manager.activate(self._agent.id)
+        had_error = bool((stored.last_run or {}).get("error"))
+        if self._result.read or became_active or had_error or stored.interval_s is not None:
+            stored.last_run = self._summary()
+            return True
+        return None
+
+    def _fail(self, exc: BaseException, seconds: float) -> None:
+        self._result.seconds = seconds
+        reason, detail = _stop_reason(exc)
+        error = " ".join(str(exc).split())[:500]
+
+        def note(manager: SyncManager) -> bool:
+            stored = manager.stored(self._agent.id)
+            if reason is not None:
+                manager.stop_agent(self._agent.id, reason, detail)
+            stored.last_run = {**self._summary(), "error": error}
+            return True
+
+        try:
+            self._access.change(note, f"run of {self._agent.id} failed")
+        except Exception:
+            # the reason why the run failed is worth more than why it could not be noted
+            logger.exception("agent %s: the failure of a run could not be noted", self._agent.id)
+
+    def _summary(self) -> dict[str, Any]:
+        summary = asdict(self._result)
+        del summary["dead_records"]
+        summary["time"] = time.time() if self._now is None else self._now
+        return summary
+
+
+@dataclass(slots=True)
+class _Turn:
+    part: _Slice | None
+
+
+def _stop_reason(exc: BaseException) -> tuple[StopReason | None, str]:
+    if isinstance(exc, AgentStopped):
+        return StopReason(exc.reason), exc.detail
+    if isinstance(exc, ServiceRefuses):
+        return StopReason.SERVICE_REFUSES, exc.reason
+    if isinstance(exc, PositionPruned):
+        return StopReason.NEEDS_EXPORT, str(exc)
+    return None, ""
+
+
+def _noting(records: Iterable[Record], sent: set[str]) -> Iterator[Record]:
+    for record in records:
+        sent.add(record.object_id)
+        yield record
+
+
+def read_slice(manager: SyncManager, agent_id: str) -> _Slice | None:
+    """Return what comes next for an agent, at most :data:`SLICE_SIZE` actions; None: nothing.
+
+    A slice ends at a position. A position larger than a slice is read in parts.
+    """
+    track = manager.track
+    items: list[Item] = []
+    for item in manager.query(agent_id):
+        items.append(item)
+        if len(items) > SLICE_SIZE:
+            break
+    if not items:
+        return None
+    stored = manager.stored(agent_id)
+    begun = track.pointer_offset(agent_id)
+    if len(items) <= SLICE_SIZE:
+        till, offset = max(track.sealed, items[-1][0]), 0
+    elif items[0][0] == items[-1][0]:
+        items = items[:SLICE_SIZE]
+        till, offset = items[0][0], begun + SLICE_SIZE
+    else:
+        following = items[-1][0]
+        items = [item for item in items if item[0] < following]
+        till, offset = items[-1][0], 0
+    return _Slice(items, till, offset, till <= stored.catching_up_to)
+
+
+def store_dead(stored: Any, dead: Iterable[DeadRecord], delivered: Iterable[str], now: float) -> None:
+    """Keep dead records as dead letters, and clear those of objects that were delivered since."""
+    dead = list(dead)
+    for object_id in set(delivered) - {record.object_id for record in dead}:
+        stored.dead.pop(object_id, None)
+    for record in dead:
+        known = stored.dead.get(record.object_id)
+        stored.dead[record.object_id] = {
+            "op": record.op.value,
+            "position": record.position,
+            "reason": record.reason,
+            "time": now,
+            "first_time": now if known is None else known["first_time"],
+            "attempts": 1 if known is None else known["attempts"] + 1,
+        }
+
+
+def simulate(manager: SyncManager, agent_id: str, host: Host, now: float | None = None) -> Iterator[Record]:
+    """Yield the records that a run would send, rendered; nothing is changed and nothing is sent.
+
+    What waits in the inbox is taken into account. Works on a database that is open read-only.
+
+    Raises:
+        UnknownAgent: There is none of this id.
+        StateForbids: It has no pointer yet.
+        PositionPruned: It needs an export.
+    """
+    access = ManagerAccess(manager)
+    spools: list[Spool] = []
+    try:
+        agent, items, till = _what_a_run_would_read(access, agent_id, now)
+        sent: set[str] = set()
+        renderer = Renderer(access, host, agent, 1000)
+        yield from renderer.render(_noting(agent._generate_records(iter(items), till), sent))
+        for object_id, words in cascading(items).items():
+            spool = spool_contents(access, host, object_id, sent)
+            spools.append(spool)
+            yield from renderer.render(Record(Op.UPSERT, inner_id, till, words) for inner_id in spool)
+    finally:
+        for spool in spools:
+            spool.close()
+        access.close()
+
+
+def _what_a_run_would_read(
+    access: ManagerAccess, agent_id: str, now: float | None
+) -> tuple[PushSyncAgent, list[Item], int]:
+    with access.snapshot() as manager:
+        agent = manager.get_agent(agent_id)
+        if not isinstance(agent, PushSyncAgent):
+            raise StateForbids(
+                f"agent {agent_id!r} is none that pushes: there is nothing to simulate",
+                agent_id=agent_id,
+                state=manager.stored(agent_id).state,
+            )
+        agent.attempted = manager.stored(agent_id).attempted
+        clock = time.time() + manager.granularity if now is None else now
+        while manager.collect(clock):  # this transaction is aborted
+            pass
+        items = list(manager.query(agent_id))
+        return agent, items, max(manager.track.sealed, 0)

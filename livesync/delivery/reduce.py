@@ -1,0 +1,94 @@
+"""What to send for a slice of the track: one record an object. Pure functions of values.
+
+What an object *is* decides between upsert and delete, and that is seen only when it is rendered
+(``render.py``). What is decided here is which objects need a record at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ..action import CASCADING, CREATED, DELETED, UNDONE, ActionWrapper
+from .record import Op, Record
+
+Item = tuple[int, ActionWrapper]
+
+
+def reduce(data: Iterable[Item], till: int, attempted: int | None) -> Iterator[Record]:
+    """Yield one record an object, in the order of their last actions.
+
+    The op is what the last action says; rendering settles it. An object that was created and then
+    deleted is left out, but only where nothing of it can have been sent: its creation lies after
+    ``attempted``, and no undo is involved.
+
+    Args:
+        data: ``(position, action)``, oldest first.
+        till: The end of the slice, which is the records' position.
+        attempted: Highest position that may have been sent before; None: anything may have been
+            (an export is under way), so nothing is left out.
+    """
+    histories: dict[str, _History] = {}
+    for position, action in data:
+        history = histories.pop(action.object_id, None)
+        if history is None:
+            history = _History(position, action.actions, action.actions, action.actions)
+        else:
+            history.last = action.actions
+            history.all |= action.actions
+        histories[action.object_id] = history  # moved to the end: the order is that of last actions
+    for object_id, history in histories.items():
+        if attempted is not None and history.came_and_went_after(attempted):
+            continue
+        yield Record(Op.DELETE if history.ends_deleted() else Op.UPSERT, object_id, till, history.all)
+
+
+@dataclass(slots=True)
+class _History:
+    """What a slice says of one object."""
+
+    since: int
+    first: frozenset[str]
+    last: frozenset[str]
+    all: frozenset[str]
+
+    def ends_deleted(self) -> bool:
+        return DELETED in self.last and CREATED not in self.last
+
+    def came_and_went_after(self, attempted: int) -> bool:
+        # A first action that holds both words may be a deletion followed by a creation under the
+        # same id, and the object may have been sent long ago.
+        created = CREATED in self.first and DELETED not in self.first
+        return created and self.ends_deleted() and self.since > attempted and UNDONE not in self.all
+
+
+def cascading(data: Iterable[Item]) -> dict[str, frozenset[str]]:
+    """Return the objects whose actions reach everything inside them, each with those actions.
+
+    In the order of their first such action.
+    """
+    found: dict[str, frozenset[str]] = {}
+    for _, action in data:
+        words = action.actions & CASCADING
+        if words:
+            found[action.object_id] = found.get(action.object_id, frozenset()) | words
+    return found
+
+
+def count_unsent(data: Sequence[Item], sent: set[str]) -> tuple[int, int]:
+    """Return ``(coalesced, cancelled)``: actions that another of the same object stands for, and
+    actions of objects for which there is no record.
+
+    With a record for each id of ``sent``: ``len(data) == len(sent) + coalesced + cancelled``.
+    """
+    coalesced = cancelled = 0
+    seen: set[str] = set()
+    for _, action in data:
+        object_id = action.object_id
+        if object_id not in sent:
+            cancelled += 1
+        elif object_id in seen:
+            coalesced += 1
+        else:
+            seen.add(object_id)
+    return coalesced, cancelled

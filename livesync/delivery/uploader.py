@@ -1,0 +1,351 @@
+"""RecordUploader: encodes records, cuts them into batches, sends with retries, counts the verdicts.
+
+A destination subclasses it and writes :meth:`RecordUploader._upload_batch`, and the transaction
+hooks if it has transactions. Of one object there is never more than one record in a batch, and
+a batch is settled to its last record before anything of the next is sent: so, whatever is retried,
+halved or refused, the records of one object reach the service in the order in which they came.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from ..agent import SyncAgent
+from ..errors import BatchRefused, NoDocument, RetryLater
+from ..options import Option
+from .backoff import Backoff
+from .record import Batch, DeadRecord, Op, Outcome, Record, RunResult, Verdict, encode_document
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_BATCH_SIZE: Final = 1000
+DEFAULT_MAX_BATCH_BYTES: Final = 5 * 1024 * 1024
+DEFAULT_MAX_ATTEMPTS: Final = 5
+
+#: What a line holds besides its id and its document: names, quotes, the position.
+_RECORD_OVERHEAD_BYTES: Final = 64
+
+#: A reason is for people: one line of a dead letter, not a page of the service's stack trace.
+_MAX_REASON: Final = 500
+
+#: The options of every push agent that takes them into its ``options``: its uploader reads them.
+DELIVERY_OPTIONS: Final = (
+    Option("batch_size", "int", help="most records in a batch", default=DEFAULT_BATCH_SIZE, minimum=1),
+    Option(
+        "max_batch_bytes", "int", help="most bytes in a batch", default=DEFAULT_MAX_BATCH_BYTES, minimum=1
+    ),
+    Option("max_attempts", "int", help="tries of a batch", default=DEFAULT_MAX_ATTEMPTS, minimum=1),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Who is delivering.
+
+    Attributes:
+        agent_id: The agent's id.
+        track_id: The UUID that ``install`` gave the track.
+        generation: The agent's counter, raised by rewind, export and reset.
+    """
+
+    agent_id: str
+    track_id: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPointer:
+    """What a destination that keeps a pointer says of an agent.
+
+    Attributes:
+        position: Where its rows stand; None: before everything.
+        track_id: The track that the position belongs to.
+        generation: The agent's generation when it was written.
+    """
+
+    position: int | None
+    track_id: str
+    generation: int
+
+
+class RecordUploader:
+    """Carries the records of one run to a service.
+
+    A run calls :meth:`open`, :meth:`read_pointer` where :attr:`keeps_pointer`, then for each slice
+    :meth:`begin_slice`, :meth:`iterate_over` (once or more) and :meth:`end_slice`, or
+    :meth:`abandon_slice` when anything was raised, and always :meth:`close` at the end. It belongs
+    to one thread.
+
+    Limits that are not given come from the agent's options of the same names (see
+    :data:`DELIVERY_OPTIONS`), else from the defaults.
+
+    Args:
+        agent: Whose records; its options are read, nothing else.
+        batch_size: Most records in a batch; 1000 by default.
+        max_batch_bytes: Most bytes in a batch (documents and ids as JSON, uncompressed), 5 MiB by
+            default; a larger record is sent alone.
+        max_attempts: Tries of the same records before the run gives up; 5 by default.
+        backoff: How long to wait between tries.
+        sleep: Waits, given seconds.
+
+    Raises:
+        ValueError: A limit is below 1.
+    """
+
+    #: Whether the destination keeps the agent's pointer, in one transaction with the rows.
+    keeps_pointer: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        agent: SyncAgent,
+        batch_size: int | None = None,
+        max_batch_bytes: int | None = None,
+        max_attempts: int | None = None,
+        *,
+        backoff: Backoff | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.agent = agent
+        self.batch_size = _limit(agent, "batch_size", batch_size, DEFAULT_BATCH_SIZE)
+        self.max_batch_bytes = _limit(agent, "max_batch_bytes", max_batch_bytes, DEFAULT_MAX_BATCH_BYTES)
+        self.max_attempts = _limit(agent, "max_attempts", max_attempts, DEFAULT_MAX_ATTEMPTS)
+        self.backoff = backoff or Backoff()
+        self._sleep = sleep
+        #: Who is delivering; set by :meth:`open`.
+        self.delivery = Delivery(agent.id, "", 0)
+        #: The position of the slice's records; set by :meth:`begin_slice`.
+        self.till = 0
+
+    def open(self, delivery: Delivery) -> None:
+        """Get ready for a run: called once, before anything else.
+
+        Raises:
+            RetryLater: The service is not ready.
+            ServiceRefuses: It never will be, as the agent is set up.
+        """
+        self.delivery = delivery
+
+    def read_pointer(self) -> StoredPointer | None:
+        """Return the pointer that the destination keeps for this agent, None when it has no row.
+
+        Asked only where :attr:`keeps_pointer`.
+        """
+        return None
+
+    def begin_slice(self, till: int) -> None:
+        """Begin a slice, before its first record; ``till`` is the position of its records."""
+        self.till = till
+
+    def iterate_over(self, records: Iterable[Record]) -> RunResult:
+        """Send ``records`` and return what became of them.
+
+        Records are pulled as they are needed: never while a request is under way, and never more
+        than a batch ahead.
+
+        Returns:
+            The counts of accepted, stale and dead records, and the dead ones with their reasons.
+
+        Raises:
+            RetryLater: Some records were "not now" in :attr:`max_attempts` tries: the slice is not
+                accepted and must be repeated.
+            ServiceRefuses: The service refuses us, whatever we send.
+            ValueError: An upsert has no document: whoever made the records forgot to render it.
+        """
+        result = RunResult()
+        for batch in self._batches(records, result):
+            self._deliver(batch, result)
+        return result
+
+    def _upload_batch(self, batch: Batch) -> Iterable[Verdict] | None:
+        """Send one batch: what a destination writes.
+
+        It must be idempotent: the same records come again after a crash, after a timeout whose
+        request did arrive, in halves, and with other neighbours. A record whose position is lower
+        than what the service has is to be left aside there (``STALE``).
+
+        Args:
+            batch: The records, each object at most once, with their documents' JSON in
+                ``batch.bodies`` (None for a delete). Not to be changed or kept.
+
+        Returns:
+            None: all accepted. Else one verdict a record, in any order; a record without one is
+            "not now" and is sent again.
+
+        Raises:
+            RetryLater: Nothing was accepted, a later try may help.
+            BatchRefused: Nothing was accepted; the batch is sent in halves, a lone record becomes
+                a dead letter.
+            ServiceRefuses: The service refuses us, whatever we send.
+        """
+        raise NotImplementedError(f"{type(self).__qualname__} must define _upload_batch(batch)")
+
+    def end_slice(self, position: int | None) -> None:
+        """End a slice that was accepted as a whole: from here on it must last.
+
+        Args:
+            position: Where a kept pointer now stands; None: leave the pointer alone (a part of a
+                position, or an export).
+        """
+
+    def abandon_slice(self) -> None:
+        """Take back what can be taken back of a slice that broke off; harmless without one."""
+
+    def sweep(self, before: int) -> int | None:
+        """Remove what is older than an export that has just been sent as a whole.
+
+        Args:
+            before: Records whose position is lower are removed.
+
+        Returns:
+            How many objects were removed; None: this service cannot tell.
+        """
+        return None
+
+    def close(self) -> None:
+        """Let go of connections and files; a slice that is still open is lost."""
+
+    def _batches(self, records: Iterable[Record], result: RunResult) -> Iterator[Batch]:
+        """Yield ``records`` in batches; those without a document are added to ``result`` as dead."""
+        batch, ids, size = Batch(), set[str](), 0
+        for record in records:
+            object_id = record.object_id
+            try:
+                body = _body(record)
+            except NoDocument as exc:
+                self._set_aside(record, exc.reason, result)
+                continue
+            bytes_more = _RECORD_OVERHEAD_BYTES + len(object_id) + (0 if body is None else len(body))
+            full = len(batch) >= self.batch_size or size + bytes_more > self.max_batch_bytes
+            if batch and (full or object_id in ids):
+                yield batch
+                batch, ids, size = Batch(), set(), 0
+            batch.append(record)
+            batch.bodies.append(body)
+            ids.add(object_id)
+            size += bytes_more
+            if len(batch) >= self.batch_size:
+                # now, not when the next record comes: pulling that may mean rendering many more
+                yield batch
+                batch, ids, size = Batch(), set(), 0
+        if batch:
+            yield batch
+
+    def _deliver(self, batch: Batch, result: RunResult) -> None:
+        """Send one batch, and what is left of it, until every record of it is settled."""
+        parts: list[tuple[Batch, int]] = [(batch, 0)]
+        while parts:
+            part, attempts = parts.pop()
+            after_s = None
+            try:
+                verdicts = self._send(part)
+            except RetryLater as exc:
+                rest, reason, after_s = part, str(exc), exc.after_s
+            except BatchRefused as exc:
+                if len(part) == 1:
+                    self._set_aside(part[0], exc.reason, result)
+                else:
+                    logger.debug("agent %s: till %s: %d refused, halved", self.agent.id, self.till, len(part))
+                    parts += ((half, 0) for half in reversed(part.halves()))
+                continue
+            else:
+                rest, reason = self._settle(part, verdicts, result)
+            if rest:
+                # what was settled shows that the service works: the count starts anew
+                attempts = attempts + 1 if len(rest) == len(part) else 1
+                self._wait(attempts, len(rest), reason, after_s)
+                parts.append((rest, attempts))
+
+    def _send(self, part: Batch) -> dict[str, Verdict] | None:
+        """Return what the service says of ``part``: None, all accepted; else verdicts by id."""
+        started = time.perf_counter()
+        answer = self._upload_batch(part)
+        verdicts = None if answer is None else {verdict.object_id: verdict for verdict in answer}
+        logger.debug(
+            "agent %s: till %s: %d records sent in %.3f s",
+            self.agent.id, self.till, len(part), time.perf_counter() - started,
+        )  # fmt: skip
+        return verdicts
+
+    def _settle(
+        self, part: Batch, verdicts: dict[str, Verdict] | None, result: RunResult
+    ) -> tuple[Batch, str]:
+        """Count ``verdicts``; return the records that are to be sent again, and why."""
+        if verdicts is None:
+            result.accepted += len(part)
+            return Batch(), ""
+        again: list[int] = []
+        why = ""
+        for index, record in enumerate(part):
+            verdict = verdicts.get(record.object_id)
+            if verdict is None or verdict.outcome is Outcome.NOT_NOW:
+                again.append(index)
+                why = why or (verdict.reason if verdict is not None else "the answer says nothing of it")
+            elif verdict.outcome is Outcome.ACCEPTED:
+                result.accepted += 1
+            elif verdict.outcome is Outcome.STALE:
+                result.stale += 1
+            else:
+                self._set_aside(record, verdict.reason, result)
+        return part.only(again), f"{len(again)} of {len(part)} records not now: {why or 'no reason given'}"
+
+    def _set_aside(self, record: Record, reason: str, result: RunResult) -> None:
+        text = " ".join(reason.split())[:_MAX_REASON] or "no reason given"
+        result.dead += 1
+        result.dead_records.append(DeadRecord(record.object_id, record.op, record.position, text))
+        # the reason may quote the document, so it goes to the dead letter and not to the log
+        logger.error(
+            "agent %s: %s of %r at %d set aside as a dead letter",
+            self.agent.id, record.op.value, record.object_id, record.position,
+        )  # fmt: skip
+
+    def _wait(self, attempts: int, count: int, reason: str, after_s: float | None) -> None:
+        """Wait before the same records are sent again.
+
+        Raises:
+            RetryLater: They were sent :attr:`max_attempts` times.
+        """
+        reason = " ".join(reason.split())[:_MAX_REASON]
+        if attempts >= self.max_attempts:
+            raise RetryLater(f"{reason} (given up after {attempts} tries)", after_s=after_s)
+        delay_s = self.backoff.delay_s(attempts, after_s)
+        logger.warning(
+            "agent %s: till %s: %d records not accepted, try %d of %d, again in %.1f s: %s",
+            self.agent.id, self.till, count, attempts, self.max_attempts, delay_s, reason,
+        )  # fmt: skip
+        self._sleep(delay_s)
+
+
+def _body(record: Record) -> bytes | None:
+    """Return the JSON of the record's document, None for a delete.
+
+    Raises:
+        NoDocument: It cannot be encoded, or the id cannot.
+        ValueError: An upsert without a document.
+    """
+    if not record.object_id.isascii():
+        try:
+            record.object_id.encode()
+        except UnicodeEncodeError as exc:
+            raise NoDocument(f"the object's id cannot be written as UTF-8: {exc.reason}") from None
+    if record.op is Op.DELETE:
+        return None
+    if record.document is None:
+        raise ValueError(
+            f"the upsert of {record.object_id!r} has no document: _run must pass on the records it was given,"
+            " with their documents"
+        )
+    return encode_document(record.document)
+
+
+def _limit(agent: SyncAgent, name: str, given: int | None, default: int) -> int:
+    """Return the limit ``name``: as given, else as the agent's option says, else ``default``."""
+    value: Any = given if given is not None else agent.values.get(name)
+    if value is None:
+        return default
+    if value < 1:
+        raise ValueError(f"{name} is at least 1, not {value}")
+    return int(value)

@@ -1,0 +1,1 @@
+"""Around a run: what keeps an agent and its destination in good order."""
