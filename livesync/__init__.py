@@ -17,10 +17,19 @@ if TYPE_CHECKING:
     from .delivery.record import Record as Record
     from .delivery.record import Verdict as Verdict
     from .delivery.uploader import RecordUploader as RecordUploader
+    from .errors import AgentStopped as AgentStopped
+    from .errors import BatchRefused as BatchRefused
     from .errors import EmptyTrackError as EmptyTrackError
     from .errors import LiveSyncError as LiveSyncError
+    from .errors import NoConnection as NoConnection
+    from .errors import NoDocument as NoDocument
+    from .errors import NotInstalled as NotInstalled
     from .errors import PositionPruned as PositionPruned
     from .errors import PositionSealed as PositionSealed
+    from .errors import ReadOnlyHost as ReadOnlyHost
+    from .errors import RetryLater as RetryLater
+    from .errors import ServiceRefuses as ServiceRefuses
+    from .errors import StateForbids as StateForbids
     from .host import File as File
     from .host import Host as Host
     from .manager import SyncManager as SyncManager
@@ -32,6 +41,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ActionWrapper": "action",
+    "AgentStopped": "errors",
+    "BatchRefused": "errors",
     "Capture": "capture",
     "EmptyTrackError": "errors",
     "File": "host",
@@ -39,14 +50,21 @@ _HOMES = {
     "ListMultiPointerTrack": "track.multipointer",
     "LiveSyncError": "errors",
     "MultiPointerTrack": "track.multipointer",
+    "NoConnection": "errors",
+    "NoDocument": "errors",
+    "NotInstalled": "errors",
     "Op": "delivery.record",
     "Outcome": "delivery.record",
     "PositionPruned": "errors",
     "PositionSealed": "errors",
     "PushSyncAgent": "delivery.push",
+    "ReadOnlyHost": "errors",
     "Record": "delivery.record",
     "RecordUploader": "delivery.uploader",
+    "RetryLater": "errors",
+    "ServiceRefuses": "errors",
     "SetMultiPointerTrack": "track.multipointer",
+    "StateForbids": "errors",
     "SyncAgent": "agent",
     "SyncManager": "manager",
     "Verdict": "delivery.record",
@@ -55,6 +73,8 @@ _HOMES = {
 
 __all__ = [
     "ActionWrapper",
+    "AgentStopped",
+    "BatchRefused",
     "Capture",
     "EmptyTrackError",
     "File",
@@ -62,14 +82,21 @@ __all__ = [
     "ListMultiPointerTrack",
     "LiveSyncError",
     "MultiPointerTrack",
+    "NoConnection",
+    "NoDocument",
+    "NotInstalled",
     "Op",
     "Outcome",
     "PositionPruned",
     "PositionSealed",
     "PushSyncAgent",
+    "ReadOnlyHost",
     "Record",
     "RecordUploader",
+    "RetryLater",
+    "ServiceRefuses",
     "SetMultiPointerTrack",
+    "StateForbids",
     "SyncAgent",
     "SyncManager",
     "Verdict",

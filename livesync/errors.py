@@ -169,7 +169,7 @@ class RetryLater(DeliveryError):
     ``after_s`` is the least number of seconds to wait, as the service said it (None: it did not).
     """
 
-    def __init__(self, reason: str | None = None, *, after_s: float | None = None) -> None:
+    def __init__(self, after_s: float | None = None, reason: str = "") -> None:
         super().__init__(reason or "the service is not ready")
         self.after_s = after_s
 

@@ -136,6 +136,7 @@ def resolve_undo(old: dict[str, Any], committed: dict[str, Any], new: dict[str, 
         committed: The state as it is now.
         new: The state before the undone transaction.
     """
+    old, committed, new = old or {}, committed or {}, new or {}  # a lane never written to has no state
     before = [payload for _, payload in new.get("entries", ())]
     after = [payload for _, payload in old.get("entries", ())]
     added = [(None, (_UNDONE_MARK, _plain(payload))) for payload in _missing(after, before)]
@@ -437,7 +438,7 @@ def _history(lane: Lane) -> Callable[[bytes], Revision | None]:
             return None
         if not found or not found[0]:
             return None
-        state = connection._reader.getState(found[0])
+        state = connection._reader.getState(found[0]) or {}
         return found[1], state.get("entries", ()), state.get("replaced")
 
     return revision_before
