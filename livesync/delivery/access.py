@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final, TypeVar
 
 import transaction
 from transaction.interfaces import TransientError
 
-from ..errors import LiveSyncError
+from ..errors import HostFailed, LiveSyncError
 from ..host import Host
 from ..manager import SyncManager
 
@@ -51,8 +51,18 @@ class ManagerAccess:
 
     @contextmanager
     def host_snapshot(self, host: Host) -> Iterator[tuple[SyncManager, Host]]:
-        """Hand out the manager and the host, both reading one fresh snapshot, for a ``with`` block."""
-        with self.snapshot() as manager, host.at(self._connection) as at:
+        """Hand out the manager and the host, both reading one fresh snapshot, for a ``with`` block.
+
+        Raises:
+            HostFailed: The host cannot be set up.
+        """
+        with self.snapshot() as manager, ExitStack() as stack:
+            try:
+                at = stack.enter_context(host.at(self._connection))
+            except (TransientError, LiveSyncError):
+                raise
+            except Exception as exc:
+                raise HostFailed(f"the host cannot be set up: {type(exc).__name__}: {exc}") from exc
             yield manager, at
 
     def change(self, function: Callable[[SyncManager], Result], note: str) -> Result:

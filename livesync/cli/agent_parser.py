@@ -1,0 +1,160 @@
+"""The grammar of ``livesync agent``."""
+
+from __future__ import annotations
+
+import argparse
+
+from .grammar import Commands
+from .values import Moment, interval, key_value
+
+
+def add_agent_commands(commands: Commands) -> None:
+    """Add all commands of the group to ``commands``."""
+    commands.add("list", "agents:list_agents", "list the agents", "List the agents: id, type, state, name.")
+    commands.add(
+        "types",
+        "agents:types",
+        "list the agent types with their options",
+        "List the agent types that are installed, each with its options: name, form, default and meaning.",
+    )
+    _add_definition(commands)
+    _add_state(commands)
+    _add_work(commands)
+
+
+def _agent(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("agent", metavar="ID", help="the agent's id")
+
+
+def _description(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", help="what people call it")
+    parser.add_argument("--description", help="one line for people")
+
+
+def _add_definition(commands: Commands) -> None:
+    add = commands.add(
+        "add",
+        "agents:add",
+        "add an agent",
+        "Add an agent. It is new: it has no pointer and runs only after `livesync agent activate` or an"
+        " export. livesync is installed in the database where it is not yet.",
+    )
+    _agent(add)
+    add.add_argument(
+        "--type", required=True, metavar="TYPE", help="one of `livesync agent types`, or package.module:Class"
+    )
+    _description(add)
+    add.add_argument(
+        "-o",
+        "--option",
+        dest="options",
+        action="append",
+        default=[],
+        type=key_value,
+        metavar="KEY=VALUE",
+        help="an option of the type; a secret is given as env:NAME or file:PATH; may be repeated",
+    )
+    show = commands.add(
+        "show",
+        "agents:show",
+        "show all about one agent",
+        "Show an agent's type, options, state, pointer, lag, last run and last error. Of secrets only the"
+        " reference is shown: livesync stores nothing else.",
+    )
+    _agent(show)
+    edit = commands.add(
+        "edit",
+        "agents:edit",
+        "change an agent's name, description or options",
+        "Change what is given and leave the rest. An option that says where the destination is makes the"
+        " agent stop until it is exported again, since nobody knows what the new place holds.",
+    )
+    _agent(edit)
+    _description(edit)
+    edit.add_argument(
+        "-o",
+        "--option",
+        dest="options",
+        action="append",
+        default=[],
+        type=key_value,
+        metavar="KEY=VALUE",
+        help="a new value; `KEY=` puts the default back; may be repeated",
+    )
+    remove = commands.add(
+        "remove",
+        "agents:remove",
+        "remove an agent",
+        "Remove an agent with its pointer and its dead letters. What its service holds stays there.",
+    )
+    _agent(remove)
+
+
+def _add_state(commands: Commands) -> None:
+    activate = commands.add(
+        "activate",
+        "agents:activate",
+        "let an agent run",
+        "Make an agent active. One that was paused or stopped goes on where its pointer is. A new one has"
+        " none: say where it begins, or send it everything with `livesync agent export`.",
+    )
+    _agent(activate)
+    start = activate.add_mutually_exclusive_group()
+    start.add_argument("--from-start", action="store_true", help="begin with the oldest action on the track")
+    start.add_argument("--from-now", action="store_true", help="begin with what changes from now on")
+    pause = commands.add(
+        "pause",
+        "agents:pause",
+        "keep an agent from running",
+        "Pause an agent: its pointer stays, and what it has to do is kept on the track, until it is"
+        " activated.",
+    )
+    _agent(pause)
+    rewind = commands.add(
+        "rewind",
+        "agents:rewind",
+        "put a paused agent's pointer elsewhere",
+        "Put the pointer of a paused agent back, so that what follows is sent again, or forward, so that it"
+        " is never sent. P is a position or a time in ISO 8601 with a zone.",
+    )
+    _agent(rewind)
+    rewind.add_argument("--to", type=Moment, required=True, metavar="P", help="where the pointer goes")
+    task = commands.add(
+        "add_task",
+        "agents:add_task",
+        "set how often an agent runs",
+        "Set the interval at which an agent is due: `livesync run --due`, called every minute by cron or a"
+        " timer, runs it when that much time has passed since its last run began.",
+    )
+    _agent(task)
+    when = task.add_mutually_exclusive_group(required=True)
+    when.add_argument("--interval", type=interval, metavar="T", help="60 (seconds), 90s, 5m, 1h or 2d")
+    when.add_argument("--off", action="store_true", help="no interval: it is never due by itself")
+
+
+def _add_work(commands: Commands) -> None:
+    run = commands.add(
+        "run",
+        "running:run_agent",
+        "run an agent once, now",
+        "Deliver what lies after the agent's pointer. It works on an active agent, and on one that livesync"
+        " stopped, which becomes active again if the run ends well.",
+    )
+    _agent(run)
+    simulate = commands.add(
+        "simulate",
+        "simulating:simulate",
+        "show what a run would send",
+        "Show the records that a run would send now, a line each: upsert or delete, the object's id, the"
+        " actions behind it and the position. Nothing is sent and nothing changes.",
+    )
+    _agent(simulate)
+    simulate.add_argument("--documents", action="store_true", help="show the documents too, as JSON")
+    export = commands.add(
+        "export",
+        "exporting:export",
+        "send everything that exists, then go live",
+        "Send all objects of the application, then make the agent active from there. Progress is kept: an"
+        " export that was interrupted goes on where it was when it is started again.",
+    )
+    _agent(export)

@@ -1,0 +1,179 @@
+"""``livesync doctor``: one check after another, and what to do about what is wrong."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ..database import shown_uri
+from ..errors import LiveSyncError, OptionError
+from .exitcodes import ExitCode, code_of, gravest
+from .failures import Failure
+from .output import printable
+from .session import Session
+
+if TYPE_CHECKING:
+    from ..agent import SyncAgent
+    from ..host import Host
+    from ..manager import AgentStatus, SyncManager
+
+#: The packages whose versions matter when somebody asks for help.
+PACKAGES: Final = (
+    "zodb-livesync", "ZODB", "BTrees", "persistent", "transaction", "zodburi", "msgspec", "requests", "rich",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        subject: What was looked at.
+        text: What was found and, if it is a problem, what to do.
+        code: OK, or the exit code of the problem.
+    """
+
+    subject: str
+    text: str
+    code: ExitCode = ExitCode.OK
+
+    @classmethod
+    def problem(cls, subject: str, error: BaseException, db: str = "") -> Finding:
+        """Return the finding for what a check raised."""
+        failure = Failure.of(error, db)
+        return cls(subject, failure.message, failure.code)
+
+
+def doctor(session: Session) -> int:
+    """Check everything, a line each; the exit code is that of the gravest problem."""
+    codes = []
+    with session.out.json_list("findings", {}) as add:
+        for finding in _findings(session):
+            codes.append(finding.code)
+            mark = "ok     " if finding.code is ExitCode.OK else "PROBLEM"
+            session.out.line(printable(f"{mark}  {finding.subject}: {finding.text}"))
+            add(
+                {
+                    "subject": finding.subject,
+                    "text": finding.text,
+                    "code": int(finding.code),
+                    "name": finding.code.name,
+                }
+            )
+    return gravest(codes)
+
+
+def _findings(session: Session) -> Iterator[Finding]:
+    yield from _installation()
+    settings = session.settings
+    for key in ("db", "host", "site"):
+        if key in settings.sources:
+            value = shown_uri(getattr(settings, key))
+            yield Finding(f"setting {key}", f"{value} (from {settings.sources[key]})")
+    host = None
+    try:
+        host = settings.load_host()
+        yield Finding("host", f"{type(host).__module__}.{type(host).__qualname__} is loaded")
+    except LiveSyncError as exc:
+        yield Finding.problem("host", exc)
+    try:
+        with session.reading() as manager:
+            yield Finding("database", f"{shown_uri(settings.db)} opens, and livesync is installed")
+            yield from _manager(session, manager)
+            if host is not None:
+                yield _host_reads(host, manager)
+            for status in manager.status().agents:
+                yield from _agent(manager, status)
+    except Exception as exc:  # noqa: BLE001 - whatever is wrong is what a doctor is to tell
+        yield Finding.problem("database", exc, settings.db)
+
+
+def _installation() -> Iterator[Finding]:
+    yield Finding("python", f"{platform.python_version()} at {sys.executable}")
+    versions = []
+    for package in PACKAGES:
+        try:
+            versions.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            yield Finding(
+                "packages", f"{package} is not installed: pip install zodb-livesync", ExitCode.DIFFERENT
+            )
+    yield Finding("packages", ", ".join(versions))
+
+
+def _manager(session: Session, manager: SyncManager) -> Iterator[Finding]:
+    yield Finding("schema", f"{manager.schema}, as this livesync expects")
+    try:
+        manager.check_site(session.settings.site)
+        yield Finding("site", f"{manager.site or '(no name)'}, here and in the database")
+    except LiveSyncError as exc:
+        yield Finding.problem("site", exc)
+
+
+def _host_reads(host: Host, manager: SyncManager) -> Finding:
+    try:
+        with host.at(manager._p_jar) as reader:
+            first = next(iter(reader.iter_ids()), None)
+    except Exception as exc:  # noqa: BLE001 - a host may raise anything
+        text = f"it raised {type(exc).__name__}: {exc}"
+        return Finding("host", text, ExitCode.HOST)
+    return Finding(
+        "host", "reads the database" if first is not None else "reads the database, which has no objects yet"
+    )
+
+
+def _agent(manager: SyncManager, status: AgentStatus) -> Iterator[Finding]:
+    from ..manager import MissingAgent
+
+    subject = f"agent {status.id}"
+    agent = manager.get_agent(status.id)
+    if isinstance(agent, MissingAgent):
+        yield Finding(subject, agent.missing, ExitCode.NOT_FOUND)
+        return
+    problems = list(_options(subject, agent))
+    if status.state == "stopped":
+        text = f"is stopped: {status.reason}{': ' + status.detail if status.detail else ''}"
+        problems.append(Finding(subject, text, ExitCode.DIFFERENT))
+    yield from problems or [Finding(subject, f"{status.type_name}, {status.state}; its options are in order")]
+
+
+def _options(subject: str, agent: SyncAgent) -> Iterator[Finding]:
+    """Yield what is wrong with an agent's options where they touch the world."""
+    for option in agent.declared_options():
+        value = agent.values[option.name]
+        if value is None:
+            continue
+        try:
+            _check_option(option.type, value)
+        except OptionError as exc:
+            yield Finding(f"{subject}, option {option.name}", str(exc), code_of(exc))
+
+
+def _check_option(kind: str, value: Any) -> None:
+    """Check that what an option's value names is there.
+
+    Raises:
+        OptionError: It is not.
+    """
+    from ..options import load_function, read_secret
+
+    if kind == "secret":
+        read_secret(value)
+    elif kind == "function":
+        load_function(value)
+    elif kind == "path":
+        _check_path(Path(value))
+
+
+def _check_path(path: Path) -> None:
+    place = path if path.exists() else next(parent for parent in path.parents if parent.exists())
+    if place != path and not place.is_dir():
+        raise OptionError(f"{path} cannot be made: {place} is a file")
+    if not os.access(place, os.W_OK):
+        raise OptionError(f"{place} cannot be written to by this user")

@@ -1,0 +1,106 @@
+"""The entry point of the command line: from arguments to an exit code, and from exceptions to one line."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+
+from ..database import without_secrets
+from .exitcodes import ExitCode
+from .failures import Failure
+from .output import Output, printable
+from .parser import build_parser
+from .session import Session
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out one command and return its exit code; see :class:`~livesync.cli.exitcodes.ExitCode`.
+
+    Args:
+        argv: The arguments after the command's name; those of the process when None.
+    """
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit as exc:
+        return int(exc.code or 0)
+    out = Output(args.json)
+    try:
+        with _logging(args.verbose):
+            code = _carry_out(args, out)
+            out.stdout.flush()
+            return code
+    except BrokenPipeError:
+        # whoever read our output has had enough; keep the interpreter from flushing into the pipe again
+        _discard_stdout()
+        return ExitCode.OK
+
+
+def _carry_out(args: argparse.Namespace, out: Output) -> int:
+    """Run the command that ``args`` names, and report what it raises."""
+    from ..settings import Settings, read_settings
+
+    settings = Settings()
+    try:
+        settings = read_settings({key: getattr(args, key) for key in ("db", "host", "config")})
+        return _command(args.handler)(Session(args, settings, out))
+    except BrokenPipeError:
+        raise
+    except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001 - no traceback ever reaches a user
+        failure = Failure.of(exc, settings.db)
+        if args.verbose:
+            out.stderr.write(without_secrets("".join(traceback.format_exception(exc)), settings.db))
+        out.note(f"livesync: {failure.message}")
+        return _code_for_monitoring(args, failure, out)
+
+
+def _command(handler: str) -> Callable[[Session], int]:
+    module, _, function = handler.partition(":")
+    command: Callable[[Session], int] = getattr(import_module(f"livesync.cli.{module}"), function)
+    return command
+
+
+def _code_for_monitoring(args: argparse.Namespace, failure: Failure, out: Output) -> int:
+    """Return the failure's code; but for ``status --check`` say UNKNOWN, with the code of plugins."""
+    if not getattr(args, "check", False):
+        return failure.code
+    from .check import Health
+
+    out.write(f"LIVESYNC {Health.UNKNOWN.name} - {printable(failure.message)}\n")
+    return Health.UNKNOWN
+
+
+@contextmanager
+def _logging(verbose: bool) -> Iterator[None]:
+    """Show the log on standard error, or keep libraries from writing there; undone in the end."""
+    root = logging.getLogger()
+    handler = logging.StreamHandler(sys.stderr) if verbose else logging.NullHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    level = root.level
+    root.addHandler(handler)
+    if verbose:
+        root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+
+
+def _discard_stdout() -> None:
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

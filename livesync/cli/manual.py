@@ -1,0 +1,71 @@
+"""The sections of the man pages that no parser holds. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from .exitcodes import MEANINGS
+
+#: Man page -> the line after its name.
+SUMMARIES: Final = {
+    "livesync": "keep other systems in step with a ZODB application",
+    "livesync-agent": "manage the agents of livesync",
+}
+
+_ENVIRONMENT: Final = {
+    "LIVESYNC_DB": "The database, as with --db.",
+    "LIVESYNC_HOST": "The application, as with --host.",
+    "LIVESYNC_SITE": "The name of this site. Agents run only where the database stores the same one.",
+    "LIVESYNC_CONFIG": "The file with the settings, as with --config.",
+}
+
+_FILES: Final = {
+    "./livesync.toml, /etc/livesync.toml": "Settings: the keys db, host and site. The first that exists"
+    " is read, unless --config or LIVESYNC_CONFIG names another. The command line and the environment go"
+    " before it.",
+}
+
+_EXAMPLES: Final = {
+    "livesync": {
+        "livesync --db file:///srv/app/Data.fs install --site production": "Begin to record changes.",
+        "livesync list --from 2026-11-05T10:00:00Z": "What has changed since then, newest first.",
+        "livesync run --due": "For a line of crontab: run what is due.",
+        "livesync status --check --max-lag 600": "For a monitoring system.",
+    },
+    "livesync-agent": {
+        "livesync agent add search --type sqlite -o path=/srv/app/search.db": "Add an agent.",
+        "livesync agent export search": "Send it everything that exists, then go live.",
+        "livesync agent simulate search": "What would be sent now?",
+        "livesync agent add_task search --interval 5m": "Let it be due every five minutes.",
+    },
+}
+
+_SEE_ALSO: Final = {"livesync": ("livesync-agent",), "livesync-agent": ("livesync",)}
+
+
+def sections(page: str) -> Iterator[tuple[str, str]]:
+    """Yield ``(heading, text in roff)`` of one man page, in order."""
+    yield "environment", _items(_ENVIRONMENT)
+    yield "files", _items(_FILES)
+    yield (
+        "exit status",
+        _items({f"{code.value} {code.name}": _sentence(text) for code, text in MEANINGS.items()}),
+    )
+    yield "examples", _items(_EXAMPLES[page])
+    yield "see also", ", ".join(f"\\fB{_roff(other)}\\fR(1)" for other in _SEE_ALSO[page])
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
+def _items(items: dict[str, str]) -> str:
+    return "\n".join(f".TP\n\\fB{_roff(term)}\\fR\n{_roff(text)}" for term, text in items.items())
+
+
+def _roff(text: str) -> str:
+    """Return ``text`` with what roff would take for its own escaped."""
+    escaped = text.replace("\\", "\\e").replace("-", "\\-")
+    # a line that begins with a dot or an apostrophe would be a request
+    return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped

@@ -1,0 +1,209 @@
+"""The command line's grammar, for the command itself, its man pages, completions and documentation.
+
+It imports the standard library only, so that manuals can be built where ZODB is not installed. Each
+command names the function that carries it out as ``module:function`` within ``livesync.cli``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any, Final, NoReturn
+
+from .agent_parser import add_agent_commands
+from .exitcodes import ExitCode, exit_code_table
+from .grammar import Commands, Parser, add_global_options
+from .values import Moment, count, not_negative, positive_seconds
+
+DESCRIPTION: Final = """\
+Keep search indexes, archives, databases and web hooks in step with an application that stores its
+objects in ZODB. Every change of the application is recorded on a track inside its database; agents
+follow the track, each with a pointer of its own, and upload what changed to an external service.
+"""
+
+SETTINGS_HELP: Final = """\
+settings, the first that is given:
+  the option on the command line; LIVESYNC_DB, LIVESYNC_HOST, LIVESYNC_SITE in the environment;
+  db, host, site in the file of --config, LIVESYNC_CONFIG, ./livesync.toml or /etc/livesync.toml.
+The options of the command line may stand before the command or after it.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``livesync`` with all its commands."""
+    parser = Parser(
+        prog="livesync",
+        description=DESCRIPTION,
+        epilog=f"{SETTINGS_HELP}\nexit codes:\n{exit_code_table()}",
+    )
+    add_global_options(parser, top=True)
+    parser.add_argument("--version", action=_Version, help="show the version and exit")
+    commands = Commands(parser)
+    _add_installation(commands)
+    _add_reading(commands)
+    _add_running(commands)
+    add_agent_commands(commands.group("agent", "manage agents, run one, send everything to a new one"))
+    return parser
+
+
+def group_parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Yield ``(name of the man page, parser)`` for the command and each of its groups."""
+    parser = build_parser()
+    yield "livesync", parser
+    for name, child in _subparsers(parser):
+        if any(True for _ in _subparsers(child)):
+            yield f"livesync-{name}", child
+
+
+def _subparsers(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            yield from action.choices.items()
+
+
+class _Version(argparse.Action):
+    """Print the version; read when asked, so that nothing is imported for it otherwise."""
+
+    def __init__(self, option_strings: list[str], dest: str, help: str | None = None) -> None:  # noqa: A002
+        super().__init__(
+            option_strings, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, nargs=0, help=help
+        )
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> NoReturn:
+        from .. import __version__
+
+        print(f"livesync {__version__}")
+        parser.exit(ExitCode.OK)
+
+
+def _add_installation(commands: Commands) -> None:
+    install = commands.add(
+        "install",
+        "installing:install",
+        "begin to record changes in this database",
+        "Put a sync manager into the database: its track, its inbox, and the name of the site that may run"
+        " its agents. A database file that does not exist is made. Nothing happens where one is installed"
+        " already.",
+    )
+    install.add_argument(
+        "--granularity",
+        type=positive_seconds,
+        metavar="S",
+        help="seconds per position of the track; it cannot be changed later (default: 1)",
+    )
+    install.add_argument(
+        "--site",
+        metavar="NAME",
+        help="the site that may run the agents of this database (default: the site of the settings, else"
+        " none)",
+    )
+    commands.add(
+        "upgrade",
+        "installing:upgrade",
+        "bring stored data up to this version of livesync",
+        "Bring what livesync keeps in the database to the form that this version expects, in small"
+        " transactions; it can be interrupted and run again. Older versions refuse newer data.",
+    )
+    adopt = commands.add(
+        "adopt",
+        "installing:adopt",
+        "take over a copied database",
+        "Make this copy of a database a site of its own: it gets a new track id, and all its agents are"
+        " paused, so that nothing reaches the services of the original before somebody has looked at them.",
+    )
+    adopt.add_argument(
+        "--site", metavar="NAME", required=True, help="the name of the site that takes it over"
+    )
+    destroy = commands.add(
+        "destroy",
+        "installing:destroy",
+        "remove all that livesync keeps in this database",
+        "List what livesync keeps in this database and remove it after asking twice: the track, what waits in"
+        " the inbox, agents with their pointers, dead letters. The application's objects and what the"
+        " external services hold stay as they are.",
+    )
+    destroy.add_argument("--yes", action="store_true", help="do not ask, for scripts")
+
+
+def _add_reading(commands: Commands) -> None:
+    commands.add(
+        "doctor",
+        "doctor:doctor",
+        "check the installation and say what is wrong",
+        "Check one thing after another (settings, database, manager, site, host, every agent's type, options"
+        " and secrets) and say of each whether it is in order, and what to do if it is not.",
+    )
+    listing = commands.add(
+        "list",
+        "listing:list_track",
+        "list what is on the track, newest first",
+        "List the recorded actions in the interval ]FROM, TO], newest first, a line each: the position, then"
+        " the action with its object, what was done and the time of the commit. What waits in the inbox and"
+        " has no position yet comes first, with - for the position. P is a position, or a time in ISO 8601"
+        " with a zone, such as 2026-11-05T10:00:00Z.",
+    )
+    start = listing.add_mutually_exclusive_group()
+    start.add_argument(
+        "--pointer", metavar="AGENT", help="begin after the pointer of this agent: what it has to do"
+    )
+    start.add_argument(
+        "--from", dest="from_", type=Moment, metavar="P", help="begin after this position or time"
+    )
+    listing.add_argument(
+        "--to", type=Moment, metavar="P", help="end with this position or time, leave out the inbox"
+    )
+    status = commands.add(
+        "status",
+        "status:status",
+        "show agents, their pointers and how far they are behind",
+        "Show every agent with its state, pointer, lag, dead letters and last error, and the track with its"
+        " ends. With --check, print one line as plugins of Nagios do and exit with their codes: 0 OK,"
+        " 1 WARNING (an error in the last run, more dead letters than allowed, an export broken off), 2"
+        " CRITICAL (an agent is stopped, or lags more than allowed), 3 UNKNOWN (it cannot be told).",
+    )
+    status.add_argument("--check", action="store_true", help="one line and exit codes for monitoring")
+    status.add_argument(
+        "--max-lag",
+        type=not_negative,
+        default=3600.0,
+        metavar="S",
+        help="with --check: CRITICAL when an agent lags more than this many seconds (default: 3600)",
+    )
+    status.add_argument(
+        "--max-dead",
+        type=count,
+        default=0,
+        metavar="N",
+        help="with --check: WARNING when an agent has more than this many dead letters (default: 0)",
+    )
+
+
+def _add_running(commands: Commands) -> None:
+    run = commands.add(
+        "run",
+        "running:run",
+        "run agents once: deliver what has changed",
+        "Run every active agent once, or those that are named. An agent that fails does not stop the others;"
+        " the exit code is the gravest of all.",
+    )
+    run.add_argument("agents", nargs="*", metavar="AGENT", help="run these only")
+    run.add_argument(
+        "--due",
+        action="store_true",
+        help="only those whose interval has passed since their last run (see `livesync agent add_task`)",
+    )
+    prune = commands.add(
+        "prune",
+        "pruning:prune",
+        "drop what every agent has delivered",
+        "Drop from the track what lies at or before every pointer. Agents that are behind keep what they"
+        " need, unless --leave-behind is given: such an agent is stopped and needs an export.",
+    )
+    prune.add_argument(
+        "--before", type=Moment, metavar="P", help="drop only what is before this position or time"
+    )
+    prune.add_argument(
+        "--leave-behind",
+        action="store_true",
+        help="drop it even where an agent still needs it",
+    )

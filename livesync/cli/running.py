@@ -1,0 +1,96 @@
+"""``livesync run`` and ``livesync agent run``: deliver what has changed, once."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from .exitcodes import ExitCode, gravest
+from .failures import Failure
+from .output import printable
+from .session import Session
+from .signals import stopping
+
+if TYPE_CHECKING:
+    from ..delivery.record import RunResult
+    from ..tasks import AgentOutcome
+
+
+#: The counts of a run that people are told, in this order.
+RUN_COUNTS: Final = ("read", "accepted", "stale", "coalesced", "cancelled", "excluded", "cascaded", "dead")
+
+
+def run(session: Session) -> int:
+    """Run every active agent once, or those that are named."""
+    return _run(session, session.args.agents, session.args.due)
+
+
+def run_agent(session: Session) -> int:
+    """Run one agent once, whether it is due or not."""
+    return _run(session, [session.args.agent], only_due=False)
+
+
+def _run(session: Session, agents: Sequence[str], only_due: bool) -> int:
+    from ..tasks import LiveSyncUpdateTask
+
+    host = session.settings.load_host()
+    with session.database() as db, stopping() as stop:
+        task = LiveSyncUpdateTask(db, host, session.settings.site, agents, only_due)
+        outcomes = task.run(time.time(), stop)
+        interrupted = stop()
+    failures = [_report(session, outcome) for outcome in outcomes]
+    session.out.json({"agents": [_as_json(*pair) for pair in zip(outcomes, failures, strict=True)]})
+    if not outcomes:
+        session.out.line("no agent is due" if only_due else "no agent is active")
+    codes = [_code(*pair) for pair in zip(outcomes, failures, strict=True)]
+    return gravest([*codes, ExitCode.INTERRUPTED] if interrupted else codes)
+
+
+def _report(session: Session, outcome: AgentOutcome) -> Failure | None:
+    """Say what an agent's run came to; return its failure, if it failed."""
+    if outcome.error is not None:
+        failure = Failure.of(outcome.error, session.settings.db)
+        session.out.note(f"livesync: agent {outcome.agent_id}: {failure.message}")
+        return failure
+    assert outcome.result is not None
+    session.out.line(f"{outcome.agent_id}: {describe_result(outcome.result)}")
+    for dead in outcome.result.dead_records:
+        session.out.note(f"livesync: agent {outcome.agent_id}: set aside {dead.object_id}: {dead.reason}")
+    return None
+
+
+def _code(outcome: AgentOutcome, failure: Failure | None) -> ExitCode:
+    if failure is not None:
+        return failure.code
+    return ExitCode.DEAD_LETTERS if outcome.result is not None and outcome.result.dead else ExitCode.OK
+
+
+def _as_json(outcome: AgentOutcome, failure: Failure | None) -> dict[str, Any]:
+    return {
+        "id": outcome.agent_id,
+        "result": None if outcome.result is None else result_as_json(outcome.result),
+        "error": None if failure is None else failure.as_json(),
+    }
+
+
+def result_as_json(result: RunResult) -> dict[str, Any]:
+    """Return what a run came to, for ``--json``."""
+    dead = [
+        {"id": record.object_id, "op": record.op.value, "position": record.position, "reason": record.reason}
+        for record in result.dead_records
+    ]
+    return dataclasses.asdict(dataclasses.replace(result, dead_records=[])) | {"dead_records": dead}
+
+
+def describe_result(result: RunResult) -> str:
+    """Return what a run came to, in one line: what was read and accepted, and what else is not 0."""
+    counts = ((name, getattr(result, name)) for name in RUN_COUNTS)
+    told = [
+        f"{number:,} {'set aside' if name == 'dead' else name}"
+        for name, number in counts
+        if number or name in ("read", "accepted")
+    ]
+    till = "before everything" if result.till is None else f"at {result.till}"
+    return printable(f"{', '.join(told)}; pointer {till}; {result.seconds:.2f} s")

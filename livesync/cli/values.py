@@ -1,0 +1,134 @@
+"""What people write on the command line, turned into values: intervals, positions, KEY=VALUE.
+
+Each function is an argparse ``type`` or is called with the text it left alone; standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import math
+import re
+from typing import Final
+
+_UNITS_S: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_INTERVAL: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)", re.ASCII)
+
+#: The longest interval that makes sense: a year.
+MAX_INTERVAL_S: Final = 366 * 86400.0
+
+#: Positions are keys of a BTree of 64-bit integers.
+MAX_POSITION: Final = 2**62
+
+
+def interval(text: str) -> float:
+    """Return the seconds that ``60``, ``90s``, ``5m``, ``1h`` or ``2d`` stand for.
+
+    Raises:
+        argparse.ArgumentTypeError: It is no interval, below a second, or above a year.
+    """
+    match = _INTERVAL.fullmatch(text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no interval: write 60, 90s, 5m, 1h or 2d")
+    seconds = float(match[1]) * _UNITS_S[match[2]]
+    if not 1 <= seconds <= MAX_INTERVAL_S:
+        raise argparse.ArgumentTypeError(f"{text!r} makes no sense: from 1 second to 366 days")
+    return seconds
+
+
+def positive_seconds(text: str) -> int:
+    """Return a whole number of seconds, 1 to 86,400: a granularity.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    number = _whole(text)
+    if number is None or not 1 <= number <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of seconds from 1 to 86400")
+    return number
+
+
+def not_negative(text: str) -> float:
+    """Return a number that is not negative.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 up")
+    return number
+
+
+def count(text: str) -> int:
+    """Return a whole number that is not negative.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    number = _whole(text)
+    if number is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 up")
+    return number
+
+
+def _whole(text: str) -> int | None:
+    """Return the number that ``text`` writes in ASCII digits, None for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 19 else None
+
+
+def key_value(text: str) -> tuple[str, str]:
+    """Return the two halves of ``KEY=VALUE``; the value may be empty or contain ``=``.
+
+    Raises:
+        argparse.ArgumentTypeError: There is no ``=``, or nothing before it. The text is not
+            repeated: it may hold a secret that was typed in the wrong place.
+    """
+    key, separator, value = text.partition("=")
+    if not separator or not key.isidentifier():
+        raise argparse.ArgumentTypeError("an option is written as KEY=VALUE, KEY a plain word")
+    return key, value
+
+
+class Moment:
+    """A place on the track as somebody wrote it: a position, or a time that comes to one."""
+
+    __slots__ = ("_position", "_time", "text")
+
+    def __init__(self, text: str) -> None:
+        """Read ``text``: a position, or a time in ISO 8601 with a zone.
+
+        Raises:
+            argparse.ArgumentTypeError: It is neither.
+        """
+        self.text = text
+        self._position = _whole(text)
+        self._time: datetime.datetime | None = None
+        if self._position is None:
+            self._time = _time(text)
+        elif self._position > MAX_POSITION:
+            raise argparse.ArgumentTypeError(f"{text!r} is beyond any position")
+
+    def position(self, granularity: int) -> int:
+        """Return the position, for a track of ``granularity`` seconds per position."""
+        if self._position is not None:
+            return self._position
+        assert self._time is not None
+        return math.floor(self._time.timestamp() // granularity)
+
+
+def _time(text: str) -> datetime.datetime:
+    try:
+        time = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a position (a whole number) nor a time such as 2026-11-05T10:00:00Z"
+        ) from None
+    if time.utcoffset() is None:
+        raise argparse.ArgumentTypeError(f"the time {text!r} needs a zone: add Z or +01:00")
+    if time.timestamp() < 0:
+        raise argparse.ArgumentTypeError(f"the time {text!r} is before 1970, where positions begin")
+    return time

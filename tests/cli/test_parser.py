@@ -1,0 +1,88 @@
+"""The grammar: everything has help, and every command has a function."""
+
+import argparse
+from importlib import import_module
+
+import pytest
+
+from livesync.cli import manual
+from livesync.cli.parser import build_parser, group_parsers
+
+EXPECTED = {
+    "livesync": {
+        "install",
+        "upgrade",
+        "adopt",
+        "destroy",
+        "doctor",
+        "list",
+        "status",
+        "run",
+        "prune",
+        "agent",
+    },
+    "livesync agent": {
+        *("list", "types", "add", "show", "edit", "remove", "activate", "pause"),
+        *("run", "simulate", "export", "rewind", "add_task"),
+    },
+}
+
+
+def subparsers(parser):
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            yield from action.choices.values()
+
+
+def everything(parser):
+    yield parser
+    for child in subparsers(parser):
+        yield from everything(child)
+
+
+PARSERS = list(everything(build_parser()))
+COMMANDS = [parser for parser in PARSERS if not list(subparsers(parser))]
+
+
+def test_the_commands_are_those_that_are_promised():
+    for parser in PARSERS:
+        names = {child.prog.rpartition(" ")[2] for child in subparsers(parser)}
+        assert names == EXPECTED.get(parser.prog, set())
+
+
+@pytest.mark.parametrize("parser", PARSERS, ids=lambda parser: parser.prog)
+def test_everything_has_help(parser):
+    assert parser.description
+    for action in parser._actions:
+        assert action.help, action
+
+
+@pytest.mark.parametrize("parser", COMMANDS, ids=lambda parser: parser.prog)
+def test_every_command_has_a_function_that_is_documented(parser):
+    module, _, function = parser.get_default("handler").partition(":")
+
+    assert getattr(import_module(f"livesync.cli.{module}"), function).__doc__
+
+
+@pytest.mark.parametrize("parser", PARSERS, ids=lambda parser: parser.prog)
+def test_help_fits_a_terminal(parser, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+    assert all(len(line) <= 110 for line in parser.format_help().splitlines())
+
+
+def test_there_is_a_man_page_for_the_command_and_each_group():
+    assert [name for name, _ in group_parsers()] == ["livesync", "livesync-agent"]
+    assert set(manual.SUMMARIES) == {name for name, _ in group_parsers()}
+
+
+def test_the_examples_of_the_man_pages_are_commands_that_exist():
+    for examples in manual._EXAMPLES.values():
+        for example in examples:
+            words = example.split()
+            assert words.pop(0) == "livesync"
+            build_parser().parse_args(words)
+
+
+def test_what_roff_would_take_for_its_own_is_escaped():
+    assert manual._roff("./a-b\\c") == "\\&./a\\-b\\ec"

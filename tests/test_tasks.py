@@ -1,0 +1,239 @@
+"""What is due when, and runs that do not stand in one another's way."""
+
+from contextlib import contextmanager
+
+import pytest
+import transaction
+import ZODB
+from hypothesis import given
+from hypothesis import strategies as st
+
+from livesync.database import committed
+from livesync.delivery.record import RunResult
+from livesync.errors import SiteDiffers, UnknownAgent, UnknownAgentType, UsageError
+from livesync.host import Host
+from livesync.manager import SyncManager
+from livesync.tasks import LiveSyncUpdateTask, Schedule, due_agents
+
+NOW = 1_700_000_000.0
+
+
+class EmptyHost(Host):
+    @contextmanager
+    def at(self, connection):
+        yield self
+
+    def object_id(self, obj):
+        return str(obj)
+
+    def get(self, object_id):
+        return None
+
+    def iter_objects(self, after=None):
+        return iter(())
+
+    def contents(self, obj):
+        return iter(())
+
+    def is_excluded(self, obj, audience="public"):
+        return False
+
+    def document(self, obj, audience="public"):
+        return {}
+
+
+@pytest.fixture
+def db():
+    database = ZODB.DB(None)
+    committed(database, lambda root: SyncManager.install(root, site="here") and None)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def register(db, tmp_path, monkeypatch):
+    """Register an agent of a type that lies in a module of its own, and make it active."""
+    (tmp_path / "tasktypes.py").write_text(
+        "from livesync.agent import SyncAgent\n"
+        "from livesync.options import Option\n"
+        "from livesync.delivery.record import RunResult\n"
+        "class Runs(SyncAgent):\n"
+        "    options = (Option('fails', 'bool', default=False),)\n"
+        "    def run(self, manager, host, now=None, stop=None):\n"
+        "        if self.values['fails']:\n"
+        "            raise RuntimeError('broken')\n"
+        "        return RunResult(read=1, till=5)\n"
+        "class Reads(SyncAgent):\n"
+        "    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import tasktypes
+
+    def carry_out(agent_id, kind="Runs", interval=None, last_began=None, active=True, **options):
+        def change(root):
+            manager = SyncManager.get(root)
+            manager.register_agent(getattr(tasktypes, kind)(agent_id, **options))
+            if active:
+                manager.activate(agent_id, from_now=True)
+            manager.set_interval(agent_id, interval)
+            if last_began is not None:
+                manager.stored(agent_id).last_run = {"time": last_began + 2.0, "seconds": 2.0}
+
+        committed(db, change)
+
+    yield carry_out
+    import sys
+
+    sys.modules.pop("tasktypes", None)
+
+
+def ran(outcomes):
+    return [outcome.agent_id for outcome in outcomes]
+
+
+def test_an_agent_without_an_interval_is_never_due():
+    assert due_agents([Schedule("a", None), Schedule("b", None, 0.0)], NOW) == []
+
+
+def test_an_agent_that_never_ran_is_due():
+    assert due_agents([Schedule("a", 3600.0)], NOW) == ["a"]
+
+
+def test_an_agent_is_due_when_its_interval_has_passed_since_its_last_run_began():
+    schedules = [Schedule("long ago", 60.0, NOW - 61), Schedule("just now", 60.0, NOW - 30)]
+
+    assert due_agents(schedules, NOW) == ["long ago"]
+
+
+def test_a_timer_that_ticks_a_moment_early_does_not_make_every_second_run_wait():
+    assert due_agents([Schedule("a", 60.0, NOW - 59.7)], NOW) == ["a"]
+
+
+def test_the_longest_overdue_comes_first():
+    schedules = [Schedule("a", 60.0, NOW - 70), Schedule("b", 60.0, NOW - 500), Schedule("c", 60.0)]
+
+    assert due_agents(schedules, NOW) == ["c", "b", "a"]
+
+
+def test_a_clock_that_was_set_back_does_not_keep_an_agent_waiting():
+    assert due_agents([Schedule("a", 60.0, NOW + 86400)], NOW) == ["a"]
+
+
+@given(
+    interval=st.floats(1, 1e7),
+    last=st.floats(0, 2e9),
+    now=st.floats(0, 2e9),
+)
+def test_what_is_due_stays_due_until_it_runs(interval, last, now):
+    schedule = Schedule("a", interval, min(last, now))
+    if due_agents([schedule], now):
+        assert due_agents([schedule], now + interval) == ["a"]
+    assert due_agents([schedule], schedule.last_began + interval) == ["a"]
+
+
+def test_every_active_agent_runs_and_a_failing_one_does_not_stop_the_others(db, register):
+    register("a")
+    register("b", fails=True)
+    register("c")
+    register("sleeping", active=False)
+
+    outcomes = LiveSyncUpdateTask(db, EmptyHost(), "here", only_due=False).run(NOW)
+
+    assert ran(outcomes) == ["a", "b", "c"]
+    assert [outcome.result for outcome in outcomes] == [
+        RunResult(read=1, till=5),
+        None,
+        RunResult(read=1, till=5),
+    ]
+    assert str(outcomes[1].error) == "broken"
+
+
+def test_only_what_is_due_runs_unless_told_otherwise(db, register):
+    register("due", interval=60.0, last_began=NOW - 100)
+    register("fresh", interval=60.0, last_began=NOW - 10)
+    register("by-hand")
+
+    assert ran(LiveSyncUpdateTask(db, EmptyHost(), "here").run(NOW)) == ["due"]
+
+
+def test_named_agents_run_in_the_order_given_and_once_each(db, register):
+    for agent_id in "abc":
+        register(agent_id)
+
+    outcomes = LiveSyncUpdateTask(db, EmptyHost(), "here", ("c", "a", "c"), only_due=False).run(NOW)
+
+    assert ran(outcomes) == ["c", "a"]
+
+
+def test_an_unknown_agent_is_refused_before_any_has_run(db, register):
+    register("a")
+
+    with pytest.raises(UnknownAgent):
+        LiveSyncUpdateTask(db, EmptyHost(), "here", ("a", "nobody"), only_due=False).run(NOW)
+
+
+def test_nothing_runs_at_another_site(db, register):
+    register("a")
+
+    with pytest.raises(SiteDiffers):
+        LiveSyncUpdateTask(db, EmptyHost(), "elsewhere", only_due=False).run(NOW)
+
+
+def test_an_agent_that_cannot_run_is_its_own_error(db, register):
+    register("reader", kind="Reads")
+
+    (outcome,) = LiveSyncUpdateTask(db, EmptyHost(), "here", only_due=False).run(NOW)
+
+    assert isinstance(outcome.error, UsageError)
+
+
+def test_an_agent_whose_type_is_missing_is_its_own_error(db, register):
+    register("a")
+    committed(db, lambda root: setattr(SyncManager.get(root).stored("a"), "type_name", "gone:Type"))
+
+    (outcome,) = LiveSyncUpdateTask(db, EmptyHost(), "here", ("a",), only_due=False).run(NOW)
+
+    assert isinstance(outcome.error, UnknownAgentType)
+
+
+def test_what_is_left_is_left_when_the_task_is_asked_to_stop(db, register):
+    register("a")
+    register("b")
+    asked = []
+
+    def stop():
+        asked.append(True)
+        return len(asked) > 1
+
+    assert ran(LiveSyncUpdateTask(db, EmptyHost(), "here", only_due=False).run(NOW, stop)) == ["a"]
+
+
+def test_a_database_that_the_task_opens_itself_is_closed_again(tmp_path, register):
+    opened = []
+
+    def open_db():
+        database = ZODB.DB(str(tmp_path / "Data.fs"))
+        opened.append(database)
+        if len(opened) == 1:
+            committed(database, lambda root: SyncManager.install(root) and None)
+        return database
+
+    task = LiveSyncUpdateTask(open_db, EmptyHost(), only_due=False)
+
+    assert task.run(NOW) == []
+    assert task.run(NOW) == []  # the file's lock is free again
+    assert len(opened) == 2
+    assert isinstance(opened[0], ZODB.DB)
+
+
+def test_no_transaction_is_left_behind(db, register):
+    register("a", fails=True)
+    LiveSyncUpdateTask(db, EmptyHost(), "here", only_due=False).run(NOW)
+
+    manager = transaction.TransactionManager(explicit=True)
+    manager.begin()
+    connection = db.open(manager)
+    assert SyncManager.get(connection.root()).stored("a").state == "active"
+    manager.abort()
+    connection.close()
+    assert db.cacheDetailSize()
