@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterable
 from enum import IntEnum
@@ -87,6 +88,10 @@ _GRAVITY: Final[tuple[ExitCode, ...]] = (
 )
 
 
+#: What a file system answers a storage that writes: no room, no quota, read-only, broken.
+_STORAGE_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+
+
 def code_of(error: BaseException) -> ExitCode:
     """Return the exit code for an exception; INTERNAL for one that nobody foresaw."""
     if is_storage_error(error):
@@ -99,6 +104,8 @@ def code_of(error: BaseException) -> ExitCode:
 
 def is_storage_error(error: BaseException) -> bool:
     """Tell whether ``error`` is one that ZODB and its storages raise while a command is at work."""
+    if isinstance(error, OSError):
+        return error.errno in _STORAGE_ERRNOS
     if "ZODB.POSException" not in sys.modules:
         return False  # nobody has used ZODB, and it is not imported for this question
     from transaction.interfaces import TransactionError

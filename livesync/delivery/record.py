@@ -8,10 +8,10 @@ import decimal
 import hashlib
 import math
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import ormsgpack
@@ -137,32 +137,55 @@ class Batch(list[Record]):
 def _plain(value: Any) -> Any:
     """Return ``value`` with everything that JSON has no form for replaced; check the rest."""
     kind = type(value)
-    if kind is str or kind is int or kind is bool or value is None:
+    if kind in _AS_IT_IS:
         return value
-    if kind is float:
-        if not math.isfinite(value):
-            raise NoDocument(f"{value!r} has no form in JSON")
-        return value
-    if kind is list:
-        return [_plain(item) for item in value]
-    if kind is dict:
-        for key in value:
-            if type(key) is not str:
-                raise NoDocument(f"the key {key!r} is not a str")
-        return {key: _plain(item) for key, item in value.items()}
-    if kind is bytes:
-        return base64.b64encode(value).decode("ascii")
-    if kind is datetime.datetime:
-        if value.utcoffset() is None:
-            raise NoDocument(f"the datetime {value.isoformat()} has no zone")
-        text = value.astimezone(datetime.timezone.utc).isoformat()
-        return text.removesuffix("+00:00") + "Z"
-    if kind is datetime.date:
-        return value.isoformat()
-    if kind is decimal.Decimal or kind is uuid.UUID:
-        return str(value)
-    # Subclasses of the plain types (a str enum, an OrderedDict) are not what they seem.
-    raise NoDocument(f"a {kind.__module__}.{kind.__qualname__} has no form in a document")
+    form = _FORMS.get(kind)
+    if form is None:
+        # Subclasses of the plain types (a str enum, an OrderedDict) are not what they seem.
+        raise NoDocument(f"a {kind.__module__}.{kind.__qualname__} has no form in a document")
+    return form(value)
+
+
+def _plain_float(value: float) -> float:
+    if not math.isfinite(value):
+        raise NoDocument(f"{value!r} has no form in JSON")
+    return value
+
+
+def _plain_list(value: list[Any]) -> list[Any]:
+    return [_plain(item) for item in value]
+
+
+def _plain_dict(value: dict[Any, Any]) -> dict[str, Any]:
+    for key in value:
+        if type(key) is not str:
+            raise NoDocument(f"the key {key!r} is not a str")
+    return {key: _plain(item) for key, item in value.items()}
+
+
+def _plain_bytes(value: bytes) -> str:
+    return base64.b64encode(value).decode("ascii")
+
+
+def _plain_datetime(value: datetime.datetime) -> str:
+    if value.utcoffset() is None:
+        raise NoDocument(f"the datetime {value.isoformat()} has no zone")
+    text = value.astimezone(datetime.timezone.utc).isoformat()
+    return text.removesuffix("+00:00") + "Z"
+
+
+_AS_IT_IS: Final = frozenset({str, int, bool, type(None)})
+
+_FORMS: Final[dict[type, Callable[[Any], Any]]] = {
+    float: _plain_float,
+    list: _plain_list,
+    dict: _plain_dict,
+    bytes: _plain_bytes,
+    datetime.datetime: _plain_datetime,
+    datetime.date: datetime.date.isoformat,
+    decimal.Decimal: str,
+    uuid.UUID: str,
+}
 
 
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -236,13 +259,13 @@ def encode_document(document: dict[str, Any]) -> bytes:
 
     Raises:
         NoDocument: A value that a document cannot hold (its type, NaN, a datetime without zone, a
-            lone surrogate, an int beyond 64 bits, a structure that contains itself).
+            lone surrogate, an int of thousands of digits, a structure that contains itself).
     """
     if type(document) is not dict:
         raise NoDocument(f"a document is a dict, not {type(document).__name__}")
     try:
         return _encode_strict(document) or _encoder.encode(_plain(document))
-    except (UnicodeEncodeError, OverflowError, RecursionError, msgspec.MsgspecError) as exc:
+    except (ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as exc:
         raise NoDocument(f"the document cannot be written as JSON: {exc}") from exc
 
 

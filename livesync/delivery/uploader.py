@@ -310,7 +310,7 @@ class RecordUploader:
         """
         reason = " ".join(reason.split())[:_MAX_REASON]
         if attempts >= self.max_attempts:
-            raise RetryLater(f"{reason} (given up after {attempts} tries)", after_s=after_s)
+            raise RetryLater(reason=f"{reason} (given up after {attempts} tries)", after_s=after_s)
         delay_s = self.backoff.delay_s(attempts, after_s)
         logger.warning(
             "agent %s: till %s: %d records not accepted, try %d of %d, again in %.1f s: %s",

@@ -1,0 +1,1 @@
+"""One module a service, each an agent type: options and an uploader."""

@@ -1,0 +1,267 @@
+"""A real HTTP service, and one harness a destination, for the contract suite."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from livesync.delivery.push import PushSyncAgent
+from livesync.delivery.record import RunResult
+from livesync.delivery.uploader import DELIVERY_OPTIONS, Delivery
+from livesync.destinations.file import FileAgent
+from livesync.destinations.http import HTTPAgent
+from livesync.destinations.memory import MemoryService
+from livesync.destinations.sqlite import SQLiteAgent
+
+
+class Applied:
+    """What a consumer of JSON Lines comes to that keeps to the position rule."""
+
+    def __init__(self):
+        self.documents: dict[str, bytes] = {}
+        self.positions: dict[str, int] = {}
+
+    def apply(self, line: bytes) -> int:
+        """Apply one line; return the status that it would be answered with."""
+        record = json.loads(line)
+        object_id, position = record["id"], record["position"]
+        if self.positions.get(object_id, -1) > position:
+            return 409
+        self.positions[object_id] = position
+        if record["op"] == "delete":
+            assert list(record) == ["op", "id", "position"]
+            self.documents.pop(object_id, None)
+        else:
+            assert list(record) == ["op", "id", "position", "document"]
+            self.documents[object_id] = line[line.index(b',"document":') + 12 : -1]
+        return 200
+
+    @property
+    def tombstones(self) -> dict[str, int]:
+        return {key: position for key, position in self.positions.items() if key not in self.documents}
+
+
+class Receiver(ThreadingHTTPServer):
+    """Applies what is posted and answers a verdict a record, unless ``script`` holds other answers."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), ReceiverHandler)
+        self.applied = Applied()
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        self.script: deque[tuple[int, dict[str, str], bytes]] = deque()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/sync"
+
+
+class ReceiverHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # one segment a packet, and nothing waits for a full one
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        self.server.requests.append((self.path, dict(self.headers), body))
+        if self.server.script:
+            self._answer(*self.server.script.popleft())
+            return
+        items = [
+            {"id": json.loads(line)["id"], "status": self.server.applied.apply(line)}
+            for line in body.split(b"\n")[:-1]
+        ]
+        self._answer(200, {"Content-Type": "application/json"}, json.dumps({"items": items}).encode())
+
+    def _answer(self, status, headers, body):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+class Destination:
+    """One destination under test: makes agents for it and reads what it holds."""
+
+    takes_back = True  #: whether an abandoned slice leaves nothing
+    keeps_pointer = False
+    sweeps = False
+
+    def agent(self, agent_id: str = "a", **options) -> PushSyncAgent:
+        raise NotImplementedError
+
+    def documents(self) -> dict[str, bytes]:
+        """The living objects: id -> the document's JSON."""
+        raise NotImplementedError
+
+    def tombstones(self) -> dict[str, int]:
+        raise NotImplementedError
+
+    def deliver(
+        self, *slices, agent_id: str = "a", generation: int = 1, end: bool = True, **options
+    ) -> RunResult:
+        """Deliver slices, each ``(till, records)``, as one run does."""
+        agent = self.agent(agent_id, **options)
+        uploader = type(agent).uploader(agent)
+        result = RunResult()
+        uploader.open(Delivery(agent_id, "track", generation))
+        try:
+            for till, records in slices:
+                uploader.begin_slice(till)
+                result.add(uploader.iterate_over(records))
+                if end:
+                    uploader.end_slice(till)
+                else:
+                    uploader.abandon_slice()
+        finally:
+            uploader.close()
+        return result
+
+
+class MemoryDestination(Destination):
+    keeps_pointer = True
+    sweeps = True
+
+    def __init__(self, directory: Path, receiver: Receiver):
+        self.service = MemoryService()
+        bound = self.service.uploader_type()
+
+        class BoundAgent(PushSyncAgent):
+            options = DELIVERY_OPTIONS
+            uploader = bound
+
+        self.agent_type = BoundAgent
+
+    def agent(self, agent_id="a", **options):
+        return self.agent_type(agent_id, **options)
+
+    def documents(self):
+        return {
+            key: json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+            for key, document in self.service.documents.items()
+        }
+
+    def tombstones(self):
+        return self.service.tombstones
+
+
+class SQLiteDestination(Destination):
+    keeps_pointer = True
+    sweeps = True
+
+    def __init__(self, directory: Path, receiver: Receiver):
+        self.path = directory / "index.sqlite"
+
+    def agent(self, agent_id="a", **options):
+        return SQLiteAgent(agent_id, path=self.path, **options)
+
+    def _read(self, select):
+        if not self.path.exists():
+            return []
+        with closing(sqlite3.connect(self.path)) as connection:
+            return connection.execute(select).fetchall()
+
+    def documents(self):
+        return {key: text.encode() for key, text in self._read("SELECT object_id, document FROM documents")}
+
+    def tombstones(self):
+        return dict(self._read("SELECT object_id, position FROM tombstones"))
+
+
+class FileDestination(Destination):
+    def __init__(self, directory: Path, receiver: Receiver):
+        self.directory = directory / "out"
+
+    def agent(self, agent_id="a", **options):
+        return FileAgent(agent_id, directory=self.directory, **options)
+
+    def _applied(self):
+        applied = Applied()
+        for path in sorted(self.directory.glob("[!.]*")):
+            for line in path.read_bytes().split(b"\n")[:-1]:
+                applied.apply(line)
+        return applied
+
+    def documents(self):
+        return self._applied().documents
+
+    def tombstones(self):
+        return self._applied().tombstones
+
+
+class HTTPDestination(Destination):
+    takes_back = False
+    gzip = False
+
+    def __init__(self, directory: Path, receiver: Receiver):
+        self.receiver = receiver
+
+    def agent(self, agent_id="a", **options):
+        return HTTPAgent(agent_id, url=self.receiver.url, gzip=self.gzip, **options)
+
+    def documents(self):
+        return self.receiver.applied.documents
+
+    def tombstones(self):
+        return self.receiver.applied.tombstones
+
+
+class GzipDestination(HTTPDestination):
+    gzip = True
+
+
+KINDS = {
+    "memory": MemoryDestination,
+    "sqlite": SQLiteDestination,
+    "file": FileDestination,
+    "http": HTTPDestination,
+    "http-gzip": GzipDestination,
+}
+
+
+@pytest.fixture(params=KINDS)
+def new_destination(request, tmp_path, receiver):
+    """A function that makes an empty destination of one kind."""
+    numbers = count()
+
+    def make() -> Destination:
+        directory = tmp_path / str(next(numbers))
+        directory.mkdir()
+        receiver.applied = Applied()
+        return KINDS[request.param](directory, receiver)
+
+    return make
+
+
+@pytest.fixture
+def destination(new_destination) -> Destination:
+    return new_destination()
