@@ -101,17 +101,23 @@ class ManagerAccess:
         self._connection.cacheGC()
 
 
-def collect_all(access: ManagerAccess, now: float) -> int:
+def collect_all(access: ManagerAccess, now: float, seal_newest: bool = False) -> int:
     """Collect until nothing is left, each part in a transaction of its own.
 
     Where there is nothing to collect and nothing on the track left to seal, nothing is written.
+
+    Args:
+        access: To the manager.
+        now: Epoch seconds.
+        seal_newest: Seal everything that is on the track in the end, also what lies at a position
+            that is still open, or ahead of ``now``; what is committed later goes to the next one.
 
     Returns:
         How many actions moved.
     """
     moved = 0
     while True:
-        part = access.change(lambda manager: _collect(manager, now), "collect")
+        part = access.change(lambda manager: _collect(manager, now, seal_newest), "collect")
         moved += part.moved if part is not None else 0
         if part is None or part.is_last:
             return moved
@@ -123,11 +129,15 @@ class _Collected:
         self.is_last = is_last
 
 
-def _collect(manager: SyncManager, now: float) -> _Collected | None:
+def _collect(manager: SyncManager, now: float, seal_newest: bool) -> _Collected | None:
     from ..manager import COLLECT_LIMIT
 
-    sealed, newest = manager.track.sealed, -1 if manager.track.is_empty() else manager.track.most_recent_ts()
+    track = manager.track
+    unsealed = not track.is_empty() and track.sealed < track.most_recent_ts()
     moved = manager.collect(now)
-    if not moved and not sealed < newest:
+    if not moved and not unsealed:
         return None
-    return _Collected(moved, moved < COLLECT_LIMIT)
+    is_last = moved < COLLECT_LIMIT
+    if seal_newest and is_last:
+        track.seal(track.most_recent_ts())
+    return _Collected(moved, is_last)

@@ -15,6 +15,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Final
 
+from persistent.timestamp import TimeStamp
+
 from ..action import ActionWrapper
 from ..agent import State, StopReason, SyncAgent
 from ..errors import AgentStopped, LiveSyncError, PositionPruned, ServiceRefuses, StateForbids
@@ -47,6 +49,9 @@ class PushSyncAgent(SyncAgent):
 
     #: Highest position that may have been sent before this slice; None: anything may have been.
     attempted: int | None = None
+
+    #: Commit time up to which something that lies beyond :attr:`attempted` may have been sent.
+    shown: float = 0.0
 
     def run(
         self, manager: SyncManager, host: Host, now: float | None = None, stop: Stop | None = None
@@ -97,7 +102,7 @@ class PushSyncAgent(SyncAgent):
             data: ``(position, action)``, oldest first.
             last_ts: The slice's end: the position that the records carry.
         """
-        return reduce(data, last_ts, self.attempted)
+        return reduce(data, last_ts, self.attempted, self.shown)
 
     def _run(self, records: Iterable[Record], uploader: RecordUploader) -> RunResult:
         """Upload rendered records and return what became of them."""
@@ -150,6 +155,7 @@ class _Slice:
 
     items: list[Item]
     till: int
+    before: int  # where the pointer stood; -1: before everything
     offset: int = 0  # where the pointer stands inside ``till`` afterwards; 0: ``till`` is done
     catching_up: bool = False
 
@@ -161,6 +167,8 @@ class _Done:
     part: _Slice
     dead: list[DeadRecord] = field(default_factory=list)
     delivered: set[str] = field(default_factory=set)
+    set_aside: set[str] = field(default_factory=set)  # ids whose dead letters are stored already
+    ahead: bool = False  # something may have been sent that lies after the slice
 
 
 class _Run:
@@ -198,7 +206,11 @@ class _Run:
         return self._result
 
     def _deliver_all(self) -> None:
-        collect_all(self._access, self._seal_till())
+        # Sealing positions that are still open lets this run deliver what was committed just before
+        # it, even where another run has sealed the current second already.
+        collect_all(
+            self._access, time.time() if self._now is None else self._now, seal_newest=self._now is None
+        )
         self._begin()
         done: _Done | None = None
         while True:
@@ -210,34 +222,17 @@ class _Run:
                 return
             done = self._deliver(part.part)
 
-    def _seal_till(self) -> float:
-        if self._now is not None:
-            return self._now
-        # Sealing the position that is still open lets this run deliver what was committed just
-        # before it; what is committed later goes to the next position.
-        with self._access.snapshot() as manager:
-            return time.time() + manager.granularity
-
     # -- the destination's pointer ---------------------------------------------------------------
 
     def _begin(self) -> None:
-        with self._access.snapshot() as manager:
-            stored = manager.stored(self._agent.id)
-            position = manager.track.get_pointer_timestamp(self._agent.id)
-            own = OwnPointer(
-                -1 if position is None else position,
-                manager.track_id,
-                stored.generation,
-                stored.acknowledged == manager.track_id,
-                manager.track.sealed,
-                manager.track.pruned,
-            )
-            self._dead_ids = frozenset(stored.dead)
-            offset = manager.track.pointer_offset(self._agent.id)
+        own = self._own_pointer()
         self._uploader.open(Delivery(self._agent.id, own.track_id, own.generation))
         if not self._uploader.keeps_pointer:
             return
-        start = reconcile(own, self._uploader.read_pointer())
+        theirs = self._uploader.read_pointer()
+        # Ours is read after theirs: else another runner between the two would make theirs look newer.
+        own = self._own_pointer()
+        start = reconcile(own, theirs)
         if start.reason is not None:
             raise AgentStopped(
                 f"agent {self._agent.id!r} is stopped ({start.reason.value}): {start.detail};"
@@ -252,9 +247,22 @@ class _Run:
             self._access.change(
                 lambda manager: self._move_pointer(manager, start.position), "follow the destination"
             )
-        elif offset:
-            # parts of a position were accepted before; their rows are there
-            logger.debug("agent %s: goes on %d actions into a position", self._agent.id, offset)
+
+    def _own_pointer(self) -> OwnPointer:
+        with self._access.snapshot() as manager:
+            stored = manager.stored(self._agent.id)
+            position = manager.track.get_pointer_timestamp(self._agent.id)
+            self._dead_ids = frozenset(stored.dead)
+            here = stored.acknowledged == manager.track_id
+            return OwnPointer(
+                -1 if position is None else position,
+                manager.track_id,
+                stored.generation,
+                stored.acknowledged_generation if here else 0,
+                stored.attempted,
+                manager.track.sealed,
+                manager.track.pruned,
+            )
 
     def _move_pointer(self, manager: SyncManager, position: int) -> bool:
         manager.track.move_pointer(self._agent.id, None if position < 0 else position)
@@ -271,7 +279,10 @@ class _Run:
         if part is None:
             return _Turn(None) if done is not None else None
         stored = manager.stored(self._agent.id)
-        self._agent.attempted = stored.attempted
+        if done is None and stored.attempted > part.before:
+            # A run broke off, and nobody knows what its snapshots showed: at most what is there now.
+            stored.shown = _time_of_last_commit(manager)
+        self._agent.attempted, self._agent.shown = stored.attempted, stored.shown
         if part.till > stored.attempted:
             stored.attempted = part.till
         return _Turn(part)
@@ -285,9 +296,11 @@ class _Run:
             self._agent.acknowledge(manager, part.till)
             if stored.catching_up_to >= 0 and part.till >= stored.catching_up_to:
                 stored.catching_up_to = -1
-        if stored.acknowledged != manager.track_id:
-            stored.acknowledged = manager.track_id
-        store_dead(stored, done.dead, done.delivered, time.time() if self._now is None else self._now)
+        if (stored.acknowledged, stored.acknowledged_generation) != (manager.track_id, stored.generation):
+            stored.acknowledged, stored.acknowledged_generation = manager.track_id, stored.generation
+        if done.ahead:
+            stored.shown = _time_of_last_commit(manager)
+        store_dead(stored, (), done.delivered - done.set_aside, self._clock())
 
     def _deliver(self, part: _Slice) -> _Done:
         uploader, agent = self._uploader, self._agent
@@ -296,17 +309,19 @@ class _Run:
         outcome = _Done(part)
         inside = cascading(part.items)
         renderer = Renderer(self._access, self._host, agent, uploader.batch_size)
-        position = None if part.offset else part.till
         try:
             uploader.begin_slice(part.till)
             records = _noting(agent._generate_records(iter(part.items), part.till), sent)
             self._count(agent._run(renderer.render(records, part.catching_up), uploader), renderer, outcome)
-            uploader.end_slice(None if inside else position)
-            for object_id, words in inside.items():
-                self._cascade(object_id, words, part, renderer, outcome, sent)
             if inside:
+                uploader.end_slice(None)
+                for object_id, words in inside.items():
+                    self._cascade(object_id, words, part, renderer, outcome, sent)
                 uploader.begin_slice(part.till)
-                uploader.end_slice(position)
+            self._set_aside(outcome)
+            # A part of a position leaves the destination's pointer where it stood, but sees to it
+            # that there is one.
+            uploader.end_slice(part.before if part.offset else part.till)
         except BaseException:
             uploader.abandon_slice()
             raise
@@ -314,7 +329,24 @@ class _Run:
         self._result.coalesced += coalesced
         self._result.cancelled += cancelled
         outcome.delivered |= self._dead_ids & sent
+        outcome.ahead = bool(inside) or renderer.returned > 0
         return outcome
+
+    def _set_aside(self, outcome: _Done) -> None:
+        """Store dead letters before the destination moves its pointer: then no crash can lose them."""
+        dead, outcome.dead = outcome.dead, []
+        if not dead:
+            return
+
+        def note(manager: SyncManager) -> bool:
+            store_dead(manager.stored(self._agent.id), dead, (), self._clock())
+            return True
+
+        self._access.change(note, f"dead letters of {self._agent.id}")
+        outcome.set_aside |= {record.object_id for record in dead}
+
+    def _clock(self) -> float:
+        return time.time() if self._now is None else self._now
 
     def _cascade(
         self,
@@ -402,6 +434,11 @@ class _Turn:
     part: _Slice | None
 
 
+def _time_of_last_commit(manager: SyncManager) -> float:
+    """Return the time of the last commit that a snapshot of the manager's connection can have shown."""
+    return float(TimeStamp(manager._p_jar._storage.lastTransaction()).timeTime())
+
+
 def _stop_reason(exc: BaseException) -> tuple[StopReason | None, str]:
     if isinstance(exc, AgentStopped):
         return StopReason(exc.reason), exc.detail
@@ -432,6 +469,7 @@ def read_slice(manager: SyncManager, agent_id: str) -> _Slice | None:
     if not items:
         return None
     stored = manager.stored(agent_id)
+    pointer = track.get_pointer_timestamp(agent_id)
     begun = track.pointer_offset(agent_id)
     if len(items) <= SLICE_SIZE:
         till, offset = max(track.sealed, items[-1][0]), 0
@@ -442,7 +480,8 @@ def read_slice(manager: SyncManager, agent_id: str) -> _Slice | None:
         following = items[-1][0]
         items = [item for item in items if item[0] < following]
         till, offset = items[-1][0], 0
-    return _Slice(items, till, offset, till <= stored.catching_up_to)
+    before = -1 if pointer is None else pointer
+    return _Slice(items, till, before, offset, till <= stored.catching_up_to)
 
 
 def store_dead(stored: Any, dead: Iterable[DeadRecord], delivered: Iterable[str], now: float) -> None:
@@ -500,9 +539,11 @@ def _what_a_run_would_read(
                 agent_id=agent_id,
                 state=manager.stored(agent_id).state,
             )
-        agent.attempted = manager.stored(agent_id).attempted
-        clock = time.time() + manager.granularity if now is None else now
-        while manager.collect(clock):  # this transaction is aborted
+        stored = manager.stored(agent_id)
+        agent.attempted, agent.shown = stored.attempted, stored.shown
+        while manager.collect(now):  # this transaction is aborted
             pass
+        if now is None and not manager.track.is_empty():
+            manager.track.seal(manager.track.most_recent_ts())
         items = list(manager.query(agent_id))
         return agent, items, max(manager.track.sealed, 0)

@@ -15,30 +15,32 @@ from .record import Op, Record
 Item = tuple[int, ActionWrapper]
 
 
-def reduce(data: Iterable[Item], till: int, attempted: int | None) -> Iterator[Record]:
+def reduce(data: Iterable[Item], till: int, attempted: int | None, shown: float = 0.0) -> Iterator[Record]:
     """Yield one record an object, in the order of their last actions.
 
     The op is what the last action says; rendering settles it. An object that was created and then
     deleted is left out, but only where nothing of it can have been sent: its creation lies after
-    ``attempted``, and no undo is involved.
+    ``attempted`` and ``shown``, and no undo is involved.
 
     Args:
         data: ``(position, action)``, oldest first.
         till: The end of the slice, which is the records' position.
         attempted: Highest position that may have been sent before; None: anything may have been
             (an export is under way), so nothing is left out.
+        shown: Commit time, in epoch seconds, up to which something that lies after ``attempted``
+            may have been sent all the same.
     """
     histories: dict[str, _History] = {}
     for position, action in data:
         history = histories.pop(action.object_id, None)
         if history is None:
-            history = _History(position, action.actions, action.actions, action.actions)
+            history = _History(position, action.timestamp, action.actions, action.actions, action.actions)
         else:
             history.last = action.actions
             history.all |= action.actions
         histories[action.object_id] = history  # moved to the end: the order is that of last actions
     for object_id, history in histories.items():
-        if attempted is not None and history.came_and_went_after(attempted):
+        if attempted is not None and history.came_and_went_after(attempted, shown):
             continue
         yield Record(Op.DELETE if history.ends_deleted() else Op.UPSERT, object_id, till, history.all)
 
@@ -48,6 +50,7 @@ class _History:
     """What a slice says of one object."""
 
     since: int
+    time: float
     first: frozenset[str]
     last: frozenset[str]
     all: frozenset[str]
@@ -55,11 +58,12 @@ class _History:
     def ends_deleted(self) -> bool:
         return DELETED in self.last and CREATED not in self.last
 
-    def came_and_went_after(self, attempted: int) -> bool:
+    def came_and_went_after(self, attempted: int, shown: float) -> bool:
         # A first action that holds both words may be a deletion followed by a creation under the
         # same id, and the object may have been sent long ago.
         created = CREATED in self.first and DELETED not in self.first
-        return created and self.ends_deleted() and self.since > attempted and UNDONE not in self.all
+        unseen = self.since > attempted and self.time > shown
+        return created and self.ends_deleted() and unseen and UNDONE not in self.all
 
 
 def cascading(data: Iterable[Item]) -> dict[str, frozenset[str]]:

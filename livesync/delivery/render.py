@@ -6,7 +6,6 @@ import json
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from typing import Any, BinaryIO
@@ -41,6 +40,8 @@ class Renderer:
         only = agent.values.get("only")
         self._only = load_function(only) if only else None
         self.excluded = 0
+        #: Records of what its slice says is deleted, and the snapshot shows: it came back later.
+        self.returned = 0
         self.dead: list[DeadRecord] = []
 
     def render(self, records: Iterable[Record], at_sealed: bool = False) -> Iterator[Record]:
@@ -67,19 +68,27 @@ class Renderer:
             sealed = max(manager.track.sealed, 0) if at_sealed else None
             rendered = []
             for record in chunk:
-                done = record if record.document is not None else self._rendered(host, record)
-                if done is not None:
-                    rendered.append(done if sealed is None else replace(done, position=sealed))
+                position = record.position if sealed is None else sealed
+                if record.document is None:
+                    done = self._rendered(host, record, position)
+                    if done is not None:
+                        rendered.append(done)
+                else:
+                    rendered.append(replace(record, position=position))
             return rendered
 
-    def _rendered(self, host: Host, record: Record) -> Record | None:
+    def _rendered(self, host: Host, record: Record, position: int) -> Record | None:
         object_id = record.object_id
-        with _host_call("look up", object_id):
+        try:  # not a context manager: this is done for every object
             obj = host.get(object_id)
             excluded = obj is not None and self.is_excluded(host, obj)
+        except (TransientError, LiveSyncError):
+            raise
+        except Exception as exc:
+            raise _host_failed("look up", object_id, exc) from exc
         if obj is None or excluded:
             self.excluded += excluded
-            return Record(Op.DELETE, object_id, record.position, record.actions)
+            return Record(Op.DELETE, object_id, position, record.actions)
         try:
             document = host.document(obj, self._audience)
         except TransientError:
@@ -87,10 +96,12 @@ class Renderer:
         except NoDocument as exc:
             self._set_aside(record, exc.reason)
             return None
-        except Exception as exc:  # noqa: BLE001 - one object that cannot be rendered must not stop the others
+        except Exception as exc:  # noqa: BLE001 - one that cannot be rendered must not stop the others
             self._set_aside(record, f"the host's document() raised {type(exc).__name__}: {exc}")
             return None
-        return Record(Op.UPSERT, object_id, record.position, record.actions, document)
+        if record.op is Op.DELETE:
+            self.returned += 1
+        return Record(Op.UPSERT, object_id, position, record.actions, document)
 
     def is_excluded(self, host: Host, obj: Any) -> bool:
         """Tell whether an object is not for this agent's audience."""
@@ -137,24 +148,23 @@ def spool_contents(access: ManagerAccess, host: Host, object_id: str, skip: set[
     """
     spool = Spool()
     try:
-        with access.host_snapshot(host) as (_, at), _host_call("list what is inside", object_id):
-            obj = at.get(object_id)
-            if obj is not None:
-                for inner in at.contents(obj):
-                    inner_id = at.object_id(inner)
-                    if inner_id not in skip:
-                        spool.put(inner_id)
+        with access.host_snapshot(host) as (_, at):
+            try:
+                obj = at.get(object_id)
+                if obj is not None:
+                    for inner in at.contents(obj):
+                        inner_id = at.object_id(inner)
+                        if inner_id not in skip:
+                            spool.put(inner_id)
+            except (TransientError, LiveSyncError):
+                raise
+            except Exception as exc:
+                raise _host_failed("list what is inside", object_id, exc) from exc
     except BaseException:
         spool.close()
         raise
     return spool
 
 
-@contextmanager
-def _host_call(doing: str, object_id: str) -> Iterator[None]:
-    try:
-        yield
-    except (TransientError, LiveSyncError):
-        raise
-    except Exception as exc:
-        raise HostFailed(f"the host failed to {doing} {object_id!r}: {type(exc).__name__}: {exc}") from exc
+def _host_failed(doing: str, object_id: str, exc: Exception) -> HostFailed:
+    return HostFailed(f"the host failed to {doing} {object_id!r}: {type(exc).__name__}: {exc}")

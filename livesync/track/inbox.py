@@ -30,13 +30,14 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 import transaction
 from persistent.timestamp import TimeStamp
 from transaction.interfaces import TransientError
-from ZODB.POSException import POSKeyError
-from ZODB.utils import z64
+from ZODB.POSException import POSKeyError, ReadConflictError
+from ZODB.utils import p64, u64, z64
 
 from ..action import CASCADING, UNDONE, ActionWrapper, trusted_action
 from ..process import is_dead, this_process
@@ -60,6 +61,23 @@ Payload = tuple[Any, ...]
 Entries = tuple[tuple[bytes | None, Payload], ...]
 #: ``(commit id, entries, replaced)`` of a stored revision of a lane.
 Revision = tuple[bytes, Entries, bytes | None]
+
+
+class Item(NamedTuple):
+    """What one commit brought, in one payload.
+
+    Attributes:
+        tid: The commit.
+        payload: What it recorded.
+        mark: "" for what was recorded, ``undone`` for what an undo took away or brought back, ``redone``
+            for what was recorded while an undo came in between.
+        made: The commit that stored the payload's pages.
+    """
+
+    tid: bytes
+    payload: Payload
+    mark: str
+    made: bytes
 
 
 def new_inbox() -> StoredInbox:
@@ -128,104 +146,132 @@ _UNDONE_MARK: Final = "undone"
 _REDONE_MARK: Final = "redone"
 
 
+def _mark(payload: Payload) -> str:
+    return str(payload[0]) if len(payload) == 2 else ""
+
+
+def _plain(payload: Payload) -> Payload:
+    return payload[1] if len(payload) == 2 else payload
+
+
+def _is_span(payload: Payload) -> bool:
+    """Tell whether a payload is a span: ``(replaced, replaced, latest payloads)``, states between which an undo went."""
+    return len(payload) == 3
+
+
+def _latest(entries: Entries) -> list[Payload]:
+    """Return what the append that made this state had brought."""
+    return [payload for noted, payload in entries if noted is None and not _mark(payload)]
+
+
+def _marks(entries: Entries) -> list[Payload]:
+    return [payload for _, payload in entries if _mark(payload)]
+
+
+def _marks_changed(one: Entries, other: Entries) -> list[Payload]:
+    return _missing(_marks(one), _marks(other)) + _missing(_marks(other), _marks(one))
+
+
 def resolve_undo(old: dict[str, Any], committed: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """Return a lane's state after the undo of a transaction that is not its last.
+
+    What was undone is only named here; collect, which knows the lane's history, looks it up.
 
     Args:
         old: The state that the undone transaction made.
         committed: The state as it is now.
         new: The state before the undone transaction.
     """
-    old, committed, new = old or {}, committed or {}, new or {}  # a lane never written to has no state
-    before = [payload for _, payload in new.get("entries", ())]
-    after = [payload for _, payload in old.get("entries", ())]
-    added = [(None, (_UNDONE_MARK, _plain(payload))) for payload in _missing(after, before)]
-    if (new.get("replaced") or z64) > (old.get("replaced") or z64):
-        # The undo of an undo: what it had taken away is there again. (Otherwise, what is in the
-        # older state only had been collected, and was therefore dropped.)
-        added += [(None, (_REDONE_MARK, _plain(payload))) for payload in _missing(before, after)]
-    return {**committed, "entries": (*committed.get("entries", ()), *added)}
+    earlier, later = old.get("entries", ()), new.get("entries", ())
+    replaced = (new.get("replaced") or z64, old.get("replaced") or z64)
+    added: list[Payload] = _marks_changed(earlier, later)
+    if replaced[0] > replaced[1]:
+        # The undo of an undo; or a transaction that began before an undo and ends after it.
+        added += [(_REDONE_MARK, payload) for payload in _latest(later)]
+    if replaced[0] != replaced[1]:
+        newest = _latest(later if replaced[0] > replaced[1] else earlier)
+        added.append((_UNDONE_MARK, (min(replaced), max(replaced), tuple(newest))))
+    return {**committed, "entries": (*committed.get("entries", ()), *((None, payload) for payload in added))}
 
 
-def _plain(payload: Payload) -> Payload:
-    return payload[1] if payload[0] in (_UNDONE_MARK, _REDONE_MARK) and len(payload) == 2 else payload
+class History:
+    """The revisions that a lane has had; none where the storage keeps no history, and then has no undo."""
+
+    def before(self, tid: bytes) -> Revision | None:
+        """Return the lane's revision before a commit id; None when there is none, or it was packed away."""
+        return None
+
+    def after(self, tid: bytes) -> bytes | None:
+        """Return the commit id of the revision that replaced that of ``tid``; None when nobody knows."""
+        return None
 
 
-def untaken(
-    lane: Revision, taken: bytes, revision_before: Callable[[bytes], Revision | None]
-) -> list[tuple[bytes, Payload, str]]:
+def untaken(lane: Revision, taken: bytes, history: History) -> list[Item]:
     """Return what a lane holds that was committed after ``taken``.
 
     Args:
         lane: The lane's current revision.
         taken: Everything committed at or before this id is accounted for.
-        revision_before: The lane's revision before a commit id; None when there is none, or when
-            the storage keeps no history (and then has no undo).
+        history: The revisions before.
 
     Returns:
-        ``(commit id, payload, mark)``, oldest first; mark is "" for what was recorded,
-        ``undone`` for what an undo took away, ``redone`` for what it brought back.
+        Items, oldest first.
     """
-    tid, entries, replaced = lane
-    if tid <= taken:
-        return []
-    found = [
-        (noted, _plain(payload), _mark(payload))
-        for noted, payload in entries
-        if noted is not None and noted > taken
-    ]
-    latest = [payload for noted, payload in entries if noted is None]
-    before = revision_before(tid)
-    if before is None or before[0] == replaced:
-        return found + [(tid, _plain(payload), _mark(payload)) for payload in latest]
-    known = _committed(before, revision_before, taken)
-    for payload in latest:
-        match = next((item for item in known if _same(item[1]) == _same(payload)), None)
-        if match is not None:
-            known.remove(match)
-            if match[0] > taken:
-                found.append((match[0], _plain(payload), _mark(payload)))
-        else:
-            earlier = _committed_earlier(payload, before, revision_before)
-            if earlier is None or earlier > taken:
-                found.append((tid, _plain(payload), _mark(payload) or _REDONE_MARK))
-    kept = [_same(payload) for noted, payload in entries if noted is not None]
-    for _, payload in known:
-        if _same(payload) in kept:
-            kept.remove(_same(payload))
-        elif not _mark(payload):
-            found.append((tid, _plain(payload), _UNDONE_MARK))
-    return sorted(found, key=lambda item: item[0])
+    found: list[Item] = []
+    revision: Revision | None = lane
+    while revision is not None and revision[0] > taken:
+        tid, entries, replaced = revision
+        before = history.before(tid)
+        if before is None or before[0] == replaced:
+            # An append; it came after another append, or after everything before was taken.
+            found += [
+                Item(noted or tid, _plain(payload), _mark(payload), noted or tid)
+                for noted, payload in entries
+                if (noted or tid) > taken and not _is_span(_plain(payload))
+            ]
+            break
+        found += [Item(tid, payload, mark, made) for payload, mark, made in _undone_by(revision, before, history)]
+        revision = before
+    return sorted(found, key=attrgetter("tid"))
 
 
-def _committed_earlier(
-    payload: Payload, lane: Revision, revision_before: Callable[[bytes], Revision | None]
-) -> bytes | None:
-    """Return a commit that brought a payload which an undo has brought back; None for a new one."""
-    earlier = revision_before(lane[0])
-    while earlier is not None:
-        if any(noted is None and _same(held) == _same(payload) for noted, held in earlier[1]):
-            return earlier[0]
-        earlier = revision_before(earlier[0])
-    return None
+def _undone_by(revision: Revision, before: Revision, history: History) -> Iterator[tuple[Payload, str, bytes]]:
+    """Yield what an undo undid or brought back: ``(payload, mark, commit id under which its pages lie)``.
+
+    A state is known by what its append had replaced. So an undo that led from one state to another
+    undid (or did again) what every revision had done that lies between the appends of the two.
+    """
+    seen = set()
+    waiting = [(revision, before)]
+    while waiting:
+        (tid, entries, replaced), (_, entries_before, replaced_before) = waiting.pop()
+        low, high = sorted((replaced or z64, replaced_before or z64))
+        spans = [(low, high, tuple(_latest(entries if high == replaced else entries_before)))] if low < high else []
+        for payload in _marks_changed(entries, entries_before):
+            if _is_span(_plain(payload)):
+                spans.append(_plain(payload))  # type: ignore[arg-type]
+            else:
+                yield _plain(payload), _mark(payload), tid
+        for low, high, newest in spans:
+            undone = history.after(high)
+            if undone is None:  # its history is packed away
+                yield from ((payload, _UNDONE_MARK, tid) for payload in newest)
+                continue
+            first = (history.after(low) if low != z64 else None) or low
+            step = history.before(_next_id(undone))
+            while step is not None and step[0] > first:
+                earlier = history.before(step[0])
+                if step[0] not in seen:
+                    seen.add(step[0])
+                    if earlier is None or earlier[0] == step[2]:
+                        yield from ((payload, _UNDONE_MARK, step[0]) for payload in _latest(step[1]))
+                    else:
+                        waiting.append((step, earlier))
+                step = earlier
 
 
-def _mark(payload: Payload) -> str:
-    return str(payload[0]) if len(payload) == 2 else ""
-
-
-def _committed(
-    lane: Revision, revision_before: Callable[[bytes], Revision | None], taken: bytes
-) -> list[tuple[bytes, Payload]]:
-    """Return all that a revision holds, each with its commit (or the one that made it look so)."""
-    tid, entries, replaced = lane
-    found = [(noted, payload) for noted, payload in entries if noted is not None]
-    latest = [payload for noted, payload in entries if noted is None]
-    before = revision_before(tid) if tid > taken else None
-    if before is not None and before[0] != replaced:
-        earlier = {_same(payload): noted for noted, payload in _committed(before, revision_before, taken)}
-        return found + [(earlier.get(_same(payload), tid), payload) for payload in latest]
-    return found + [(tid, payload) for payload in latest]
+def _next_id(tid: bytes) -> bytes:
+    return p64(u64(tid) + 1)
 
 
 # -- claiming ------------------------------------------------------------------------------------
@@ -394,12 +440,17 @@ def _unseen_lane(inbox: StoredInbox, number: int, at: int) -> Lane:
         manager.abort()
     finally:
         other.close()
+    known: Lane | None = connection._cache.get(oid)
+    if known is not None:
+        try:
+            known._p_activate()  # written in this transaction already, perhaps before a savepoint
+            return known
+        except (ReadConflictError, POSKeyError):
+            del connection._cache[oid]  # rolled back
     lane = Lane()
-    lane._p_jar, lane._p_oid = connection, oid
+    lane.__setstate__(state or {})  # before it has a connection, or it would count as changed
+    lane._p_oid, lane._p_jar = oid, connection
     connection._cache[oid] = lane
-    lane._p_changed = None  # a ghost first, so that setting its state is no change
-    lane.__setstate__(state or {})
-    lane._p_changed = False
     lane._p_serial = serial
     return lane
 
@@ -407,7 +458,7 @@ def _unseen_lane(inbox: StoredInbox, number: int, at: int) -> Lane:
 def _is_usable(lane: Lane, taken: bytes) -> bool:
     """Tell whether an append to a lane stays small and keeps what an undo may have left there visible."""
     serial = _serial(lane)
-    if serial <= taken or not lane.entries:
+    if serial <= taken:
         return True
     if not hasattr(lane, "_v_own") and not _written_by_append(lane):
         return False
@@ -416,32 +467,43 @@ def _is_usable(lane: Lane, taken: bytes) -> bool:
 
 
 def _written_by_append(lane: Lane) -> bool:
-    before = _history(lane)(lane._p_serial)
+    before = _LaneHistory(lane).before(lane._p_serial)
     return before is None or before[0] == lane.replaced
 
 
 # -- collecting ----------------------------------------------------------------------------------
 
 
-def _history(lane: Lane) -> Callable[[bytes], Revision | None]:
-    """Return a function from a commit id to the lane's revision before it."""
-    connection = lane._p_jar
-    storage = connection.db().storage
-    keeps_history = getattr(storage, "supportsUndo", lambda: False)()
+class _LaneHistory(History):
+    """The revisions of a stored lane."""
 
-    def revision_before(tid: bytes) -> Revision | None:
-        if not keeps_history:
+    def __init__(self, lane: Lane) -> None:
+        self._connection = lane._p_jar
+        self._storage = self._connection.db().storage
+        self._oid = lane._p_oid
+        self._is_kept = getattr(self._storage, "supportsUndo", lambda: False)()
+
+    def before(self, tid: bytes) -> Revision | None:
+        """Return the revision before ``tid``."""
+        found = self._load_before(tid)
+        if found is None or not found[0]:
             return None
-        try:
-            found = storage.loadBefore(lane._p_oid, tid)
-        except POSKeyError:
-            return None
-        if not found or not found[0]:
-            return None
-        state = connection._reader.getState(found[0]) or {}
+        state = self._connection._reader.getState(found[0])
         return found[1], state.get("entries", ()), state.get("replaced")
 
-    return revision_before
+    def after(self, tid: bytes) -> bytes | None:
+        """Return the id of the revision that replaced the one of ``tid``."""
+        found = self._load_before(_next_id(tid))
+        return found[2] if found is not None and found[1] == tid else None
+
+    def _load_before(self, tid: bytes) -> tuple[bytes, bytes, bytes | None] | None:
+        if not self._is_kept:
+            return None
+        try:
+            found: tuple[bytes, bytes, bytes | None] | None = self._storage.loadBefore(self._oid, tid)
+        except POSKeyError:
+            return None
+        return found
 
 
 def _lanes(inbox: StoredInbox) -> Iterator[Lane]:
@@ -464,15 +526,15 @@ class Commit:
     actions: list[ActionWrapper]
 
 
-def _items(lane: Lane, taken: bytes) -> list[tuple[bytes, Payload, str]]:
+def _items(lane: Lane, taken: bytes) -> list[Item]:
     serial = _serial(lane)
     if serial == z64 or serial <= taken:
         return []
     if is_pending(lane):
         # the current transaction is about to add something: what was committed has been noted
         entries = tuple(entry for entry in lane.entries if entry[0] is not None)
-        return untaken((serial, entries, None), taken, lambda tid: None)
-    return untaken((serial, lane.entries, lane.replaced), taken, _history(lane))
+        return untaken((serial, entries, None), taken, History())
+    return untaken((serial, lane.entries, lane.replaced), taken, _LaneHistory(lane))
 
 
 def _heads(inbox: StoredInbox, taken: bytes) -> deque[tuple[bytes, int, Lane]]:
@@ -492,16 +554,16 @@ def _chunks(inbox: StoredInbox) -> Iterator[Commit]:
     """Yield what was not collected as a whole, a payload or page at a time, in commit order."""
     taken = inbox.collected.tid
     heads = _heads(inbox, taken)
-    opened: list[tuple[bytes, int, int, Payload, str, Lane]] = []
+    opened: list[tuple[bytes, int, int, Item, Lane]] = []
     while heads or opened:
         while heads and (not opened or heads[0][0] <= opened[0][0]):
             _, number, lane = heads.popleft()
-            for at, (tid, payload, mark) in enumerate(_items(lane, taken)):
-                heapq.heappush(opened, (tid, number, at, payload, mark, lane))
-        tid, _, _, payload, mark, lane = heapq.heappop(opened)
+            for at, item in enumerate(_items(lane, taken)):
+                heapq.heappush(opened, (item.tid, number, at, item, lane))
+        *_, (tid, payload, mark, made), lane = heapq.heappop(opened)
         time = TimeStamp(tid).timeTime()
         packed = (
-            (payload[2:],) if payload[2] is not None else (_page_content(page, lane) for page in payload[3])
+            (payload[2:],) if payload[2] is not None else (_page_content(page, made) for page in payload[3])
         )
         for part in packed:
             yield Commit(tid, time, _actions(time, payload[:2], part, mark))
@@ -517,16 +579,13 @@ def waiting(inbox: StoredInbox) -> Iterator[Commit]:
             yield chunk
 
 
-def _page_content(page: InboxPage, lane: Lane) -> Any:
+def _page_content(page: InboxPage, made: bytes) -> Any:
+    # By its revision: an undo takes the page away together with the transaction that made it.
+    connection = page._p_jar
     try:
-        packed = page.packed
-        if page._p_changed is False:
-            page._p_deactivate()
-        return packed
+        return connection._reader.getState(connection.db().storage.loadSerial(page._p_oid, made))["packed"]
     except POSKeyError:
-        # an undo has taken the page away together with the transaction that made it
-        found = lane._p_jar.db().storage.loadBefore(page._p_oid, lane._p_serial)
-        return lane._p_jar._reader.getState(found[0])["packed"] if found and found[0] else ("", (), b"")
+        return page.packed
 
 
 def _actions(time: float, origin: tuple[str, str], packed: Any, mark: str) -> list[ActionWrapper]:

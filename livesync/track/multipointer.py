@@ -30,6 +30,8 @@ from .stored import Page
 PAGE_SIZE: Final = 256
 
 _LAST: Final = sys.maxsize
+#: How a pointer before everything is stored: two agents' moves merge only where values can be compared.
+_BEFORE_ALL: Final = -sys.maxsize
 _Key = tuple[int, int]
 
 
@@ -44,7 +46,7 @@ class MultiPointerTrack(Persistent):
     def __init__(self) -> None:
         self._pages = OOBTree()  # (first position, values before) -> Page
         self._prepared = LOTreeSet()  # positions of entries that hold nothing yet
-        self._pointers = OOBTree()  # name -> (position or None, offset into the next one)
+        self._pointers = OOBTree()  # name -> (position or _BEFORE_ALL, offset into the next one)
         self._length = Length()  # entries
         self._sealed = -1
         self._pruned = -1
@@ -137,7 +139,7 @@ class MultiPointerTrack(Persistent):
         if position not in self:
             raise KeyError(position)
         for pid, (pointer, _) in self._pointers.items():
-            if pointer is None or pointer < position:
+            if pointer < position:
                 raise ValueError(f"the pointer {pid!r} still needs position {position}")
         if position in self._prepared:
             self._prepared.remove(position)
@@ -184,7 +186,7 @@ class MultiPointerTrack(Persistent):
             bound = _LAST
         if not leave_behind:
             for pointer, _ in self._pointers.values():
-                bound = min(bound, -1 if pointer is None else pointer)
+                bound = min(bound, pointer)
         return self._prune_till(bound) if bound > self._pruned else 0
 
     def clear(self) -> None:
@@ -199,7 +201,7 @@ class MultiPointerTrack(Persistent):
         self._prepared.clear()
         self._length.set(0)
         for pid in list(self._pointers):
-            self._pointers[pid] = (self._sealed if self._sealed >= 0 else None, 0)
+            self._pointers[pid] = (self._sealed if self._sealed >= 0 else _BEFORE_ALL, 0)
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -370,7 +372,7 @@ class MultiPointerTrack(Persistent):
     def pointers(self) -> Iterator[tuple[str, int | None]]:
         """Yield ``(name, position)`` of all pointers."""
         for pid, (position, _) in self._pointers.items():
-            yield pid, position
+            yield pid, _shown(position)
 
     def get_pointer_timestamp(self, pid: str) -> int | None:
         """Return a pointer's position, None before the first.
@@ -378,8 +380,7 @@ class MultiPointerTrack(Persistent):
         Raises:
             KeyError: There is no such pointer.
         """
-        position: int | None = self._pointers[pid][0]
-        return position
+        return _shown(self._pointers[pid][0])
 
     def pointer_offset(self, pid: str) -> int:
         """Return how many values after its position a pointer has passed (of one large position)."""
@@ -392,7 +393,7 @@ class MultiPointerTrack(Persistent):
             KeyError: There is no such pointer.
         """
         position = self._pointers[pid][0]
-        return self[position] if position is not None and position in self else None
+        return self[position] if position in self else None
 
     def pointer_iter_items(self, pid: str, till: int | None = None) -> Iterator[tuple[int, Any]]:
         """Yield what lies after a pointer, oldest first.
@@ -409,7 +410,7 @@ class MultiPointerTrack(Persistent):
             KeyError: No pointer of that name.
             PositionPruned: Something after the pointer has been pruned; the agent needs an export.
         """
-        position, offset = self._pointers[pid]
+        position, offset = _shown(self._pointers[pid][0]), self._pointers[pid][1]
         if self._pruned > (-1 if position is None else position):
             raise PositionPruned(
                 f"what lies after the pointer {pid!r} is pruned up to {self._pruned}: an export is needed",
@@ -431,7 +432,7 @@ class MultiPointerTrack(Persistent):
         """
         position, offset = self._pointers[pid]
         end = self._end_rank() if till is None else self._rank(index(till))
-        begin = self._first_rank() if position is None else self._rank(position)
+        begin = self._rank(position)
         return max(0, end - begin - int(offset))
 
     # -- what the two kinds differ in ------------------------------------------------------------
@@ -452,9 +453,9 @@ class MultiPointerTrack(Persistent):
             sealed=self.floor,
         )
 
-    def _pointer_position(self, pos: int | None) -> int | None:
+    def _pointer_position(self, pos: int | None) -> int:
         if pos is None:
-            return None
+            return _BEFORE_ALL
         position = index(pos)
         if 0 <= self._sealed < position:
             raise ValueError(
@@ -468,13 +469,22 @@ class MultiPointerTrack(Persistent):
         return self._sealed if self._sealed >= 0 else None
 
     def _after(self, position: int | None, offset: int, till: int | None) -> Iterator[tuple[int, Any]]:
-        items = self.iterate(position, till)
-        if offset:
-            # the part of one position that was delivered before: page by page it costs little
-            for _ in range(offset):
-                if next(items, None) is None:
-                    return
-        yield from items
+        """Yield what lies in ``]position, till]`` but its first ``offset`` values, which are not read."""
+        following = next(self.iterate(position, till), None) if offset else None
+        if following is None:
+            if not offset:
+                yield from self.iterate(position, till)
+            return
+        rank = offset + (self._first_rank() if position is None else self._rank(position))
+        for key, page in self._pages.items(self._pages.maxKey((following[0], rank))):
+            positions, values = page.positions, page.values
+            begin = max(0, rank - key[1])
+            end = len(positions) if till is None else bisect_right(positions, till)
+            if page._p_changed is False:
+                page._p_deactivate()
+            yield from zip(positions[begin:end], values[begin:end])
+            if end < len(positions):
+                return
 
     def _begin_entry(self, position: int) -> None:
         if position in self._prepared:
@@ -585,13 +595,14 @@ class MultiPointerTrack(Persistent):
             self._pages[(position, before + by)] = page
 
     def _cut(self, key: _Key, page: Page, begin: int, end: int) -> None:
-        self._shift(key, begin - end)
-        del page.positions[begin:end], page.values[begin:end]
-        page._p_changed = True
-        if page.positions:
-            self._rekey(key, page)
-        else:
+        if end - begin == len(page.positions):
             del self._pages[key]
+        else:
+            del page.positions[begin:end], page.values[begin:end]
+            page._p_changed = True
+            self._rekey(key, page)
+            key = self._key_of(page, key)
+        self._shift(key, begin - end)
 
     def _remove(self, position: int) -> None:
         found = True
@@ -635,6 +646,10 @@ class MultiPointerTrack(Persistent):
         if last is not None:
             self._pruned = max(self._pruned, last)
         return dropped
+
+
+def _shown(position: int) -> int | None:
+    return None if position == _BEFORE_ALL else position
 
 
 class ListMultiPointerTrack(MultiPointerTrack):

@@ -70,7 +70,7 @@ def unpack_changes(packed: PackedActions) -> Iterator[tuple[str, frozenset[str]]
 
 def pack_values(values: Sequence[Any]) -> tuple[Any, ...]:
     """Return a page's values, packed where all are ActionWrappers, else as they are."""
-    if not all(type(value) is ActionWrapper for value in values):
+    if not values or not all(type(value) is ActionWrapper for value in values):
         return ("values", *values)
     count = len(values)
     timestamps = [action.timestamp for action in values]

@@ -112,6 +112,9 @@ class StoredAgent(Persistent):
         generation: Raised by rewind, export and reset.
         attempted: Highest position that it may have sent; -1 at first.
         acknowledged: The track's id once it has acknowledged there, else "".
+        acknowledged_generation: The generation in which it last acknowledged.
+        shown: Commit time (epoch seconds) up to which something that lies beyond ``attempted`` may
+            have been sent: snapshots show more than their slice holds.
         catching_up_to: A rewound agent's former position; -1 when it has caught up.
         export: State of an export that is under way: a dict, or None.
         interval_s: How often it is to run; None: not on a schedule.
@@ -128,6 +131,8 @@ class StoredAgent(Persistent):
     generation: int = 1
     attempted: int = -1
     acknowledged: str = ""
+    acknowledged_generation: int = 0
+    shown: float = 0.0
     catching_up_to: int = -1
     export: dict[str, Any] | None = None
     interval_s: float | None = None

@@ -138,7 +138,10 @@ class _Export:
         if stored.state == State.RECORDING.value and stored.export is not None:
             return dict(stored.export)
         track = manager.track
-        position = None if track.sealed < 0 else track.sealed
+        # Beyond whatever the destination may have from before, so that the sweep can tell: two
+        # exports, or a run and an export, may lie within one granularity.
+        track.seal(track.sealed + 1)
+        position = track.sealed
         if not track.has_pointer(self._agent.id):
             track.add_pointer(self._agent.id, position)
         elif stored.reason == StopReason.NEEDS_EXPORT.value or track.pruned > (
@@ -147,7 +150,7 @@ class _Export:
             track.move_pointer(self._agent.id, position)
         stored.state, stored.reason, stored.detail = State.RECORDING.value, "", ""
         stored.generation += 1
-        stored.export = {"after": None, "done": 0, "position": max(track.sealed, 0)}
+        stored.export = {"after": None, "done": 0, "position": position}
         return dict(stored.export)
 
     def _count_objects(self) -> int:
@@ -223,7 +226,7 @@ class _Export:
             # Whatever the export's snapshots showed may have been sent: none of it may be cancelled.
             newest = -1 if manager.track.is_empty() else manager.track.most_recent_ts()
             stored.attempted = max(stored.attempted, manager.track.sealed, newest)
-            stored.acknowledged = manager.track_id
+            stored.acknowledged, stored.acknowledged_generation = manager.track_id, stored.generation
             stored.export = None
             stored.state = State.ACTIVE.value
             self._result.till = pointer

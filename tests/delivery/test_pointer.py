@@ -8,11 +8,13 @@ from livesync.agent import StopReason
 from livesync.delivery.pointer import OwnPointer, reconcile
 from livesync.delivery.uploader import StoredPointer
 
-OWN = OwnPointer(position=50, track_id="t", generation=3, has_acknowledged=True, sealed=100, pruned=20)
+OWN = OwnPointer(
+    position=50, track_id="t", generation=3, acknowledged_generation=3, attempted=100, sealed=100, pruned=20
+)
 
 
 def test_no_row_for_an_agent_that_never_acknowledged_leaves_its_own_pointer() -> None:
-    assert reconcile(replace(OWN, has_acknowledged=False), None).position == 50
+    assert reconcile(replace(OWN, acknowledged_generation=0), None).position == 50
 
 
 def test_no_row_for_an_agent_that_has_acknowledged_is_another_destination() -> None:
@@ -27,7 +29,20 @@ def test_of_the_same_generation_the_destinations_position_holds(position: int) -
 
 
 def test_an_older_generation_leaves_the_agents_own_pointer() -> None:
-    assert reconcile(OWN, StoredPointer(90, "t", 2)).position == 50
+    start = reconcile(replace(OWN, acknowledged_generation=2), StoredPointer(90, "t", 2))
+
+    assert (start.position, start.reason) == (50, None)
+
+
+def test_an_older_generation_than_one_that_was_acknowledged_needs_an_export() -> None:
+    assert reconcile(OWN, StoredPointer(90, "t", 2)).reason is StopReason.NEEDS_EXPORT
+
+
+def test_a_position_that_was_never_sent_differs_even_where_it_is_sealed() -> None:
+    own = replace(OWN, attempted=50)
+
+    assert reconcile(own, StoredPointer(51, "t", 3)).reason is StopReason.DESTINATION_DIFFERS
+    assert reconcile(own, StoredPointer(50, "t", 3)).reason is None
 
 
 @pytest.mark.parametrize(

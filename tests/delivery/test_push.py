@@ -233,7 +233,7 @@ def test_an_object_that_is_delivered_well_clears_its_dead_letter(world: Any) -> 
 
 def test_pointer_is_not_moved_when_delivery_fails_and_the_next_run_mends_it(world: Any) -> None:
     world.put("a")
-    world.service.answer_next(RetryLater("down", after_s=0))
+    world.service.answer_next(RetryLater(reason="down", after_s=0))
     agent = world.agent_type("index")
     agent_uploader = world.service.uploader_type()
     agent_type = type("Once", (PushSyncAgent,), {"uploader": lambda a: agent_uploader(a, max_attempts=1)})
