@@ -15,6 +15,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any, Final
 
 import transaction
@@ -171,7 +172,8 @@ class Capture:
             yield self.host.object_id(inner), words
 
     def _gathered(self, connection: Any) -> _Gathered:
-        current = (transaction.manager if connection is None else connection.transaction_manager).get()
+        manager = self._manager_in_use() if connection is None else connection.transaction_manager
+        current = manager.get()
         try:
             gathered: _Gathered = current.data(self)
         except KeyError:
@@ -179,6 +181,28 @@ class Capture:
             current.set_data(self, gathered)
         gathered.join()
         return gathered
+
+    def _manager_in_use(self) -> Any:
+        """Return the transaction manager of whoever changes an object that is stored nowhere yet.
+
+        Raises:
+            NoConnection: It may be any of several: guessing wrong would lose the change.
+        """
+        managers = {id(found): found for found in map(attrgetter("transaction_manager"), self._open_connections())}
+        if not managers or id(transaction.manager) in managers:
+            return transaction.manager  # the one of the calling thread
+        if len(managers) == 1:
+            return next(iter(managers.values()))
+        raise NoConnection(
+            "an object that is stored nowhere yet was changed, nor is what it lies in, and several"
+            " transactions are open: add it to its connection first, or record with connection=..."
+        )
+
+    def _open_connections(self) -> list[Any]:
+        found: list[Any] = []
+        for database in self._databases:
+            database._connectionMap(found.append)
+        return [connection for connection in found if connection.opened is not None]
 
 
 def record_action(obj: Any, *actions: str, connection: Any = None) -> None:
