@@ -1,0 +1,1 @@
+"""Benchmarks: what livesync costs beside the same work without it. Run with ``python -m bench``."""

@@ -1,0 +1,72 @@
+"""Every benchmark does the work that it times, and prints its table. Nothing is asserted about speed."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+ROOT = Path(__file__).parent.parent
+NAMES = ("startup", "track", "collect", "capture", "drain", "conflicts", "memory")
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bench", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "110"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_benchmark_does_its_work_and_prints_its_table(name: str) -> None:
+    done = _run("--quick", name)
+
+    # 1: at these sizes a limit may well be missed; 2 would mean that the work was not done
+    assert done.returncode in (0, 1), done.stderr
+    assert done.stderr == ""
+    assert f"{name}:" in done.stdout
+    for heading in ("what", "figure", "unit", "limit", "kept"):
+        assert heading in done.stdout
+
+
+def test_sizes_are_taken_from_the_command_line() -> None:
+    done = _run("collect", "--transactions", "70", "--repeats", "1")
+
+    assert "70 transactions" in done.stdout
+
+
+def test_no_conflict_is_caused_and_nothing_is_lost() -> None:
+    conflicts = importlib.import_module("bench.conflicts")
+
+    rows = conflicts.measure(threads=4, processes=2, commits=200)
+
+    assert [row.is_met for row in rows if row.at_most is not None] == [True] * 4
+
+
+def test_a_missed_limit_is_shown() -> None:
+    rows = importlib.import_module("bench.rows")
+    console = Console(file=io.StringIO(), width=100)
+
+    rows.show("title", [rows.Row("slow", 2.5, at_most=1.5), rows.Row("quick", 12345.0, "a second")], console)
+
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "<= 1.5" in text
+    assert "NO" in text
+    assert "12,345" in text
+
+
+def test_work_that_was_not_done_is_an_error() -> None:
+    rows = importlib.import_module("bench.rows")
+
+    with pytest.raises(rows.CheckFailed, match="number 1: 3 in place of 2"):
+        rows.same([1, 3], [1, 2], "things")
