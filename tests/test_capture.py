@@ -292,7 +292,7 @@ def test_a_move_there_and_back_names_every_id_once(paths):
     move(folder, paths.root, "a")
     transaction.commit()
 
-    assert paths.recorded() == {name: PARTS for name in ("/a", "/a/b", "/n", "/n/b")}
+    assert paths.recorded() == dict.fromkeys(("/a", "/a/b", "/n", "/n/b"), PARTS)
 
 
 def test_other_events_and_objects_are_none_of_ours(site):
@@ -374,7 +374,8 @@ def test_an_id_belongs_nowhere_when_several_databases_have_joined(site, make_sit
 
 
 @pytest.mark.parametrize(
-    ("words", "error"), [((), ValueError), (("two words",), ValueError), ((3,), TypeError), (("",), ValueError)]
+    ("words", "error"),
+    [((), ValueError), (("two words",), ValueError), ((3,), TypeError), (("",), ValueError)],
 )
 def test_wrong_actions_are_refused(site, words, error):
     with pytest.raises(error):
@@ -503,7 +504,7 @@ def test_a_transaction_that_fails_leaves_nothing(site):
         def tpc_vote(self, current):
             raise LiveSyncError("no")
 
-        def sortKey(self):
+        def sortKey(self):  # noqa: N802
             return "~~"
 
     put(site.root, "a")

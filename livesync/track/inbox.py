@@ -28,7 +28,7 @@ import threading
 import uuid
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
@@ -155,7 +155,11 @@ def _plain(payload: Payload) -> Payload:
 
 
 def _is_span(payload: Payload) -> bool:
-    """Tell whether a payload is a span: ``(replaced, replaced, latest payloads)``, states between which an undo went."""
+    """Tell whether a payload is a span: ``(low, high, payloads)``.
+
+    An undo went from the state that had replaced ``low`` to that which had replaced ``high``, or back;
+    ``payloads`` are what the newer of the two had brought, for when the history is packed away.
+    """
     return len(payload) == 3
 
 
@@ -230,13 +234,15 @@ def untaken(lane: Revision, taken: bytes, history: History) -> list[Item]:
                 if (noted or tid) > taken and not _is_span(_plain(payload))
             ]
             break
-        found += [Item(tid, payload, mark, made) for payload, mark, made in _undone_by(revision, before, history)]
+        found += [Item(tid, *undone) for undone in _undone_by(revision, before, history)]
         revision = before
     return sorted(found, key=attrgetter("tid"))
 
 
-def _undone_by(revision: Revision, before: Revision, history: History) -> Iterator[tuple[Payload, str, bytes]]:
-    """Yield what an undo undid or brought back: ``(payload, mark, commit id under which its pages lie)``.
+def _undone_by(
+    revision: Revision, before: Revision, history: History
+) -> Iterator[tuple[Payload, str, bytes]]:
+    """Yield what an undo undid or brought back: ``(payload, mark, commit that stored its pages)``.
 
     A state is known by what its append had replaced. So an undo that led from one state to another
     undid (or did again) what every revision had done that lies between the appends of the two.
@@ -246,10 +252,11 @@ def _undone_by(revision: Revision, before: Revision, history: History) -> Iterat
     while waiting:
         (tid, entries, replaced), (_, entries_before, replaced_before) = waiting.pop()
         low, high = sorted((replaced or z64, replaced_before or z64))
-        spans = [(low, high, tuple(_latest(entries if high == replaced else entries_before)))] if low < high else []
+        newest = tuple(_latest(entries if high == replaced else entries_before))
+        spans: list[Payload] = [(low, high, newest)] if low < high else []
         for payload in _marks_changed(entries, entries_before):
             if _is_span(_plain(payload)):
-                spans.append(_plain(payload))  # type: ignore[arg-type]
+                spans.append(_plain(payload))
             else:
                 yield _plain(payload), _mark(payload), tid
         for low, high, newest in spans:
@@ -271,7 +278,8 @@ def _undone_by(revision: Revision, before: Revision, history: History) -> Iterat
 
 
 def _next_id(tid: bytes) -> bytes:
-    return p64(u64(tid) + 1)
+    following: bytes = p64(u64(tid) + 1)
+    return following
 
 
 # -- claiming ------------------------------------------------------------------------------------

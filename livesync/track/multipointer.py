@@ -2,40 +2,29 @@
 
 Invariant: ``pruned <= pointer <= sealed < whatever comes``. Positions are integers; every interval
 is ``]from, till]``. What is at or before ``sealed`` never changes any more, so a reader that has
-read up to there has missed nothing.
-
-Values lie in pages of a few hundred, packed, in a tree whose keys are ``(position of the first
-value, number of values before the page)``. So one look-up finds where a position begins, how many
-values lie before it (lag is a subtraction), and walking either way loads a page at a time.
+read up to there has missed nothing. How the values lie in pages is told in ``pages.py``.
 """
 
 from __future__ import annotations
 
 import sys
 from abc import abstractmethod
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
 from operator import index
 from typing import Any, Final, overload
 
-from BTrees.Length import Length
-from BTrees.LOBTree import LOTreeSet
 from BTrees.OOBTree import OOBTree
-from persistent import Persistent
 
-from ..errors import EmptyTrackError, PositionPruned, PositionSealed
-from .stored import Page
-
-#: Values a page. Larger pages are read faster, smaller ones cost less when a commit adds a few.
-PAGE_SIZE: Final = 256
+from ..errors import EmptyTrackError, PositionPruned
+from .entries import Entries, SortedEntry
+from .pages import Pages, is_sealed
 
 _LAST: Final = sys.maxsize
 #: How a pointer before everything is stored: two agents' moves merge only where values can be compared.
 _BEFORE_ALL: Final = -sys.maxsize
-_Key = tuple[int, int]
 
 
-class MultiPointerTrack(Persistent):
+class MultiPointerTrack(Pages):
     """A time-ordered log with named pointers; the two kinds differ in what an entry is.
 
     Holds any picklable, hashable, orderable values. Every ``timestamp``, ``ts`` and ``pos`` is a
@@ -44,10 +33,8 @@ class MultiPointerTrack(Persistent):
     """
 
     def __init__(self) -> None:
-        self._pages = OOBTree()  # (first position, values before) -> Page
-        self._prepared = LOTreeSet()  # positions of entries that hold nothing yet
+        super().__init__()
         self._pointers = OOBTree()  # name -> (position or _BEFORE_ALL, offset into the next one)
-        self._length = Length()  # entries
         self._sealed = -1
         self._pruned = -1
 
@@ -61,7 +48,7 @@ class MultiPointerTrack(Persistent):
         """
         position = index(timestamp)
         if position <= self.floor:
-            raise self._is_sealed(position)
+            raise is_sealed(position, self.floor)
         if position not in self:
             self._prepared.insert(position)
             self._length.change(1)
@@ -74,59 +61,13 @@ class MultiPointerTrack(Persistent):
         """
         self.extend(((timestamp, value),))
 
-    def extend(self, items: Iterable[tuple[int, Any]]) -> None:  # noqa: C901 - one hot loop, kept whole
+    def extend(self, items: Iterable[tuple[int, Any]]) -> None:
         """Add ``(position, value)`` pairs: like :meth:`add`, and fast where positions do not decrease.
 
         Raises:
             PositionSealed: A position is at or before the last sealed one; pairs before it are added.
         """
-        # The pages of the last call are stored by now: keep no more of the track in memory than need be.
-        for earlier in self.__dict__.pop("_v_extended", ()):
-            if earlier._p_changed is False:
-                earlier._p_deactivate()
-        extended: list[Page] = []
-        floor, ordered = self.floor, self._is_ordered
-        last, room, entries = -1, 0, 0
-        begun = False
-        positions: list[int] = []
-        values: list[Any] = []
-        try:
-            for timestamp, value in items:
-                position = index(timestamp)
-                if position <= floor:
-                    raise self._is_sealed(position)
-                if not begun:
-                    begun = True
-                    key, page = self._tail()
-                    if page is not None:
-                        positions, values, last = page.positions, page.values, page.positions[-1]
-                        room = PAGE_SIZE - len(positions)
-                        if room > 0:
-                            page._p_changed = True
-                            extended.append(page)
-                    before = key[1]
-                if position <= last and (position < last or ordered):
-                    self._insert(position, value)
-                    begun = False  # the pages may have moved: look again
-                    continue
-                if position != last:
-                    last = position
-                    if self._prepared and position in self._prepared:
-                        self._prepared.remove(position)
-                    else:
-                        entries += 1
-                if room <= 0:
-                    before += len(positions)
-                    positions, values, room = [], [], PAGE_SIZE
-                    page = self._pages[(position, before)] = Page(positions, values)
-                    extended.append(page)
-                positions.append(position)
-                values.append(value)
-                room -= 1
-        finally:
-            if entries:
-                self._length.change(entries)
-            self._v_extended = extended
+        self._append(items, self.floor)
 
     def __delitem__(self, timestamp: int) -> None:
         """Remove a whole entry.
@@ -187,7 +128,12 @@ class MultiPointerTrack(Persistent):
         if not leave_behind:
             for pointer, _ in self._pointers.values():
                 bound = min(bound, pointer)
-        return self._prune_till(bound) if bound > self._pruned else 0
+        if bound <= self._pruned:
+            return 0
+        dropped, last = self._drop_till(bound)
+        if last is not None:
+            self._pruned = max(self._pruned, last)
+        return dropped
 
     def clear(self) -> None:
         """Drop every entry; what is sealed stays sealed, and no position is used again.
@@ -230,7 +176,7 @@ class MultiPointerTrack(Persistent):
 
     def values(self, a: int | None = None, b: int | None = None) -> Sequence[Any]:
         """Return the entries from position ``a`` to ``b``, both inclusive, oldest first; read lazily."""
-        return _Entries(self, None if a is None else index(a), None if b is None else index(b))
+        return Entries(self, None if a is None else index(a), None if b is None else index(b))
 
     def positions(self, a: int | None = None, b: int | None = None) -> Iterator[int]:
         """Yield the positions of the entries from ``a`` to ``b``, both inclusive, oldest first."""
@@ -259,24 +205,8 @@ class MultiPointerTrack(Persistent):
         first = None if from_pos is None else index(from_pos)
         last = None if till is None else index(till)
         if first is not None and last is not None and first >= last:
-            return
-        pages = self._pages_down(last) if reverse else self._pages_from(first)
-        for key, page in pages:
-            if not reverse and last is not None and key[0] > last:
-                return
-            positions, values = page.positions, page.values
-            begin = 0 if first is None or positions[0] > first else bisect_right(positions, first)
-            end = len(positions) if last is None or positions[-1] <= last else bisect_right(positions, last)
-            if page._p_changed is False:
-                page._p_deactivate()
-            if begin == 0 and end == len(positions) and not reverse:
-                yield from zip(positions, values)
-            elif reverse:
-                yield from zip(positions[begin:end][::-1], values[begin:end][::-1])
-                if begin:
-                    return
-            else:
-                yield from zip(positions[begin:end], values[begin:end])
+            return iter(())
+        return self._down(first, last) if reverse else self._up(first, last)
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         return self.iterate()
@@ -393,7 +323,7 @@ class MultiPointerTrack(Persistent):
             KeyError: There is no such pointer.
         """
         position = self._pointers[pid][0]
-        return self[position] if position in self else None
+        return self[position] if position in self else None  # noqa: SIM401 - a track is no dict
 
     def pointer_iter_items(self, pid: str, till: int | None = None) -> Iterator[tuple[int, Any]]:
         """Yield what lies after a pointer, oldest first.
@@ -437,21 +367,12 @@ class MultiPointerTrack(Persistent):
 
     # -- what the two kinds differ in ------------------------------------------------------------
 
-    _is_ordered = False
-
     @staticmethod
     @abstractmethod
     def _entry(values: list[Any]) -> Any:
         """Return an entry holding ``values``, which are in order."""
 
     # -- inside ----------------------------------------------------------------------------------
-
-    def _is_sealed(self, position: int) -> PositionSealed:
-        return PositionSealed(
-            f"position {position} is sealed: nothing can be added at or before {self.floor}",
-            position=position,
-            sealed=self.floor,
-        )
 
     def _pointer_position(self, pos: int | None) -> int:
         if pos is None:
@@ -469,183 +390,14 @@ class MultiPointerTrack(Persistent):
         return self._sealed if self._sealed >= 0 else None
 
     def _after(self, position: int | None, offset: int, till: int | None) -> Iterator[tuple[int, Any]]:
-        """Yield what lies in ``]position, till]`` but its first ``offset`` values, which are not read."""
-        following = next(self.iterate(position, till), None) if offset else None
+        """Return what lies in ``]position, till]`` but its first ``offset`` values, which are not read."""
+        if not offset:
+            return self.iterate(position, till)
+        following = next(self.iterate(position, till), None)
         if following is None:
-            if not offset:
-                yield from self.iterate(position, till)
-            return
+            return iter(())
         rank = offset + (self._first_rank() if position is None else self._rank(position))
-        for key, page in self._pages.items(self._pages.maxKey((following[0], rank))):
-            positions, values = page.positions, page.values
-            begin = max(0, rank - key[1])
-            end = len(positions) if till is None else bisect_right(positions, till)
-            if page._p_changed is False:
-                page._p_deactivate()
-            yield from zip(positions[begin:end], values[begin:end])
-            if end < len(positions):
-                return
-
-    def _begin_entry(self, position: int) -> None:
-        if position in self._prepared:
-            self._prepared.remove(position)
-        else:
-            self._length.change(1)
-
-    def _tail(self) -> tuple[_Key, Page | None]:
-        if not self._pages:
-            return (0, 0), None
-        key = self._pages.maxKey()
-        return key, self._pages[key]
-
-    def _newest(self) -> int | None:
-        _, page = self._tail()
-        newest = None if page is None else page.positions[-1]
-        if self._prepared:
-            newest = max(-1 if newest is None else newest, self._prepared.maxKey())
-        return newest
-
-    def _first_rank(self) -> int:
-        return int(self._pages.minKey()[1]) if self._pages else 0
-
-    def _end_rank(self) -> int:
-        key, page = self._tail()
-        return 0 if page is None else key[1] + len(page.positions)
-
-    def _rank(self, position: int) -> int:
-        """Return how many values lie at or before a position, counting pruned ones."""
-        try:
-            key = self._pages.maxKey((position, _LAST))
-        except ValueError:
-            return self._first_rank()
-        return int(key[1]) + bisect_right(self._pages[key].positions, position)
-
-    def _pages_from(self, position: int | None) -> Iterator[tuple[_Key, Page]]:
-        """Yield the pages that may hold something after ``position``, oldest first."""
-        first = None
-        if position is not None and self._pages:
-            try:
-                first = self._pages.maxKey((position, _LAST))
-            except ValueError:
-                first = None
-        return iter(self._pages.items(first))
-
-    def _pages_down(self, position: int | None) -> Iterator[tuple[_Key, Page]]:
-        """Yield the pages that may hold something at or before ``position``, newest first."""
-        bound: _Key = (_LAST if position is None else position, _LAST)
-        while self._pages:
-            try:
-                key = self._pages.maxKey(bound)
-            except ValueError:
-                return
-            yield key, self._pages[key]
-            bound = (key[0], key[1] - 1)
-
-    def _insert(self, position: int, value: Any) -> None:
-        """Add a value where others follow: rare, since collect only appends."""
-        try:
-            key = self._pages.maxKey((position, _LAST))
-        except ValueError:
-            key = self._pages.minKey()
-        page = self._pages[key]
-        if self._is_ordered:
-            while page.positions[0] == position and value < page.values[0]:
-                try:
-                    earlier = self._pages.maxKey((position, key[1] - 1))
-                except ValueError:
-                    break
-                if self._pages[earlier].positions[-1] != position:
-                    break
-                key, page = earlier, self._pages[earlier]
-        begin, end = bisect_left(page.positions, position), bisect_right(page.positions, position)
-        at = bisect_left(page.values, value, begin, end) if self._is_ordered else end
-        if self._is_ordered and at < end and page.values[at] == value:
-            return
-        if position not in self or position in self._prepared:
-            self._begin_entry(position)
-        page.positions.insert(at, position)
-        page.values.insert(at, value)
-        page._p_changed = True
-        self._shift(key, 1)
-        self._rekey(key, page)
-        if len(page.positions) > 2 * PAGE_SIZE:
-            self._split(self._key_of(page, key), page)
-
-    def _key_of(self, page: Page, key: _Key) -> _Key:
-        return (page.positions[0], key[1])
-
-    def _rekey(self, key: _Key, page: Page) -> None:
-        if page.positions[0] != key[0]:
-            del self._pages[key]
-            self._pages[self._key_of(page, key)] = page
-
-    def _split(self, key: _Key, page: Page) -> None:
-        half = len(page.positions) // 2
-        right = Page(page.positions[half:], page.values[half:])
-        del page.positions[half:], page.values[half:]
-        page._p_changed = True
-        self._pages[(right.positions[0], key[1] + half)] = right
-
-    def _shift(self, key: _Key, by: int) -> None:
-        """Count ``by`` more values before every page after ``key``."""
-        later = list(self._pages.items(key, excludemin=True))
-        for old, _ in later:
-            del self._pages[old]
-        for (position, before), page in later:
-            self._pages[(position, before + by)] = page
-
-    def _cut(self, key: _Key, page: Page, begin: int, end: int) -> None:
-        if end - begin == len(page.positions):
-            del self._pages[key]
-        else:
-            del page.positions[begin:end], page.values[begin:end]
-            page._p_changed = True
-            self._rekey(key, page)
-            key = self._key_of(page, key)
-        self._shift(key, begin - end)
-
-    def _remove(self, position: int) -> None:
-        found = True
-        while found:
-            found = False
-            for key, page in self._pages_from(position - 1):
-                begin, end = bisect_left(page.positions, position), bisect_right(page.positions, position)
-                if begin < end:
-                    self._cut(key, page, begin, end)
-                    found = True  # the pages have moved: look again
-                    break
-                if key[0] > position:
-                    break
-
-    def _prune_till(self, bound: int) -> int:
-        dropped = 0
-        entries = 0
-        last = None
-        while self._pages:
-            key = self._pages.minKey()
-            if key[0] > bound:
-                break
-            page = self._pages[key]
-            cut = bisect_right(page.positions, bound)
-            for position in page.positions[:cut]:
-                if position != last:
-                    entries += 1
-                    last = position
-            dropped += cut
-            del self._pages[key]
-            if cut < len(page.positions):
-                del page.positions[:cut], page.values[:cut]
-                page._p_changed = True
-                self._pages[(page.positions[0], key[1] + cut)] = page
-                break
-        for position in list(self._prepared.keys(None, bound)):
-            self._prepared.remove(position)
-            entries += 1
-            last = position if last is None else max(last, position)
-        self._length.change(-entries)
-        if last is not None:
-            self._pruned = max(self._pruned, last)
-        return dropped
+        return self._up_from_rank(following[0], rank, till)
 
 
 def _shown(position: int) -> int | None:
@@ -668,73 +420,3 @@ class SetMultiPointerTrack(MultiPointerTrack):
     @staticmethod
     def _entry(values: list[Any]) -> SortedEntry:
         return SortedEntry(values)
-
-
-class SortedEntry(Set[Any]):
-    """An entry of a :class:`SetMultiPointerTrack`: a set that iterates in order; equals any equal set."""
-
-    __slots__ = ("_values",)
-
-    def __init__(self, values: Iterable[Any] = ()) -> None:
-        self._values = sorted(set(values))
-
-    @classmethod
-    def _from_iterable(cls, it: Iterable[Any]) -> SortedEntry:
-        return cls(it)
-
-    def __contains__(self, value: object) -> bool:
-        at = bisect_left(self._values, value)
-        return at < len(self._values) and self._values[at] == value
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __getitem__(self, at: int) -> Any:
-        return self._values[at]
-
-    def __hash__(self) -> int:
-        return self._hash()
-
-    def __repr__(self) -> str:
-        return f"SortedEntry({self._values!r})"
-
-
-class _Entries(Sequence[Any]):
-    """The entries of an interval, each read when it is asked for."""
-
-    def __init__(self, track: MultiPointerTrack, a: int | None, b: int | None) -> None:
-        self._track = track
-        self._a = a
-        self._b = b
-
-    def __iter__(self) -> Iterator[Any]:
-        for position in self._track.positions(self._a, self._b):
-            yield self._track[position]
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self._track.positions(self._a, self._b))
-
-    @overload
-    def __getitem__(self, at: int) -> Any: ...
-
-    @overload
-    def __getitem__(self, at: slice) -> list[Any]: ...
-
-    def __getitem__(self, at: int | slice) -> Any:
-        found = list(self._track.positions(self._a, self._b))[at]
-        if isinstance(found, list):
-            return [self._track[position] for position in found]
-        return self._track[found]
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sequence):
-            return NotImplemented
-        return list(self) == list(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return repr(list(self))

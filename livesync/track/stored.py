@@ -20,18 +20,46 @@ SCHEMA = 1
 
 
 class Page(Persistent):
-    """A few hundred values of a track in order, each with its position; packed where it is stored."""
+    """A few hundred values of a track in order, each with its position; packed unless it is being changed."""
+
+    packed: tuple[tuple[int, ...], tuple[Any, ...]] | None = None
+    lists: tuple[list[int], list[Any]] | None = None
 
     def __init__(self, positions: list[int], values: list[Any]) -> None:
-        self.positions = positions
-        self.values = values
+        self.lists = (positions, values)
 
     def __getstate__(self) -> tuple[tuple[int, ...], tuple[Any, ...]]:
-        return pack_positions(self.positions), pack_values(self.values)
+        if self.packed is not None:
+            return self.packed
+        assert self.lists is not None
+        return pack_positions(self.lists[0]), pack_values(self.lists[1])
 
     def __setstate__(self, state: tuple[tuple[int, ...], tuple[Any, ...]]) -> None:
-        self.positions = unpack_positions(state[0])
-        self.values = unpack_values(state[1])
+        self.packed, self.lists = state, None
+
+    def read(self) -> tuple[list[int], list[Any]]:
+        """Return positions and values, not to be changed."""
+        if self.lists is not None:
+            return self.lists
+        assert self.packed is not None
+        return unpack_positions(self.packed[0]), unpack_values(self.packed[1])
+
+    def positions(self) -> list[int]:
+        """Return the positions, not to be changed; the values are left packed."""
+        if self.lists is not None:
+            return self.lists[0]
+        assert self.packed is not None
+        return unpack_positions(self.packed[0])
+
+    def change(self) -> tuple[list[int], list[Any]]:
+        """Return positions and values to be changed in place; the page will be stored anew."""
+        lists = self.lists = self.read()
+        self.packed = None
+        return lists
+
+    def pack(self) -> None:
+        """Give up the lists, which take some ten times the memory."""
+        self.packed, self.lists = self.__getstate__(), None
 
 
 class Lane(Persistent):
