@@ -32,7 +32,9 @@ from .errors import (
 )
 from .host import Host
 from .track import inbox as inboxes
+from .track.lanes import append
 from .track.multipointer import ListMultiPointerTrack
+from .track.payload import paged_payload, small_payload
 from .track.stored import SCHEMA, StoredAgent
 
 #: Where the manager lies in a database's root.
@@ -380,11 +382,11 @@ class SyncManager(Persistent):
     def record_changes(self, changes: Sequence[tuple[str, frozenset[str]]], user: str, note: str) -> None:
         """Write ``(object id, actions)`` pairs into the inbox: :meth:`record` for one user and note."""
         if changes:
-            inboxes.append(self._inbox, inboxes.small_payload(changes, user, note))
+            append(self._inbox, small_payload(changes, user, note))
 
     def record_pages(self, pages: Iterable[Any], user: str, note: str) -> None:
         """Write a very large transaction's changes, as inbox pages, into the inbox (used by capture)."""
-        inboxes.append(self._inbox, inboxes.paged_payload(pages, user, note))
+        append(self._inbox, paged_payload(pages, user, note))
 
     def collect(self, now: float | None = None) -> int:
         """Move at most 50,000 actions from the inbox to the track, in commit order, and seal.
@@ -401,24 +403,24 @@ class SyncManager(Persistent):
         """
         now = time.time() if now is None else now
         marker = self._inbox.collected
-        commits, complete = inboxes.take(self._inbox, COLLECT_LIMIT)
-        moved = 0
-        last = marker.last_position
-        if commits:
-            least = max(self.track.floor + 1, last)
-            items: list[tuple[int, ActionWrapper]] = []
-            for commit in commits:
-                last = max(int(commit.time // self.granularity), least)
-                least = last
-                items.extend((last, action) for action in commit.actions)
-            self.track.extend(items)
-            moved = len(items)
-            marker.last_position = last
-        if complete:
-            self._seal(now, last if commits else None)
-        elif commits:
-            self._note_opened(now, last)
-        return moved
+        taking = inboxes.Taking(self._inbox, COLLECT_LIMIT)
+        self.track.extend(self._placed(taking))
+        if taking.complete:
+            self._seal(now, marker.last_position if taking.count else None)
+        else:
+            self._note_opened(now, marker.last_position)
+        return taking.count
+
+    def _placed(self, taking: inboxes.Taking) -> Iterator[tuple[int, ActionWrapper]]:
+        """Yield the actions that collect takes, each with its position."""
+        marker = self._inbox.collected
+        position = max(self.track.floor + 1, marker.last_position)
+        for commit in taking:
+            position = max(int(commit.time // self.granularity), position)
+            for action in commit.actions:
+                yield position, action
+        if taking.count:
+            marker.last_position = position
 
     def waiting(self) -> Iterator[ActionWrapper]:
         """Yield what lies in the inbox, oldest first; each with the time of its commit."""

@@ -24,7 +24,7 @@ from zope.lifecycleevent import (
 from livesync import Capture, Host, LiveSyncError, SyncManager, record_action
 from livesync import capture as capture_module
 from livesync.errors import NoConnection
-from livesync.track import inbox as inbox_module
+from livesync.track import lanes
 
 PARTS = {"created", "deleted"}
 
@@ -701,7 +701,7 @@ def test_a_large_transaction_is_one_small_entry_of_its_lane(site, small_limits):
     put(site.root, "next")
     transaction.commit()
 
-    assert inbox_module.LANE_BYTES == 4096
+    assert lanes.LANE_BYTES == 4096
     assert len(site.actions()) == 51
 
 

@@ -82,7 +82,7 @@ class Lane(Persistent):
         Only an undo comes here: a lane has one writer. ``old`` is the state that the undone
         transaction made, ``new`` the one before it.
         """
-        from .inbox import resolve_undo
+        from .undo import resolve_undo
 
         return resolve_undo(old, committed, new)
 

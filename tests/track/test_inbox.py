@@ -14,7 +14,7 @@ from ZODB.utils import u64
 from livesync import ActionWrapper
 from livesync import manager as manager_module
 from livesync.manager import SyncManager
-from livesync.track import inbox as inbox_module
+from livesync.track import lanes
 from livesync.track.packed import pack_changes
 from livesync.track.stored import Collected, InboxPage, Lane, LaneBlock
 
@@ -362,7 +362,7 @@ def used_lanes(reader):
 
 
 def test_a_full_lane_is_left_for_the_next(quick_db, monkeypatch):
-    monkeypatch.setattr(inbox_module, "LANE_ENTRIES", 4)
+    monkeypatch.setattr(lanes, "LANE_ENTRIES", 4)
     with people(quick_db) as (reader, writer):
         ids = [f"id-{number}" for number in range(4 * 8 * 3)]
         for name in ids:
@@ -387,7 +387,7 @@ def test_a_lane_with_many_bytes_is_full(quick_db):
 
 
 def test_few_lanes_are_used_once_collect_has_caught_up(quick_db, monkeypatch):
-    monkeypatch.setattr(inbox_module, "LANE_ENTRIES", 2)
+    monkeypatch.setattr(lanes, "LANE_ENTRIES", 2)
     with people(quick_db) as (reader, writer):
         for number in range(30):
             writer.do(f"id-{number}")
@@ -459,10 +459,10 @@ STEPS = st.lists(
 @given(steps=STEPS, entries=st.sampled_from([1, 3, 64]))
 def test_nothing_is_lost_or_doubled_whatever_the_limits(steps, entries):
     db = DB(DemoStorage())
-    before = manager_module.COLLECT_LIMIT, inbox_module.LANE_ENTRIES
+    before = manager_module.COLLECT_LIMIT, lanes.LANE_ENTRIES
     try:
         install(db)
-        inbox_module.LANE_ENTRIES = entries
+        lanes.LANE_ENTRIES = entries
         with people(db, 3) as (reader, *writers):
             expected = []
             for number, (what, one, size) in enumerate(steps):
@@ -483,7 +483,7 @@ def test_nothing_is_lost_or_doubled_whatever_the_limits(steps, entries):
             assert reader.track() == expected
             assert reader.positions() == sorted(reader.positions())
     finally:
-        manager_module.COLLECT_LIMIT, inbox_module.LANE_ENTRIES = before
+        manager_module.COLLECT_LIMIT, lanes.LANE_ENTRIES = before
         db.close()
 
 

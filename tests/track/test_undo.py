@@ -22,7 +22,7 @@ from ZODB.POSException import ConflictError, MultipleUndoErrors, POSKeyError
 
 from livesync import manager as manager_module
 from livesync.manager import SyncManager
-from livesync.track import inbox as inbox_module
+from livesync.track import lanes
 from livesync.track.packed import pack_changes
 from livesync.track.stored import InboxPage, Lane
 
@@ -367,7 +367,7 @@ class UndoMachine(RuleBasedStateMachine):
         self.patches = [
             (import_module("ZODB.FileStorage.FileStorage"), "fsync", None),
             (manager_module, "COLLECT_LIMIT", limit),
-            (inbox_module, "LANE_ENTRIES", entries),
+            (lanes, "LANE_ENTRIES", entries),
         ]
         self.before = [getattr(module, name) for module, name, _ in self.patches]
         for module, name, value in self.patches:
