@@ -22,7 +22,7 @@ import msgspec
 import requests
 import transaction
 
-from livesync.delivery.push import SLICE_SIZE
+from livesync.delivery.slices import SLICE_SIZE
 from livesync.delivery.uploader import DEFAULT_BATCH_SIZE
 from livesync.destinations.http import HTTPAgent
 from livesync.destinations.sqlite import SQLiteAgent, document_text

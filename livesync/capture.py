@@ -188,7 +188,8 @@ class Capture:
         Raises:
             NoConnection: It may be any of several: guessing wrong would lose the change.
         """
-        managers = {id(found): found for found in map(attrgetter("transaction_manager"), self._open_connections())}
+        in_use = map(attrgetter("transaction_manager"), self._open_connections())
+        managers = {id(found): found for found in in_use}
         if not managers or id(transaction.manager) in managers:
             return transaction.manager  # the one of the calling thread
         if len(managers) == 1:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def simulate(session: Session) -> int:
     """Print the records that a run of one agent would send now; nothing is sent and nothing changes."""
-    from ..delivery.push import simulate as simulated
+    from ..delivery.simulate import simulate as simulated
 
     agent_id = session.args.agent
     host = session.settings.load_host()

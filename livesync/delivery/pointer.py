@@ -66,9 +66,8 @@ def reconcile(own: OwnPointer, theirs: StoredPointer | None) -> Start:
 
 def _difference(own: OwnPointer, theirs: StoredPointer | None) -> str:
     if theirs is None:
-        return (
-            "the destination has lost this agent's pointer: it is another one, or was emptied"
-            * (own.acknowledged_generation > 0)
+        return "the destination has lost this agent's pointer: it is another one, or was emptied" * (
+            own.acknowledged_generation > 0
         )
     if theirs.track_id != own.track_id:
         return f"the destination follows another track ({theirs.track_id})"

@@ -7,7 +7,6 @@ What an object *is* decides between upsert and delete, and that is seen only whe
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from ..action import CASCADING, CREATED, DELETED, UNDONE, ActionWrapper
 from .record import Op, Record
@@ -30,40 +29,50 @@ def reduce(data: Iterable[Item], till: int, attempted: int | None, shown: float 
         shown: Commit time, in epoch seconds, up to which something that lies after ``attempted``
             may have been sent all the same.
     """
-    histories: dict[str, _History] = {}
-    for position, action in data:
+    histories: dict[str, Item | _History] = {}
+    for item in data:
+        action = item[1]
         history = histories.pop(action.object_id, None)
         if history is None:
-            history = _History(position, action.timestamp, action.actions, action.actions, action.actions)
-        else:
-            history.last = action.actions
-            history.all |= action.actions
+            histories[action.object_id] = item  # most objects have one action, which is all there is to know
+            continue
+        if isinstance(history, tuple):
+            history = _History(*history)
+        history.add(action)
         histories[action.object_id] = history  # moved to the end: the order is that of last actions
     for object_id, history in histories.items():
-        if attempted is not None and history.came_and_went_after(attempted, shown):
-            continue
-        yield Record(Op.DELETE if history.ends_deleted() else Op.UPSERT, object_id, till, history.all)
+        if isinstance(history, tuple):
+            words = history[1].actions
+            yield Record(Op.DELETE if _ends_deleted(words) else Op.UPSERT, object_id, till, words)
+        elif attempted is None or not history.came_and_went_after(attempted, shown):
+            op = Op.DELETE if _ends_deleted(history.last) else Op.UPSERT
+            yield Record(op, object_id, till, history.all)
 
 
-@dataclass(slots=True)
+def _ends_deleted(last: frozenset[str]) -> bool:
+    return DELETED in last and CREATED not in last
+
+
 class _History:
-    """What a slice says of one object."""
+    """What a slice says of an object with several actions."""
 
-    since: int
-    time: float
-    first: frozenset[str]
-    last: frozenset[str]
-    all: frozenset[str]
+    __slots__ = ("all", "first", "last", "since", "time")
 
-    def ends_deleted(self) -> bool:
-        return DELETED in self.last and CREATED not in self.last
+    def __init__(self, position: int, action: ActionWrapper) -> None:
+        self.since = position
+        self.time = action.timestamp
+        self.first = self.last = self.all = action.actions
+
+    def add(self, action: ActionWrapper) -> None:
+        self.last = action.actions
+        self.all |= action.actions
 
     def came_and_went_after(self, attempted: int, shown: float) -> bool:
         # A first action that holds both words may be a deletion followed by a creation under the
         # same id, and the object may have been sent long ago.
         created = CREATED in self.first and DELETED not in self.first
         unseen = self.since > attempted and self.time > shown
-        return created and self.ends_deleted() and unseen and UNDONE not in self.all
+        return created and _ends_deleted(self.last) and unseen and UNDONE not in self.all
 
 
 def cascading(data: Iterable[Item]) -> dict[str, frozenset[str]]:

@@ -16,9 +16,11 @@ from typing import Any, Final
 
 from ..agent import State, StopReason
 from ..delivery.access import ManagerAccess, collect_all
-from ..delivery.push import PushSyncAgent, Stop, bring_up_to_date, store_dead
+from ..delivery.push import PushSyncAgent, bring_up_to_date
 from ..delivery.record import Op, Record, RunResult
 from ..delivery.render import Renderer
+from ..delivery.run import Stop
+from ..delivery.slices import store_dead
 from ..delivery.uploader import Delivery, RecordUploader
 from ..errors import HostFailed, LiveSyncError, ServiceRefuses, StateForbids
 from ..host import Host

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from livesync import Op, PushSyncAgent, Record, Verdict
-from livesync.delivery import push
-from livesync.delivery.push import simulate
+from livesync.delivery import slices
+from livesync.delivery.simulate import simulate
 from livesync.delivery.record import Outcome, RunResult
 from livesync.delivery.uploader import RecordUploader, StoredPointer
 from livesync.errors import (
@@ -141,7 +141,7 @@ def test_a_container_takes_everything_inside_along(world: Any) -> None:
 
 
 def test_a_cascade_goes_out_in_slices_of_its_own(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push, "SLICE_SIZE", 4)
+    monkeypatch.setattr(slices, "SLICE_SIZE", 4)
     world.put("box")
     for number in range(10):
         world.put(f"in{number}", parent="box")
@@ -318,7 +318,7 @@ def test_a_host_that_raises_fails_the_run_and_leaves_the_pointer(world: Any) -> 
 
 
 def test_a_position_larger_than_a_slice_is_read_in_parts(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push, "SLICE_SIZE", 4)
+    monkeypatch.setattr(slices, "SLICE_SIZE", 4)
     for number in range(10):
         world.things[str(number)] = {"id": str(number), "title": "t"}
     world.manager.record_changes([(str(number), frozenset({"created"})) for number in range(10)], "", "")
@@ -342,7 +342,7 @@ def test_a_position_larger_than_a_slice_is_read_in_parts(world: Any, monkeypatch
 
 
 def test_slices_end_at_positions_and_are_acknowledged_one_by_one(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push, "SLICE_SIZE", 3)
+    monkeypatch.setattr(slices, "SLICE_SIZE", 3)
     for position in range(1, 6):
         for part in range(2):
             key = f"{position}.{part}"
@@ -372,7 +372,7 @@ def _action(key: str) -> Any:
 
 
 def test_stop_ends_a_run_between_slices_and_the_next_goes_on(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push, "SLICE_SIZE", 1)
+    monkeypatch.setattr(slices, "SLICE_SIZE", 1)
     for position in range(1, 4):
         world.things[str(position)] = {"id": str(position), "title": "t"}
         world.manager.track.add(position, _action(str(position)))

@@ -19,7 +19,7 @@ import transaction
 from syshost import Site, rows_of_sqlite
 from ZODB.FileStorage import FileStorage
 
-import livesync.delivery.push
+import livesync.delivery.slices
 import livesync.destinations.file
 import livesync.upkeep.export
 from livesync.destinations.file import FileAgent, FileUploader
@@ -179,7 +179,7 @@ def faults_after(directory, agent, rows):
 def main(directory, kind, what):
     # A killed process loses nothing that it has written: only a power cut does.
     sys.modules[FileStorage.__module__].fsync = lambda descriptor: None
-    livesync.delivery.push.SLICE_SIZE = 7
+    livesync.delivery.slices.SLICE_SIZE = 7
     livesync.upkeep.export.CHUNK_SIZE = 7
     failures, step = {}, 0
     while True:

@@ -13,7 +13,7 @@ from syshost import Crash, IndexAgent, NodeHost, PathHost, RowsAgent, Site, Twin
 from ZODB.FileStorage import FileStorage
 from ZODB.POSException import UndoError
 
-import livesync.delivery.push as push
+import livesync.delivery.slices as slices
 import livesync.upkeep.export as exporting
 from livesync.delivery.record import Outcome, Verdict
 from livesync.errors import BatchRefused, RetryLater, ServiceRefuses, StateForbids
@@ -202,7 +202,7 @@ def test_the_destinations_end_as_the_host_is(host):
     @given(st.lists(steps, max_size=25), st.sampled_from([4, 10_000]))
     def agree(story, slice_size):
         with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(push, "SLICE_SIZE", slice_size)
+            patch.setattr(slices, "SLICE_SIZE", slice_size)
             patch.setattr(exporting, "CHUNK_SIZE", slice_size)
             # nothing here survives a power cut anyway, and this is most of the time
             patch.setattr(sys.modules[FileStorage.__module__], "fsync", lambda descriptor: None)

@@ -17,7 +17,7 @@ from syshost import (
 )
 
 from livesync.cli.main import main
-from livesync.delivery.push import SLICE_SIZE
+from livesync.delivery.slices import SLICE_SIZE
 from livesync.errors import AgentStopped, PositionPruned, ServiceRefuses, StateForbids
 
 

@@ -1,0 +1,64 @@
+"""What a run would send, without sending it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..errors import StateForbids
+from ..host import Host
+from ..manager import SyncManager
+from .access import ManagerAccess
+from .push import PushSyncAgent
+from .record import Op, Record
+from .reduce import cascading
+from .render import Renderer, Spool, spool_contents
+from .run import noting
+from .slices import Item
+
+
+def simulate(manager: SyncManager, agent_id: str, host: Host, now: float | None = None) -> Iterator[Record]:
+    """Yield the records that a run would send, rendered; nothing is changed and nothing is sent.
+
+    What waits in the inbox is taken into account. Works on a database that is open read-only.
+
+    Raises:
+        UnknownAgent: There is none of this id.
+        StateForbids: It has no pointer yet.
+        PositionPruned: It needs an export.
+    """
+    access = ManagerAccess(manager)
+    spools: list[Spool] = []
+    try:
+        agent, items, till = _what_a_run_would_read(access, agent_id, now)
+        sent: set[str] = set()
+        renderer = Renderer(access, host, agent, 1000)
+        yield from renderer.render(noting(agent._generate_records(iter(items), till), sent))
+        for object_id, words in cascading(items).items():
+            spool = spool_contents(access, host, object_id, sent)
+            spools.append(spool)
+            yield from renderer.render(Record(Op.UPSERT, inner_id, till, words) for inner_id in spool)
+    finally:
+        for spool in spools:
+            spool.close()
+        access.close()
+
+
+def _what_a_run_would_read(
+    access: ManagerAccess, agent_id: str, now: float | None
+) -> tuple[PushSyncAgent, list[Item], int]:
+    with access.snapshot() as manager:
+        agent = manager.get_agent(agent_id)
+        if not isinstance(agent, PushSyncAgent):
+            raise StateForbids(
+                f"agent {agent_id!r} is none that pushes: there is nothing to simulate",
+                agent_id=agent_id,
+                state=manager.stored(agent_id).state,
+            )
+        stored = manager.stored(agent_id)
+        agent.attempted, agent.shown = stored.attempted, stored.shown
+        while manager.collect(now):  # this transaction is aborted
+            pass
+        if now is None and not manager.track.is_empty():
+            manager.track.seal(manager.track.most_recent_ts())
+        items = list(manager.query(agent_id))
+        return agent, items, max(manager.track.sealed, 0)
