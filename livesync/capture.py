@@ -340,6 +340,10 @@ class _Gathered:
             return
         changes = self._changes.get(connection)
         if changes is None:
+            if not self._capture.is_attached(connection.db()):
+                raise NoConnection(
+                    f"object {object_id!r} is stored in a database that livesync is not attached to"
+                )
             changes = self._changes[connection] = _Changes()
         changes.add(object_id, words)
 

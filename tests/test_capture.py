@@ -701,7 +701,7 @@ def test_a_large_transaction_is_one_small_entry_of_its_lane(site, small_limits):
     put(site.root, "next")
     transaction.commit()
 
-    assert lanes.LANE_BYTES == 4096
+    assert lanes.LANE_BYTES == 2048
     assert len(site.actions()) == 51
 
 

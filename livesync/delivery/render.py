@@ -6,10 +6,10 @@ import json
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+import msgspec
 from transaction.interfaces import TransientError
 
 from ..agent import SyncAgent
@@ -74,14 +74,17 @@ class Renderer:
                     if done is not None:
                         rendered.append(done)
                 else:
-                    rendered.append(replace(record, position=position))
+                    rendered.append(msgspec.structs.replace(record, position=position))
             return rendered
 
     def _rendered(self, host: Host, record: Record, position: int) -> Record | None:
         object_id = record.object_id
         try:  # not a context manager: this is done for every object
             obj = host.get(object_id)
-            excluded = obj is not None and self.is_excluded(host, obj)
+            excluded = obj is not None and (
+                host.is_excluded(obj, self._audience)
+                or (self._only is not None and not self._only(host, obj))
+            )
         except (TransientError, LiveSyncError):
             raise
         except Exception as exc:
@@ -102,10 +105,6 @@ class Renderer:
         if record.op is Op.DELETE:
             self.returned += 1
         return Record(Op.UPSERT, object_id, position, record.actions, document)
-
-    def is_excluded(self, host: Host, obj: Any) -> bool:
-        """Tell whether an object is not for this agent's audience."""
-        return host.is_excluded(obj, self._audience) or (self._only is not None and not self._only(host, obj))
 
     def _set_aside(self, record: Record, reason: str) -> None:
         logger.error(

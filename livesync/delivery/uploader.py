@@ -210,6 +210,7 @@ class RecordUploader:
 
     def _batches(self, records: Iterable[Record], result: RunResult) -> Iterator[Batch]:
         """Yield ``records`` in batches; those without a document are added to ``result`` as dead."""
+        most, most_bytes = self.batch_size, self.max_batch_bytes
         batch, ids, size = Batch(), set[str](), 0
         for record in records:
             object_id = record.object_id
@@ -219,15 +220,14 @@ class RecordUploader:
                 self._set_aside(record, exc.reason, result)
                 continue
             bytes_more = _RECORD_OVERHEAD_BYTES + len(object_id) + (0 if body is None else len(body))
-            full = len(batch) >= self.batch_size or size + bytes_more > self.max_batch_bytes
-            if batch and (full or object_id in ids):
+            if batch and (size + bytes_more > most_bytes or object_id in ids):
                 yield batch
                 batch, ids, size = Batch(), set(), 0
             batch.append(record)
             batch.bodies.append(body)
             ids.add(object_id)
             size += bytes_more
-            if len(batch) >= self.batch_size:
+            if len(ids) >= most:
                 # now, not when the next record comes: pulling that may mean rendering many more
                 yield batch
                 batch, ids, size = Batch(), set(), 0

@@ -35,6 +35,8 @@ from .payload import REDONE_MARK, UNDONE_MARK, decoded
 from .stored import Collected, InboxPage, Lane, StoredInbox
 from .undo import History, Item, LaneHistory, undone_words, untaken
 
+#: Lanes that collect leaves in its connection's cache; after a long pause there may be very many.
+_LANES_IN_MEMORY: Final = 200
 #: Changes in one page of a transaction too large for a lane.
 PAGE_CHANGES: Final = 2000
 
@@ -85,8 +87,8 @@ def _heads(inbox: StoredInbox, taken: bytes) -> deque[tuple[bytes, int, Lane]]:
         items = _items(lane, taken)
         if items:
             heads.append((items[0][0], number, lane))
-        if number > 1000 and lane._p_changed is False:
-            lane._p_deactivate()  # after a long pause there may be very many
+        if number > _LANES_IN_MEMORY and lane._p_changed is False:
+            lane._p_deactivate()
     heads.sort(key=lambda head: head[:2])
     return deque(heads)
 

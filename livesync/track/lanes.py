@@ -25,8 +25,8 @@ from .stored import Lane, LaneBlock, StoredInbox
 from .undo import LaneHistory
 
 #: A lane with this many bytes or transactions that were not collected yet is full.
-LANE_BYTES: Final = 4096
-LANE_ENTRIES: Final = 64
+LANE_BYTES: Final = 2048
+LANE_ENTRIES: Final = 32
 #: Lanes a block, and blocks that lie ready for connections to come.
 BLOCK_LANES: Final = 8
 READY_BLOCKS: Final = 16
