@@ -248,7 +248,7 @@ def _encode_strict(document: dict[str, Any]) -> bytes | None:
     except (TypeError, ValueError, OverflowError, RecursionError):
         return None
     # a 64-bit float; bytes of a length in one, two and four bytes
-    suspect = b"\xcb" in packed or b"\xc4" in packed or b"\xc5" in packed or b"\xc6" in packed
+    suspect = 0xCB in packed or 0xC4 in packed or 0xC5 in packed or 0xC6 in packed
     return encoded if not suspect or _survive(document.values()) else None
 
 
