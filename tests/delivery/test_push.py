@@ -7,8 +7,8 @@ import pytest
 
 from livesync import Op, PushSyncAgent, Record, Verdict
 from livesync.delivery import slices
-from livesync.delivery.simulate import simulate
 from livesync.delivery.record import Outcome, RunResult
+from livesync.delivery.simulate import simulate
 from livesync.delivery.uploader import RecordUploader, StoredPointer
 from livesync.errors import (
     AgentStopped,
@@ -250,7 +250,9 @@ def test_pointer_is_not_moved_when_delivery_fails_and_the_next_run_mends_it(worl
     assert "error" not in world.stored.last_run
 
 
-def test_a_created_record_that_was_sent_before_a_crash_is_deleted_though_the_object_came_and_went(world: Any) -> None:
+def test_a_record_sent_before_a_crash_is_deleted_though_its_object_came_and_went(
+    world: Any,
+) -> None:
     world.put("a")
 
     class Crash(BaseException):
@@ -341,7 +343,9 @@ def test_a_position_larger_than_a_slice_is_read_in_parts(world: Any, monkeypatch
     assert (world.pointer, world.manager.track.pointer_offset("index")) == (world.manager.track.sealed, 0)
 
 
-def test_slices_end_at_positions_and_are_acknowledged_one_by_one(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slices_end_at_positions_and_are_acknowledged_singly(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(slices, "SLICE_SIZE", 3)
     for position in range(1, 6):
         for part in range(2):
@@ -371,7 +375,9 @@ def _action(key: str) -> Any:
     return ActionWrapper(1.0, key, {"created"})
 
 
-def test_stop_ends_a_run_between_slices_and_the_next_goes_on(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_ends_a_run_between_slices_and_the_next_goes_on(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(slices, "SLICE_SIZE", 1)
     for position in range(1, 4):
         world.things[str(position)] = {"id": str(position), "title": "t"}

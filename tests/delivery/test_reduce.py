@@ -67,7 +67,9 @@ histories = st.lists(
 
 
 @given(histories, st.integers(-1, 12))
-def test_the_counts_add_up_to_what_was_read(history: list[tuple[str, frozenset[str]]], attempted: int) -> None:
+def test_the_counts_add_up_to_what_was_read(
+    history: list[tuple[str, frozenset[str]]], attempted: int
+) -> None:
     data = [item(number, object_id, *acts) for number, (object_id, acts) in enumerate(history)]
 
     sent = [record.object_id for record in reduce(data, 20, attempted)]
