@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from importlib import import_module, metadata
+from importlib import metadata
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 from .errors import UnknownAgentType
 from .host import PUBLIC
+from .imports import import_object
 from .options import Option, parse_options, read_secret
 
 #: Entry-point group in which agent types are found by a short name.
@@ -105,6 +106,18 @@ class SyncAgent:
         return f"<{type(self).__name__} {self.id!r}>"
 
 
+class MissingAgent(SyncAgent):
+    """Stands for an agent whose type cannot be loaded: it can be looked at and removed, not run.
+
+    ``missing`` says why.
+    """
+
+    def __init__(self, agent_id: str, name: str, description: str, type_name: str, missing: str) -> None:
+        super().__init__(agent_id, name, description)
+        self.type_name = type_name
+        self.missing = missing
+
+
 def check_agent_id(agent_id: str) -> str:
     """Return ``agent_id``.
 
@@ -138,15 +151,10 @@ def load_agent_type(type_name: str) -> type[SyncAgent]:
             no :class:`SyncAgent`.
     """
     if ":" in type_name:
-        module_name, _, attribute = type_name.partition(":")
         try:
-            found: Any = import_module(module_name)
-            for part in attribute.split("."):
-                found = getattr(found, part)
-        except Exception as exc:
-            raise UnknownAgentType(
-                f"agent type {type_name!r} cannot be imported: {type(exc).__name__}: {exc}"
-            ) from exc
+            found = import_object(type_name)
+        except ImportError as exc:
+            raise UnknownAgentType(f"agent type {type_name!r} cannot be imported: {exc}") from exc
     else:
         points = agent_types()
         if type_name not in points:

@@ -12,10 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import metadata
 from typing import Any, BinaryIO
 
 from .errors import HostNotFound, ReadOnlyHost
+from .imports import import_object
 
 #: The audience that an agent's documents are made for when none is named.
 PUBLIC = "public"
@@ -163,13 +164,10 @@ def load_host(name: str) -> Host:
 
 def _host_factory(name: str) -> Callable[[], Any]:
     if ":" in name:
-        module_name, _, attribute = name.partition(":")
         try:
-            found: Any = import_module(module_name)
-            for part in attribute.split("."):
-                found = getattr(found, part)
-        except Exception as exc:
-            raise HostNotFound(f"host {name!r} cannot be imported: {type(exc).__name__}: {exc}") from exc
+            found = import_object(name)
+        except ImportError as exc:
+            raise HostNotFound(f"host {name!r} cannot be imported: {exc}") from exc
         if not callable(found):
             raise HostNotFound(f"host {name!r} is not a factory: it cannot be called")
         factory: Callable[[], Any] = found

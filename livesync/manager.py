@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final
@@ -18,7 +17,7 @@ from BTrees.OOBTree import OOBTree
 from persistent import Persistent
 
 from .action import ActionWrapper
-from .agent import State, StopReason, SyncAgent, agent_type_name, load_agent_type
+from .agent import MissingAgent, State, StopReason, SyncAgent, agent_type_name, load_agent_type
 from .errors import (
     LiveSyncError,
     NotInstalled,
@@ -31,6 +30,7 @@ from .errors import (
     UpgradeNeeded,
 )
 from .host import Host
+from .status import ManagerStatus, status_of
 from .track import inbox as inboxes
 from .track.lanes import append
 from .track.multipointer import ListMultiPointerTrack
@@ -42,42 +42,6 @@ ROOT_KEY: Final = "livesync"
 
 #: The most actions that one call of collect moves.
 COLLECT_LIMIT: Final = 50_000
-
-
-@dataclass(frozen=True, slots=True)
-class AgentStatus:
-    """Where an agent stands. ``lag_seconds`` is the age of the oldest action it has not delivered."""
-
-    id: str
-    type_name: str
-    name: str
-    description: str
-    state: str
-    reason: str
-    detail: str
-    position: int | None
-    lag_actions: int
-    lag_seconds: float
-    dead: int
-    last_error: str
-    last_run: dict[str, Any] | None
-    interval_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class ManagerStatus:
-    """Where the track and its readers stand. ``waiting``: actions in the inbox, not collected yet."""
-
-    granularity: int
-    site: str
-    track_id: str
-    sealed: int
-    oldest: int | None
-    newest: int | None
-    entries: int
-    actions: int
-    waiting: int
-    agents: tuple[AgentStatus, ...]
 
 
 class SyncManager(Persistent):
@@ -500,27 +464,7 @@ class SyncManager(Persistent):
             host: Not needed; kept for callers that have one.
             now: Epoch seconds, for lags; the wall clock when None.
         """
-        now = time.time() if now is None else now
-        waiting, oldest_waiting = 0, None
-        for commit in inboxes.waiting(self._inbox):
-            waiting += len(commit.actions)
-            oldest_waiting = commit.time if oldest_waiting is None else oldest_waiting
-        track = self.track
-        empty = track.is_empty()
-        return ManagerStatus(
-            granularity=self.granularity,
-            site=self.site,
-            track_id=self.track_id,
-            sealed=track.sealed,
-            oldest=None if empty else track.oldest_ts(),
-            newest=None if empty else track.most_recent_ts(),
-            entries=len(track),
-            actions=track.count(),
-            waiting=waiting,
-            agents=tuple(
-                self._agent_status(agent_id, now, waiting, oldest_waiting) for agent_id in self._agents
-            ),
-        )
+        return status_of(self, inboxes.waiting(self._inbox), time.time() if now is None else now)
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -574,49 +518,6 @@ class SyncManager(Persistent):
         else:
             opened.append((position, now))
         marker.opened = tuple(opened)
-
-    def _agent_status(
-        self, agent_id: str, now: float, waiting: int, oldest_waiting: float | None
-    ) -> AgentStatus:
-        stored = self.stored(agent_id)
-        agent = self.get_agent(agent_id)
-        state, reason, detail = stored.state, stored.reason, stored.detail
-        if isinstance(agent, MissingAgent):
-            state, reason, detail = State.STOPPED.value, StopReason.TYPE_MISSING.value, agent.missing
-        position, lag_actions, oldest = None, 0, None
-        if self.track.has_pointer(agent_id):
-            position = self.track.get_pointer_timestamp(agent_id)
-            lag_actions = self.track.lag(agent_id) + waiting
-            first = next(self.track.iterate(position), None)
-            oldest = oldest_waiting if first is None else first[1].timestamp
-        return AgentStatus(
-            id=agent_id,
-            type_name=stored.type_name,
-            name=stored.name,
-            description=stored.description,
-            state=state,
-            reason=reason,
-            detail=detail,
-            position=position,
-            lag_actions=lag_actions,
-            lag_seconds=max(0.0, now - oldest) if lag_actions and oldest is not None else 0.0,
-            dead=len(stored.dead),
-            last_error=str((stored.last_run or {}).get("error", "")),
-            last_run=stored.last_run,
-            interval_s=stored.interval_s,
-        )
-
-
-class MissingAgent(SyncAgent):
-    """Stands for an agent whose type cannot be loaded: it can be looked at and removed, not run.
-
-    ``missing`` says why.
-    """
-
-    def __init__(self, agent_id: str, name: str, description: str, type_name: str, missing: str) -> None:
-        super().__init__(agent_id, name, description)
-        self.type_name = type_name
-        self.missing = missing
 
 
 def _become(stored: StoredAgent, state: State, reason: StopReason | None = None, detail: str = "") -> None:

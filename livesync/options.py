@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from .errors import OptionError
+from .imports import import_object
 
 #: The types an option may have, and what a value of it looks like.
 OPTION_TYPES: Mapping[str, str] = {
@@ -188,13 +188,10 @@ def load_function(reference: str) -> Any:
     Raises:
         OptionError: It cannot be imported or called.
     """
-    module_name, _, attribute = reference.partition(":")
     try:
-        found: Any = import_module(module_name)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except Exception as exc:
-        raise OptionError(f"{reference} cannot be imported: {type(exc).__name__}: {exc}") from exc
+        found = import_object(reference)
+    except ImportError as exc:
+        raise OptionError(f"{reference} cannot be imported: {exc}") from exc
     if not callable(found):
         raise OptionError(f"{reference} is no function")
     return found

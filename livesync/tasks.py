@@ -187,7 +187,7 @@ def run_agent(
         UsageError: Its type is one that does not run.
         LiveSyncError: Whatever keeps it from running, or ends the run.
     """
-    from .manager import MissingAgent
+    from .agent import MissingAgent
 
     agent = manager.get_agent(agent_id)
     if isinstance(agent, MissingAgent):

@@ -10,10 +10,10 @@ import livesync
 
 PACKAGE = Path(livesync.__file__).parent
 
-GROUND = {"errors", "process", "options", "database", "action", "host"}
+GROUND = {"errors", "imports", "process", "options", "database", "action", "host"}
 TRACK = GROUND | {"track"}
 AGENT = TRACK | {"agent"}
-MANAGER = AGENT | {"manager"}
+MANAGER = AGENT | {"status", "manager"}
 DELIVERY = MANAGER | {"delivery"}
 CORE = DELIVERY | {"capture", "upkeep", "destinations"}
 
@@ -21,13 +21,15 @@ CORE = DELIVERY | {"capture", "upkeep", "destinations"}
 MAY_IMPORT = {
     "errors": set(),
     "process": set(),
-    "options": {"errors"},
+    "imports": set(),
+    "options": {"errors", "imports"},
     "database": {"errors"},
     "action": {"errors"},
-    "host": {"errors"},
+    "host": {"errors", "imports"},
     "track": {"errors", "action", "process"},
     "agent": TRACK - {"database", "process"},
-    "manager": AGENT - {"database", "process"},
+    "status": {"agent", "track"},
+    "manager": (AGENT | {"status"}) - {"database", "process"},
     "capture": MANAGER,
     "delivery": MANAGER,
     "upkeep": DELIVERY,

@@ -16,9 +16,9 @@ from ZODB.FileStorage import FileStorage
 
 from livesync import ActionWrapper, LiveSyncError, PositionPruned, PositionSealed, SyncAgent, SyncManager
 from livesync import manager as manager_module
-from livesync.agent import State, StopReason
+from livesync.agent import MissingAgent, State, StopReason
 from livesync.errors import NotInstalled, OptionError, SiteDiffers, StateForbids, UnknownAgent, UpgradeNeeded
-from livesync.manager import MissingAgent, uninstall, upgrade
+from livesync.manager import uninstall, upgrade
 from livesync.options import Option
 from livesync.track.stored import SCHEMA
 

@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((HERE / "pyproject.toml").read_text("utf-8"))
 
 #: Imported packages that come with another one, whose interface they are.
-BROUGHT_ALONG = {"zc.lockfile": "ZODB", "ZEO": "zodburi"}
+BROUGHT_ALONG = {"zc.lockfile": "ZODB", "ZEO": "zodburi", "urllib3": "requests"}
 
 MANUALS = {
     "share/man/man1/livesync.1",

@@ -16,8 +16,9 @@ from .tables import duration, moment, print_table, utc
 
 if TYPE_CHECKING:
     from ..agent import SyncAgent
-    from ..manager import AgentStatus, SyncManager
+    from ..manager import SyncManager
     from ..options import Option
+    from ..status import AgentStatus
 
 
 #: Markup of Sphinx in the first line of a docstring.

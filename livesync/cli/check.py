@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .tables import duration
 
 if TYPE_CHECKING:
-    from ..manager import AgentStatus, ManagerStatus
+    from ..status import AgentStatus, ManagerStatus
 
 
 class Health(IntEnum):

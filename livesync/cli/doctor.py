@@ -21,7 +21,8 @@ from .session import Session
 if TYPE_CHECKING:
     from ..agent import SyncAgent
     from ..host import Host
-    from ..manager import AgentStatus, SyncManager
+    from ..manager import SyncManager
+    from ..status import AgentStatus
 
 #: The packages whose versions matter when somebody asks for help.
 PACKAGES: Final = (
@@ -129,7 +130,7 @@ def _host_reads(host: Host, manager: SyncManager) -> Finding:
 
 
 def _agent(manager: SyncManager, status: AgentStatus) -> Iterator[Finding]:
-    from ..manager import MissingAgent
+    from ..agent import MissingAgent
 
     subject = f"agent {status.id}"
     agent = manager.get_agent(status.id)

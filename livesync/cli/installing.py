@@ -13,7 +13,7 @@ from .output import printable
 from .session import Session
 
 if TYPE_CHECKING:
-    from ..manager import ManagerStatus
+    from ..status import ManagerStatus
 
 
 def install(session: Session) -> int:

@@ -14,7 +14,7 @@ from .session import Session
 from .tables import duration, moment, print_table
 
 if TYPE_CHECKING:
-    from ..manager import AgentStatus, ManagerStatus
+    from ..status import AgentStatus, ManagerStatus
 
 _COLUMNS = ("AGENT", "TYPE", "STATE", "POINTER", "LAG", "BEHIND", "DEAD")
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from livesync.action import ActionWrapper
 from livesync.cli.check import Health, check
 from livesync.cli.tables import duration, moment
-from livesync.manager import AgentStatus, ManagerStatus
+from livesync.status import AgentStatus, ManagerStatus
 
 TYPE = "cliplugins:CountingAgent"
 

@@ -1,0 +1,111 @@
+"""Where the track and its readers stand: what ``SyncManager.status`` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .agent import MissingAgent, State, StopReason
+from .track.inbox import Commit
+
+if TYPE_CHECKING:
+    from .manager import SyncManager
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStatus:
+    """Where an agent stands. ``lag_seconds`` is the age of the oldest action it has not delivered."""
+
+    id: str
+    type_name: str
+    name: str
+    description: str
+    state: str
+    reason: str
+    detail: str
+    position: int | None
+    lag_actions: int
+    lag_seconds: float
+    dead: int
+    last_error: str
+    last_run: dict[str, Any] | None
+    interval_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerStatus:
+    """Where the track and its readers stand. ``waiting``: actions in the inbox, not collected yet."""
+
+    granularity: int
+    site: str
+    track_id: str
+    sealed: int
+    oldest: int | None
+    newest: int | None
+    entries: int
+    actions: int
+    waiting: int
+    agents: tuple[AgentStatus, ...]
+
+
+def status_of(manager: SyncManager, waiting: Iterable[Commit], now: float) -> ManagerStatus:
+    """Return where a manager's track and agents stand; it reads only.
+
+    Args:
+        manager: The manager.
+        waiting: What lies in its inbox, oldest first.
+        now: Epoch seconds, for lags.
+    """
+    count, oldest_waiting = 0, None
+    for commit in waiting:
+        count += len(commit.actions)
+        oldest_waiting = commit.time if oldest_waiting is None else oldest_waiting
+    track = manager.track
+    empty = track.is_empty()
+    return ManagerStatus(
+        granularity=manager.granularity,
+        site=manager.site,
+        track_id=manager.track_id,
+        sealed=track.sealed,
+        oldest=None if empty else track.oldest_ts(),
+        newest=None if empty else track.most_recent_ts(),
+        entries=len(track),
+        actions=track.count(),
+        waiting=count,
+        agents=tuple(
+            _agent_status(manager, agent_id, now, count, oldest_waiting) for agent_id in manager.agent_ids()
+        ),
+    )
+
+
+def _agent_status(
+    manager: SyncManager, agent_id: str, now: float, waiting: int, oldest_waiting: float | None
+) -> AgentStatus:
+    stored = manager.stored(agent_id)
+    agent = manager.get_agent(agent_id)
+    state, reason, detail = stored.state, stored.reason, stored.detail
+    if isinstance(agent, MissingAgent):
+        state, reason, detail = State.STOPPED.value, StopReason.TYPE_MISSING.value, agent.missing
+    position, lag_actions, oldest = None, 0, None
+    if manager.track.has_pointer(agent_id):
+        position = manager.track.get_pointer_timestamp(agent_id)
+        lag_actions = manager.track.lag(agent_id) + waiting
+        first = next(manager.track.iterate(position), None)
+        oldest = oldest_waiting if first is None else first[1].timestamp
+    return AgentStatus(
+        id=agent_id,
+        type_name=stored.type_name,
+        name=stored.name,
+        description=stored.description,
+        state=state,
+        reason=reason,
+        detail=detail,
+        position=position,
+        lag_actions=lag_actions,
+        lag_seconds=max(0.0, now - oldest) if lag_actions and oldest is not None else 0.0,
+        dead=len(stored.dead),
+        last_error=str((stored.last_run or {}).get("error", "")),
+        last_run=stored.last_run,
+        interval_s=stored.interval_s,
+    )
