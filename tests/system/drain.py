@@ -5,11 +5,10 @@ The backlog is made in a process of its own (forked), so that the peak is the ru
 
 import json
 import os
-import resource
 import sys
 from pathlib import Path
 
-from syshost import Site, rows_of_sqlite
+from syshost import Site, peak_kb, rows_of_sqlite
 
 from livesync.destinations.sqlite import SQLiteAgent
 
@@ -45,10 +44,10 @@ def main(directory, actions, objects):
     assert os.waitpid(pid, 0)[1] == 0
     site = Site(directory / "Data.fs")
     result = site.run("index")
-    peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_kb()
     site.close()
     documents = len(rows_of_sqlite(directory / "index.sqlite"))
-    print(json.dumps({"read": result.read, "documents": documents, "peak_kb": peak_kb, "s": result.seconds}))
+    print(json.dumps({"read": result.read, "documents": documents, "peak_kb": peak, "s": result.seconds}))
 
 
 if __name__ == "__main__":

@@ -3,17 +3,12 @@
 Prints how many documents are left, and the peak memory (KiB) before the removal and at the end.
 """
 
-import resource
 import sys
 from pathlib import Path
 
-from syshost import Site, rows_of_sqlite
+from syshost import Site, peak_kb, rows_of_sqlite
 
 from livesync.destinations.sqlite import SQLiteAgent
-
-
-def peak_kb():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def main(directory, count):

@@ -31,13 +31,19 @@ def partial_verdicts(batch):
     ]
 
 
+def refuse_together(batch):
+    """Refuse a batch of several; a record that is alone would rightly become a dead letter."""
+    if len(batch) > 1:
+        raise BatchRefused("too large")
+
+
 FAULTS = {
     "crash before": ("batch", Crash()),
     "crash after sending": ("sent", Crash()),
     "crash before the end": ("ending", Crash()),
     "crash before acknowledge": ("ended", Crash()),
     "not now": ("batch", RetryLater(reason="busy")),
-    "halve": ("batch", BatchRefused("too large")),
+    "halve": ("batch", refuse_together),
     "refuses": ("batch", ServiceRefuses("401")),
     "partial": ("batch", partial_verdicts),
 }
