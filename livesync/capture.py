@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import transaction
 import zope.event
+from transaction.interfaces import NoTransaction
 from ZODB.Connection import Connection
 from zope.lifecycleevent.interfaces import (
     IObjectAddedEvent,
@@ -61,6 +62,7 @@ class Capture:
     def __init__(self, host: Host) -> None:
         self.host = host
         self._databases: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._thread = threading.local()  # .connection: where this thread last recorded something
 
     def install(self, db: Any) -> Capture:
         """Attach to a database and listen to ``zope.event``; several databases may be attached.
@@ -139,7 +141,11 @@ class Capture:
             return
         if self.host.is_never_synced(obj):
             return
-        gathered = self._gathered(connection)
+        try:
+            gathered = self._gathered(connection)
+        except NoConnection as exc:
+            logger.warning("an event was not recorded: %s", exc)  # it must not fail the application
+            return
         for object_id, words in self._changes(event, obj):
             gathered.record(connection, obj, check_object_id(object_id), words, explicit=False)
 
@@ -172,7 +178,11 @@ class Capture:
             yield self.host.object_id(inner), words
 
     def _gathered(self, connection: Any) -> _Gathered:
-        manager = self._manager_in_use() if connection is None else connection.transaction_manager
+        if connection is None:
+            manager = self._manager_in_use()
+        else:
+            manager = connection.transaction_manager
+            self._thread.connection = weakref.ref(connection)
         current = manager.get()
         try:
             gathered: _Gathered = current.data(self)
@@ -194,10 +204,20 @@ class Capture:
             return transaction.manager  # the one of the calling thread
         if len(managers) == 1:
             return next(iter(managers.values()))
+        connection = getattr(self._thread, "connection", lambda: None)()
+        if connection is not None and self._is_gathering(connection.transaction_manager):
+            return connection.transaction_manager
         raise NoConnection(
             "an object that is stored nowhere yet was changed, nor is what it lies in, and several"
             " transactions are open: add it to its connection first, or record with connection=..."
         )
+
+    def _is_gathering(self, manager: Any) -> bool:
+        """Tell whether the manager's transaction is under way and something was recorded in it."""
+        try:
+            return bool(manager.get().data(self))
+        except (KeyError, NoTransaction):
+            return False
 
     def _open_connections(self) -> list[Any]:
         found: list[Any] = []

@@ -756,8 +756,18 @@ def test_what_is_stored_nowhere_yet_belongs_to_the_one_open_transaction_or_is_re
         other = database.open(transaction_manager=transaction.TransactionManager(explicit=True))
         with pytest.raises(NoConnection, match="several"):
             capture.record(Node("lost"), "created")
+        zope.event.notify(ObjectAddedEvent(Node("lost"), None, "lost"))  # no failure of the application's
+        manager.begin()
+        capture.record("stored", "data_changed", connection=connection)
+        capture.record(Node("same"), "created")  # the thread is at work in this transaction
+        connection.root()["changed"] = True
+        manager.commit()
+        manager.begin()
+        in_the_end = [action.object_id for action in SyncManager.get(connection.root()).waiting()]
+        manager.abort()
         other.close()
     connection.close()
     database.close()
 
     assert recorded == ["new"]
+    assert in_the_end == ["new", "stored", "same"]
