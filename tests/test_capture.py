@@ -21,8 +21,7 @@ from zope.lifecycleevent import (
     Sequence,
 )
 
-from livesync import Capture, Host, LiveSyncError, SyncManager, record_action
-from livesync import capture as capture_module
+from livesync import Capture, Host, LiveSyncError, SyncManager, gathering, record_action
 from livesync.errors import NoConnection
 from livesync.track import lanes
 
@@ -648,9 +647,9 @@ def test_capture_asks_nothing_of_the_object_at_the_commit(site):
 
 @pytest.fixture
 def small_limits(monkeypatch):
-    monkeypatch.setattr(capture_module, "IDS_IN_MEMORY", 10)
-    monkeypatch.setattr(capture_module, "PAGE_CHANGES", 4)
-    monkeypatch.setattr(capture_module, "_PAGES_IN_MEMORY", 2)
+    monkeypatch.setattr(gathering, "IDS_IN_MEMORY", 10)
+    monkeypatch.setattr(gathering, "PAGE_CHANGES", 4)
+    monkeypatch.setattr(gathering, "_PAGES_IN_MEMORY", 2)
 
 
 @pytest.mark.parametrize("count", [4, 5, 9, 10, 11, 20, 57])

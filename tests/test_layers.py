@@ -15,7 +15,7 @@ TRACK = GROUND | {"track"}
 AGENT = TRACK | {"agent"}
 MANAGER = AGENT | {"status", "manager"}
 DELIVERY = MANAGER | {"delivery"}
-CORE = DELIVERY | {"capture", "upkeep", "destinations"}
+CORE = DELIVERY | {"gathering", "capture", "upkeep", "destinations"}
 
 #: What each room may import, itself apart. A room is a module or a package directly in livesync.
 MAY_IMPORT = {
@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "agent": TRACK - {"database", "process"},
     "status": {"agent", "track"},
     "manager": (AGENT | {"status"}) - {"database", "process"},
-    "capture": MANAGER,
+    "gathering": MANAGER,
+    "capture": MANAGER | {"gathering"},
     "delivery": MANAGER,
     "upkeep": DELIVERY,
     "destinations": DELIVERY,
