@@ -69,6 +69,7 @@ class Capture:
 
     def uninstall(self, db: Any = None) -> None:
         """Detach from a database, or from all; nothing happens where it is not attached."""
+        self._thread = threading.local()
         for attached in [db] if db is not None else list(self._databases):
             self._databases.discard(attached)
             with _attached_lock:
@@ -116,16 +117,14 @@ class Capture:
 
     def notify(self, event: Any) -> None:
         """Record what a lifecycle event tells; other events are none of ours. Called by ``zope.event``."""
-        if IObjectMovedEvent.providedBy(event):
-            obj = event.object
-            places: tuple[Any, ...] = (obj, event.newParent, event.oldParent)
-        elif IObjectModifiedEvent.providedBy(event):
-            obj = event.object
-            places = (obj,)
-        else:
+        is_modified = IObjectModifiedEvent.providedBy(event)
+        if not is_modified and not IObjectMovedEvent.providedBy(event):
             return
-        connection = next(filter(None, map(connection_of, places)), None)
-        if connection is not None and connection.db() not in self._databases:
+        obj = event.object
+        connection = connection_of(obj)
+        if connection is None and not is_modified:
+            connection = connection_of(event.newParent) or connection_of(event.oldParent)
+        if connection is not None and not self._serves(connection):
             return
         if self.host.is_never_synced(obj):
             return
@@ -134,31 +133,44 @@ class Capture:
         except NoConnection as exc:
             logger.warning("an event was not recorded: %s", exc)  # it must not fail the application
             return
+        if is_modified:
+            words = _TITLE_CHANGED if _names_title(event.descriptions) else _DATA_CHANGED
+            gathered.record(connection, obj, check_object_id(self.host.object_id(obj)), words, explicit=False)
+            return
         for object_id, words in self._changes(event, obj):
             gathered.record(connection, obj, check_object_id(object_id), words, explicit=False)
 
+    def _serves(self, connection: Any) -> bool:
+        return self._is_last(connection) or connection.db() in self._databases
+
+    def _is_last(self, connection: Any) -> bool:
+        """Tell whether this thread has last recorded something in this connection."""
+        last = getattr(self._thread, "connection", None)
+        return last is not None and last() is connection
+
     def _changes(self, event: Any, obj: Any) -> Iterator[tuple[str, frozenset[str]]]:
-        host = self.host
         if IObjectRemovedEvent.providedBy(event):
             yield from self._with_contents(obj, _DELETED)
         elif IObjectAddedEvent.providedBy(event):
             yield from self._with_contents(obj, _CREATED)
-        elif IObjectMovedEvent.providedBy(event):
-            object_id = host.object_id(obj)
-            former = host.former_id(obj, event.oldParent, event.oldName)
-            if former is None or former == object_id:
-                yield object_id, _MOVED
-                return
-            yield former, _DELETED
-            yield object_id, _CREATED
-            for inner in host.contents(obj):
-                former_inside = host.former_id_inside(inner, obj, former)
-                inner_id = host.object_id(inner)
-                if former_inside is not None and former_inside != inner_id:
-                    yield former_inside, _DELETED
-                    yield inner_id, _CREATED
         else:
-            yield host.object_id(obj), _TITLE_CHANGED if _names_title(event.descriptions) else _DATA_CHANGED
+            yield from self._moved(event, obj)
+
+    def _moved(self, event: Any, obj: Any) -> Iterator[tuple[str, frozenset[str]]]:
+        host = self.host
+        object_id = host.object_id(obj)
+        former = host.former_id(obj, event.oldParent, event.oldName)
+        if former is None or former == object_id:
+            yield object_id, _MOVED
+            return
+        yield former, _DELETED
+        yield object_id, _CREATED
+        for inner in host.contents(obj):
+            former_inside = host.former_id_inside(inner, obj, former)
+            inner_id = host.object_id(inner)
+            if former_inside is not None and former_inside != inner_id:
+                yield former_inside, _DELETED
+                yield inner_id, _CREATED
 
     def _with_contents(self, obj: Any, words: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
         yield self.host.object_id(obj), words
@@ -170,7 +182,8 @@ class Capture:
             manager = self._manager_in_use()
         else:
             manager = connection.transaction_manager
-            self._thread.connection = weakref.ref(connection)
+            if not self._is_last(connection) and connection.db() in self._databases:
+                self._thread.connection = weakref.ref(connection)
         current = manager.get()
         try:
             gathered: Gathered = current.data(self)

@@ -770,3 +770,22 @@ def test_what_is_stored_nowhere_yet_belongs_to_the_one_open_transaction_or_is_re
 
     assert recorded == ["new"]
     assert in_the_end == ["new", "stored", "same"]
+
+
+def test_an_event_of_a_database_that_is_not_attached_stays_none_of_ours_after_a_refused_record():
+    attached, other = DB(DemoStorage()), DB(DemoStorage())
+    with attached.transaction() as connection:
+        SyncManager.install(connection.root())
+    foreign = other.open()
+    foreign.root()["node"] = Node("foreign")
+    transaction.commit()
+    with Capture(NodeHost()).attached(attached) as capture:
+        with pytest.raises(NoConnection):
+            capture.record(foreign.root()["node"], "data_changed")
+        zope.event.notify(ObjectModifiedEvent(foreign.root()["node"]))
+        transaction.commit()
+    foreign.close()
+    with attached.transaction() as connection:
+        assert list(SyncManager.get(connection.root()).waiting()) == []
+    attached.close()
+    other.close()
