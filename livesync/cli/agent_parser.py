@@ -31,6 +31,19 @@ def _description(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--description", help="one line for people")
 
 
+def _options(parser: argparse.ArgumentParser, meaning: str) -> None:
+    parser.add_argument(
+        "-o",
+        "--option",
+        dest="options",
+        action="append",
+        default=[],
+        type=key_value,
+        metavar="KEY=VALUE",
+        help=meaning,
+    )
+
+
 def _add_definition(commands: Commands) -> None:
     add = commands.add(
         "add",
@@ -44,16 +57,7 @@ def _add_definition(commands: Commands) -> None:
         "--type", required=True, metavar="TYPE", help="one of `livesync agent types`, or package.module:Class"
     )
     _description(add)
-    add.add_argument(
-        "-o",
-        "--option",
-        dest="options",
-        action="append",
-        default=[],
-        type=key_value,
-        metavar="KEY=VALUE",
-        help="an option of the type; a secret is given as env:NAME or file:PATH; may be repeated",
-    )
+    _options(add, "an option of the type; a secret is given as env:NAME or file:PATH; may be repeated")
     show = commands.add(
         "show",
         "agents:show",
@@ -71,16 +75,7 @@ def _add_definition(commands: Commands) -> None:
     )
     _agent(edit)
     _description(edit)
-    edit.add_argument(
-        "-o",
-        "--option",
-        dest="options",
-        action="append",
-        default=[],
-        type=key_value,
-        metavar="KEY=VALUE",
-        help="a new value; `KEY=` puts the default back; may be repeated",
-    )
+    _options(edit, "a new value; `KEY=` puts the default back; may be repeated")
     remove = commands.add(
         "remove",
         "agents:remove",

@@ -72,7 +72,7 @@ class Run:
         finally:
             self._uploader.close()
         self._result.seconds = time.perf_counter() - started
-        self._access.change(lambda manager: self._note_success(manager), f"run of {self._agent.id}")
+        self._access.change(self._note_success, f"run of {self._agent.id}")
         logger.info(
             "agent %s: till %s: %d actions, %d accepted, %d dead in %.3f s",
             self._agent.id, self._result.till, self._result.read,
@@ -83,9 +83,7 @@ class Run:
     def _deliver_all(self) -> None:
         # Sealing positions that are still open lets this run deliver what was committed just before
         # it, even where another run has sealed the current second already.
-        collect_all(
-            self._access, time.time() if self._now is None else self._now, seal_newest=self._now is None
-        )
+        collect_all(self._access, self._clock(), seal_newest=self._now is None)
         self._begin()
         done: _Done | None = None
         while True:
@@ -300,7 +298,7 @@ class Run:
     def _summary(self) -> dict[str, Any]:
         summary = asdict(self._result)
         del summary["dead_records"]
-        summary["time"] = time.time() if self._now is None else self._now
+        summary["time"] = self._clock()
         return summary
 
 
