@@ -14,6 +14,8 @@
     ├── OptionError (ValueError)          an agent's option is missing, unknown or of a wrong form
     ├── AgentStopped                      a run ended before it began: the agent is stopped
     ├── StateForbids                      what was asked is not for an agent in this state
+    ├── Leased                            another runner holds the agent
+    ├── LeaseLost                         another runner has taken the agent over in the middle of our run
     ├── TrackError
     │   ├── EmptyTrackError (LookupError) nothing on the track
     │   ├── PositionPruned (LookupError)  what a pointer needs is gone: the agent needs an export
@@ -26,6 +28,7 @@
     ├── DeliveryError
     │   ├── RetryLater                    the service says: not now
     │   ├── BatchRefused                  the service refuses this batch: it is halved
+    │   ├── TooManyRefused                so many records are refused that it is the service's fault
     │   └── ServiceRefuses                the service refuses us: the agent stops
     └── DatabaseError
         └── DatabaseLocked                another process has the file open
@@ -109,6 +112,19 @@ class AgentStopped(LiveSyncError):
         self.detail = detail
 
 
+class Leased(LiveSyncError):
+    """Raised when another runner holds the agent; ``holder`` says which, for people."""
+
+    def __init__(self, message: str, *, agent_id: str, holder: str) -> None:
+        super().__init__(message)
+        self.agent_id = agent_id
+        self.holder = holder
+
+
+class LeaseLost(LiveSyncError):
+    """Raised in a run whose agent another runner has taken over: nothing of it is noted any more."""
+
+
 class TrackError(LiveSyncError):
     """Raised when the track cannot answer."""
 
@@ -176,6 +192,18 @@ class RetryLater(DeliveryError):
 
 class BatchRefused(DeliveryError):
     """Raised by ``_upload_batch`` when the service refuses the batch as it is: it is sent in halves."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class TooManyRefused(DeliveryError):
+    """Raised when more records than the agent's ``dead_threshold`` are refused: the agent stops.
+
+    It is stopped with the reason ``failing``, and the slice will be sent again as a whole: what
+    was refused of it does not become dead letters.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 import ormsgpack
@@ -35,6 +35,25 @@ class Outcome(Enum):
     REFUSED = "refused"  #: for good: a dead letter
 
 
+class AttachedFile(msgspec.Struct, frozen=True):
+    """One file of a record.
+
+    Attributes:
+        name: Unique within its object.
+        media_type: For example ``application/pdf``.
+        size: Bytes.
+        digest: BLAKE2b-128 of the content, hexadecimal.
+        content: The content, from its beginning; None where the service has it (by its digest), or
+            where it is larger than the agent's option ``max_file_bytes`` allows.
+    """
+
+    name: str
+    media_type: str
+    size: int
+    digest: str
+    content: BinaryIO | None = None
+
+
 class Record(msgspec.Struct, frozen=True, gc=False):
     """One object's news: an upsert with its document, or a delete (a tombstone). It cannot be changed.
 
@@ -44,6 +63,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         position: The end of its slice: the document contains everything at or before it.
         actions: What led to it, for services that want to know.
         document: None until it is rendered, and for deletes.
+        files: The object's files; None where the agent sends none.
     """
 
     # A msgspec.Struct, since every action makes two of them: a dataclass takes five times as long.
@@ -52,6 +72,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     position: int
     actions: frozenset[str] = frozenset()
     document: dict[str, Any] | None = None
+    files: tuple[AttachedFile, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from ..agent import SyncAgent
 from ..errors import BatchRefused, NoDocument, RetryLater
@@ -50,11 +50,31 @@ class Delivery:
         agent_id: The agent's id.
         track_id: The UUID that ``install`` gave the track.
         generation: The agent's counter, raised by rewind, export and reset.
+        token: The lease's fencing token: it grows with every new holder; 0 without a lease.
+        rebuild: The name of a rebuild that is under way (letters and digits), "" without one:
+            what an export brings goes to a new place, and live changes go to both.
     """
 
     agent_id: str
     track_id: str
     generation: int
+    token: int = 0
+    rebuild: str = ""
+
+
+class HeldRow(NamedTuple):
+    """What a service holds of one living object, as ``verify`` wants it.
+
+    Attributes:
+        object_id: Its id.
+        position: The position of what is held; None where the service keeps none.
+        digest: :func:`~livesync.delivery.record.document_digest` of what is held; None where it was
+            not asked for. One that cannot be any document's (a row that somebody has altered) is "".
+    """
+
+    object_id: str
+    position: int | None
+    digest: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +119,19 @@ class RecordUploader:
     #: Whether the destination keeps the agent's pointer, in one transaction with the rows.
     keeps_pointer: ClassVar[bool] = False
 
+    #: Whether ``_upload_batch`` may be called by several threads at once, for batches that have no
+    #: object in common: then the option ``in_flight`` holds.
+    concurrent: ClassVar[bool] = False
+
+    #: Whether :meth:`rows` and :meth:`rows_of` tell what the service holds.
+    readable: ClassVar[bool] = False
+
+    #: Whether the service can hold the objects' files: records then come with them.
+    takes_files: ClassVar[bool] = False
+
+    #: Whether an export can be made into a new place, which then takes the old one's.
+    rebuilds: ClassVar[bool] = False
+
     def __init__(
         self,
         agent: SyncAgent,
@@ -119,6 +152,8 @@ class RecordUploader:
         self.delivery = Delivery(agent.id, "", 0)
         #: The position of the slice's records; set by :meth:`begin_slice`.
         self.till = 0
+        #: Whether the records of this slice are an export's: in a rebuild, they go to the new place only.
+        self.exporting = False
 
     def open(self, delivery: Delivery) -> None:
         """Get ready for a run: called once, before anything else.
@@ -193,6 +228,56 @@ class RecordUploader:
 
     def abandon_slice(self) -> None:
         """Take back what can be taken back of a slice that broke off; harmless without one."""
+
+    def probe(self) -> str:
+        """Reach the service without changing anything there; called between open and close.
+
+        Returns:
+            One line for people: what answered, its version where it tells.
+
+        Raises:
+            RetryLater, ServiceRefuses, OptionError: It cannot be reached, or will not take what
+                this agent sends; the text says why.
+        """
+        self.read_pointer()
+        return "open"
+
+    def rows(self, after: str | None = None, quick: bool = False) -> Iterator[HeldRow]:
+        """Yield what the service holds, living objects only, by ascending ids (by code points).
+
+        Asked only where :attr:`readable`, between open and close, with no slice open. Memory does
+        not grow with the number of rows.
+
+        Args:
+            after: Begin after this id.
+            quick: Leave the digests out.
+
+        Raises:
+            RetryLater, ServiceRefuses: It cannot be read.
+        """
+        raise NotImplementedError(f"{type(self).__qualname__} cannot tell what its service holds")
+
+    def rows_of(self, object_ids: Sequence[str]) -> list[HeldRow]:
+        """Return what the service holds of these objects, a thousand at most, in any order, with digests.
+
+        Raises:
+            RetryLater, ServiceRefuses: It cannot be read.
+        """
+        raise NotImplementedError(f"{type(self).__qualname__} cannot tell what its service holds")
+
+    def missing_files(self, digests: Set[str]) -> Set[str]:
+        """Return which of these contents, by digest, the service lacks: only those are read and sent.
+
+        Asked only where :attr:`takes_files`, inside a slice, between its batches.
+        """
+        return digests
+
+    def finish_rebuild(self) -> None:
+        """Let what the export has brought take the place of the old; asked only where :attr:`rebuilds`.
+
+        It is called again after a crash and must not mind having been called before.
+        """
+        raise NotImplementedError(f"{type(self).__qualname__} cannot be rebuilt")
 
     def sweep(self, before: int) -> int | None:
         """Remove what is older than an export that has just been sent as a whole.
