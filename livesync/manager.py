@@ -16,7 +16,8 @@ from typing import Any, Final
 from BTrees.OOBTree import OOBTree
 from persistent import Persistent
 
-from .action import ActionWrapper
+from . import leases
+from .action import DATA_CHANGED, ActionWrapper, check_actions, check_object_id
 from .agent import MissingAgent, State, StopReason, SyncAgent, agent_type_name, load_agent_type
 from .errors import (
     LiveSyncError,
@@ -32,6 +33,7 @@ from .errors import (
 from .host import Host
 from .status import ManagerStatus, status_of
 from .track import inbox as inboxes
+from .track import queue
 from .track.lanes import append
 from .track.multipointer import ListMultiPointerTrack
 from .track.payload import paged_payload, small_payload
@@ -124,6 +126,7 @@ class SyncManager(Persistent):
         self.track_id = str(uuid.uuid4())
         for stored in self._agents.values():
             stored.acknowledged = ""
+            stored.lease.holder = None  # the original's runner
             if stored.state in (State.ACTIVE.value, State.RECORDING.value):
                 _become(stored, State.PAUSED, detail=f"taken over by site {site!r}")
 
@@ -288,6 +291,7 @@ class SyncManager(Persistent):
         Raises:
             UnknownAgent: There is none of this id.
             StateForbids: It is not paused.
+            Leased: A run that began before it was paused has not ended yet.
             PositionPruned: What lies after the position is no longer kept.
             ValueError: The position is beyond the last sealed one.
         """
@@ -299,6 +303,7 @@ class SyncManager(Persistent):
                 agent_id=agent_id,
                 state=stored.state,
             )
+        leases.check_free(agent_id, stored.lease, time.time())
         if position is None:
             position = self._start()
         if position is not None and position < self.track.pruned:
@@ -320,6 +325,31 @@ class SyncManager(Persistent):
         if seconds is not None and not seconds > 0:
             raise ValueError(f"an interval is longer than 0 seconds, not {seconds!r}")
         self.stored(agent_id).interval_s = seconds
+
+    def enqueue(self, agent_id: str, object_ids: Iterable[str], words: Iterable[str] = (DATA_CHANGED,)) -> int:
+        """Have an agent send these objects as they will be then, apart from the track.
+
+        Args:
+            agent_id: The agent; its next runs send them.
+            object_ids: The objects; those that do not exist are sent as deletes.
+            words: The actions that the records carry.
+
+        Returns:
+            How many objects were queued.
+
+        Raises:
+            UnknownAgent: There is none of this id.
+            StateForbids: It has no pointer yet.
+            ValueError: An id or an action is none.
+        """
+        stored = self.stored(agent_id)
+        self._check_pointer(agent_id)
+        words = check_actions(words)
+        count = 0
+        for page in queue.pages_of(map(check_object_id, object_ids), words):
+            queue.put(stored, page)
+            count += len(page.ids)
+        return count
 
     def dead_letters(self, agent_id: str) -> Mapping[str, Mapping[str, Any]]:
         """Return an agent's dead letters by object id: reason, op, position, time, attempts."""
@@ -402,17 +432,39 @@ class SyncManager(Persistent):
         self._check_pointer(agent_id)
         return self.track.pointer_iter_items(agent_id, till)
 
-    def advance(self, agent_id: str, new_position: int) -> None:
+    def advance(self, agent_id: str, new_position: int, token: int | None = None) -> None:
         """Move an agent's pointer: everything at or before ``new_position`` is delivered and accepted.
+
+        Args:
+            agent_id: The agent.
+            new_position: Where its pointer goes.
+            token: The lease's, of whoever holds it (a run's own transactions need not say it);
+                nobody needs one while no runner holds the agent.
 
         Raises:
             UnknownAgent: There is no such agent.
             StateForbids: It has no pointer yet.
+            LeaseLost: The token is an earlier holder's.
+            Leased: A runner holds the agent, and there is no token.
             ValueError: The position is beyond the last sealed one.
         """
-        self.stored(agent_id)
+        stored = self.stored(agent_id)
         self._check_pointer(agent_id)
+        acting, acting_token = getattr(self, "_v_token", None) or ("", None)
+        if token is None and acting == agent_id:
+            token = acting_token
+        if token is None:
+            leases.check_free(agent_id, stored.lease, time.time())
+        else:
+            leases.check_held(agent_id, stored.lease, token)
         self.track.move_pointer(agent_id, new_position)
+
+    def act_as(self, agent_id: str, token: int | None) -> None:
+        """Let :meth:`advance` of an agent take ``token`` for the lease's; None: no more.
+
+        For whoever holds the lease, within a transaction that has made sure of it.
+        """
+        self._v_token = None if token is None else (agent_id, token)
 
     def prune(self, before: int | None = None, leave_behind: bool = False) -> int:
         """Drop what every pointer has passed; see :meth:`MultiPointerTrack.prune`.
@@ -454,6 +506,7 @@ class SyncManager(Persistent):
                     self.track.move_pointer(agent_id, self._now())
                 stored.generation += 1
                 stored.export = None
+                stored.queue.clear()
                 if stored.state != State.NEW.value:
                     self.stop_agent(agent_id, StopReason.NEEDS_EXPORT, "the track was reset")
 
@@ -541,7 +594,13 @@ def upgrade(root: MutableMapping[str, Any]) -> bool:
         raise NotInstalled("livesync is not installed in this database; run: livesync install")
     if manager.schema > SCHEMA:
         SyncManager.get(root)
-    return False  # there is one schema so far
+    if manager.schema == SCHEMA:
+        return False
+    # Agents are few, so one transaction is small enough.
+    for stored in manager._agents.values():
+        stored.add_parts_of_schema_2()
+    manager.schema = SCHEMA
+    return True
 
 
 def uninstall(root: MutableMapping[str, Any]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from . import leases
 from .agent import MissingAgent, State, StopReason
+from .track import queue
 from .track.inbox import Commit
 
 if TYPE_CHECKING:
@@ -15,7 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
-    """Where an agent stands. ``lag_seconds`` is the age of the oldest action it has not delivered."""
+    """Where an agent stands.
+
+    Attributes:
+        lag_actions: Actions that it has not delivered.
+        lag_seconds: The age of the oldest of them.
+        queued: Objects in its slow queue.
+        holder: Who runs it now, for people; "" when nobody does.
+        totals: What all its runs together came to: counts, and ``batch_seconds`` (the counts of a
+            :class:`~livesync.delivery.measures.Histogram`, and the sum in seconds).
+    """
 
     id: str
     type_name: str
@@ -31,6 +42,9 @@ class AgentStatus:
     last_error: str
     last_run: dict[str, Any] | None
     interval_s: float | None
+    queued: int = 0
+    holder: str = ""
+    totals: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,4 +122,7 @@ def _agent_status(
         last_error=str((stored.last_run or {}).get("error", "")),
         last_run=stored.last_run,
         interval_s=stored.interval_s,
+        queued=queue.count(stored),
+        holder=leases.holder(stored.lease, now),
+        totals=dict(stored.totals or {}),
     )

@@ -13,7 +13,7 @@ PACKAGE = Path(livesync.__file__).parent
 GROUND = {"errors", "imports", "process", "options", "database", "action", "host"}
 TRACK = GROUND | {"track"}
 AGENT = TRACK | {"agent"}
-MANAGER = AGENT | {"status", "manager"}
+MANAGER = AGENT | {"leases", "status", "manager"}
 DELIVERY = MANAGER | {"delivery"}
 CORE = DELIVERY | {"gathering", "capture", "upkeep", "destinations"}
 
@@ -28,8 +28,9 @@ MAY_IMPORT = {
     "host": {"errors", "imports"},
     "track": {"errors", "action", "process"},
     "agent": TRACK - {"database", "process"},
-    "status": {"agent", "track"},
-    "manager": (AGENT | {"status"}) - {"database", "process"},
+    "leases": {"errors", "process", "track"},
+    "status": {"agent", "leases", "track"},
+    "manager": (AGENT | {"leases", "status"}) - {"database", "process"},
     "gathering": MANAGER,
     "capture": MANAGER | {"gathering"},
     "delivery": MANAGER,

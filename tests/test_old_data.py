@@ -20,6 +20,7 @@ def old_db(request, tmp_path, no_fsync):
     copy = tmp_path / "Data.fs"
     shutil.copyfile(request.param, copy)
     db = DB(FileStorage(str(copy)))
+    db.written_last = db.undoInfo(0, -1)[0]["id"]
     with db.transaction() as connection:
         upgrade(connection.root())
     yield db
@@ -77,7 +78,7 @@ def test_undo_of_what_an_old_release_wrote_is_delivered(old_db):
         SyncManager.get(connection.root()).collect(4e9)
     undoing = transaction.TransactionManager()
     undoing.begin()
-    old_db.undo(old_db.undoInfo(0, -2)[1]["id"], undoing.get())  # the last before collect
+    old_db.undo(old_db.written_last, undoing.get())
     undoing.commit()
 
     with old_db.transaction() as connection:

@@ -62,6 +62,8 @@ _CODES: Final[tuple[tuple[type[BaseException], ExitCode], ...]] = (
     (errors.NotFound, ExitCode.NOT_FOUND),
     (errors.HostError, ExitCode.HOST),
     (errors.DeliveryError, ExitCode.SERVICE),
+    (errors.Leased, ExitCode.LEASED),
+    (errors.LeaseLost, ExitCode.LEASED),
     (errors.AgentStopped, ExitCode.SERVICE),
     (errors.LiveSyncError, ExitCode.USAGE),
     (KeyboardInterrupt, ExitCode.INTERRUPTED),

@@ -35,10 +35,19 @@ class ManagerAccess:
     def __init__(self, manager: SyncManager) -> None:
         if manager._p_jar is None or manager._p_oid is None:
             raise LiveSyncError("the manager is not stored yet: commit the transaction that installed it")
-        self.database: Any = manager._p_jar.db()
-        self._oid = manager._p_oid
+        self._open(manager._p_jar.db(), manager._p_oid)
+
+    def _open(self, database: Any, oid: bytes) -> None:
+        self.database = database
+        self._oid = oid
         self._transactions = transaction.TransactionManager(explicit=True)
         self._connection: Any = self.database.open(transaction_manager=self._transactions)
+
+    def another(self) -> ManagerAccess:
+        """Return a second access to the same manager, for another thread."""
+        other = ManagerAccess.__new__(ManagerAccess)
+        other._open(self.database, self._oid)
+        return other
 
     @contextmanager
     def snapshot(self) -> Iterator[SyncManager]:

@@ -12,16 +12,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import ClassVar
 
-from ..agent import State, StopReason, SyncAgent
+from ..agent import State, SyncAgent
 from ..errors import LiveSyncError, StateForbids
 from ..host import Host
+from ..leases import LEASE_S
 from ..manager import SyncManager
 from .access import ManagerAccess
 from .record import Record, RunResult
 from .reduce import reduce
-from .run import Run, Stop
+from .run import Run, may_go_on
 from .slices import Item
 from .uploader import RecordUploader
+from .work import Stop, Work
 
 
 class PushSyncAgent(SyncAgent):
@@ -37,7 +39,12 @@ class PushSyncAgent(SyncAgent):
     shown: float = 0.0
 
     def run(
-        self, manager: SyncManager, host: Host, now: float | None = None, stop: Stop | None = None
+        self,
+        manager: SyncManager,
+        host: Host,
+        now: float | None = None,
+        stop: Stop | None = None,
+        lease_s: float = LEASE_S,
     ) -> RunResult:
         """Deliver what lies between the pointer and the last sealed position; collect first.
 
@@ -49,13 +56,17 @@ class PushSyncAgent(SyncAgent):
             host: The application.
             now: Epoch seconds; None: the wall clock, and then what was committed before this call
                 is sealed and delivered, even in a position that is still open.
-            stop: Asked between slices; True ends the run in good order.
+            stop: Asked between slices and while waiting; True ends the run in good order.
+            lease_s: How long the agent stays ours if we are not heard of any more, in seconds.
 
         Raises:
             UnknownAgent: It is not registered.
             StateForbids: Its state does not allow a run.
+            Leased: Another runner holds it.
+            LeaseLost: Another runner has taken it over, since this one was not heard of for too long.
             PositionPruned: What lies after its pointer is gone; it is now ``stopped: needs_export``.
             ServiceRefuses: The service refuses us; it is now ``stopped: service_refuses``.
+            TooManyRefused: It refuses too much; the agent is now ``stopped: failing``.
             RetryLater: The service is not ready; the next run goes on where this one ended.
             HostFailed: The host raised.
         """
@@ -68,7 +79,8 @@ class PushSyncAgent(SyncAgent):
         try:
             with access.snapshot() as at:
                 check_runnable(at, self.id)
-            result = Run(self, access, host, make_uploader(self), stop or _never).run(now)
+            work = Work(self, access, host, make_uploader(self), "run", stop or _never, now, lease_s)
+            result = Run(work, now).run()
         finally:
             access.close()
         bring_up_to_date(manager)
@@ -101,9 +113,7 @@ def check_runnable(manager: SyncManager, agent_id: str) -> None:
     """
     stored = manager.stored(agent_id)
     state = stored.state
-    if state == State.ACTIVE.value:
-        return
-    if state == State.STOPPED.value and stored.reason != StopReason.NEEDS_EXPORT.value:
+    if may_go_on(state, stored.reason):
         return
     ways = {
         State.NEW.value: f"livesync agent export {agent_id}, or agent activate {agent_id} --from-now",

@@ -17,6 +17,7 @@ import msgspec
 import ormsgpack
 
 from ..errors import NoDocument
+from .measures import Histogram
 
 
 class Op(Enum):
@@ -86,30 +87,44 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class DeadRecord:
-    """A record that cannot be delivered, with the reason."""
+    """A record that cannot be delivered, with the reason; ``body``: its document's JSON, if it had one."""
 
     object_id: str
     op: Op
     position: int
     reason: str
+    actions: frozenset[str] = frozenset()
+    body: bytes | None = None
+
+
+#: The counts of a :class:`RunResult` that the ledger's sum is about.
+LEDGER_COUNTS: Final = (
+    "read", "cascaded", "coalesced", "cancelled", "excluded", "accepted", "stale", "dead"
+)  # fmt: skip
 
 
 @dataclass(slots=True)
 class RunResult:
     """What a run, or a part of one, came to. Counts are of records unless said otherwise.
 
+    What was taken is what became of it: ``read + cascaded == coalesced + cancelled + excluded +
+    accepted + stale + dead`` (:meth:`balance` is 0).
+
     Attributes:
-        read: Actions read from the track.
-        accepted: Records that the service took.
+        read: Actions read from the track; of an export or a repair, objects looked at.
+        accepted: Records that the service took, deletes because of exclusion among them.
         stale: Records for which the service had newer.
-        coalesced: Actions that an earlier one of the same object already stands for.
+        coalesced: Actions that another one of the same object already stands for.
         cancelled: Actions of objects that came and went unseen: nothing was sent.
-        excluded: Of the deletes sent, those for objects that the audience may not see.
+        excluded: Records that the agent's transform kept back: nothing was sent.
         dead: Records set aside as dead letters.
-        cascaded: Records sent for objects inside a changed container.
+        cascaded: Records that no action of their own asked for: inside a changed container, or queued.
         till: The pointer's position at the end (None: before everything).
         seconds: How long it took.
         dead_records: The records set aside.
+        retried: Records that were sent again.
+        batches: Requests made, repeated ones included.
+        timings: How long the requests took.
     """
 
     read: int = 0
@@ -123,11 +138,26 @@ class RunResult:
     till: int | None = None
     seconds: float = 0.0
     dead_records: list[DeadRecord] = field(default_factory=list, repr=False)
+    retried: int = 0
+    batches: int = 0
+    timings: Histogram = field(default_factory=Histogram, repr=False)
+
+    @property
+    def sent(self) -> int:
+        """Records that were settled with the service: accepted, stale and dead."""
+        return self.accepted + self.stale + self.dead
+
+    def balance(self) -> int:
+        """Return what was taken less what became of it: 0, or something is not accounted for."""
+        taken = self.read + self.cascaded
+        return taken - self.coalesced - self.cancelled - self.excluded - self.sent
 
     def add(self, part: RunResult) -> None:
-        """Add the counts of ``part``; ``till`` and ``seconds`` are left alone."""
-        for name in ("read", "accepted", "stale", "coalesced", "cancelled", "excluded", "dead", "cascaded"):
+        """Add the counts of ``part``, its dead records too; ``till`` and ``seconds`` are left alone."""
+        for name in (*LEDGER_COUNTS, "retried", "batches"):
             setattr(self, name, getattr(self, name) + getattr(part, name))
+        self.timings.add(part.timings.counts, part.timings.seconds)
+        self.dead_records += part.dead_records
 
 
 class Batch(list[Record]):

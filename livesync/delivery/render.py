@@ -2,43 +2,70 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from itertools import islice
-from typing import BinaryIO
+from typing import Any, BinaryIO, Final, Protocol, cast
 
 import msgspec
 from transaction.interfaces import TransientError
 
 from ..agent import SyncAgent
 from ..errors import HostFailed, LiveSyncError, NoDocument
-from ..host import Host
+from ..host import File, Host
 from ..options import load_function
 from .access import ManagerAccess
-from .record import DeadRecord, Op, Record
+from .record import AttachedFile, DeadRecord, Op, Record
 
 logger = logging.getLogger(__name__)
 
+#: Records rendered from one snapshot where they come with files: what bounds the memory.
+_CHUNK_WITH_FILES: Final = 50
+
+#: A larger content is kept in a temporary file until it is sent.
+_FILE_IN_MEMORY: Final = 256 * 1024
+
+_FILE_BLOCK: Final = 64 * 1024
+
+
+class FileSource(Protocol):
+    """What says which contents a service lacks: an uploader."""
+
+    def missing_files(self, digests: Set[str]) -> Set[str]:
+        """Return those of ``digests`` whose contents are to be sent."""
+
 
 class Renderer:
-    """Makes documents for one agent's audience; counts what is excluded, keeps what has no document.
+    """Makes documents for one agent's audience; keeps what has no document, counts what is kept back.
 
     Args:
         access: Opens the snapshots.
         host: The application.
-        agent: Whose audience and ``only`` function hold.
+        agent: Whose audience, ``only`` and ``transform`` hold.
         chunk_size: Records rendered from one snapshot.
+        files: The uploader, where the agent sends files too; None: it sends none.
     """
 
-    def __init__(self, access: ManagerAccess, host: Host, agent: SyncAgent, chunk_size: int) -> None:
+    def __init__(
+        self,
+        access: ManagerAccess,
+        host: Host,
+        agent: SyncAgent,
+        chunk_size: int,
+        files: FileSource | None = None,
+    ) -> None:
         self._access = access
         self._host = host
         self._audience = agent.audience
-        self._chunk_size = chunk_size
-        only = agent.values.get("only")
-        self._only = load_function(only) if only else None
+        self._files = files
+        self._chunk_size = chunk_size if files is None else min(chunk_size, _CHUNK_WITH_FILES)
+        self._max_file_bytes: int = agent.values.get("max_file_bytes", 0)
+        self._only = _function(agent, "only")
+        self._transform = _function(agent, "transform")
+        #: Records that ``transform`` kept back.
         self.excluded = 0
         #: Records of what its slice says is deleted, and the snapshot shows: it came back later.
         self.returned = 0
@@ -49,7 +76,7 @@ class Renderer:
 
         An object that is gone, excluded, or turned down by ``only`` becomes a delete; every other
         one an upsert, whatever the record said before. One that already has a document is left as
-        it is.
+        it is. What ``transform`` makes of it is sent in the end.
 
         Args:
             records: Without documents.
@@ -61,7 +88,10 @@ class Renderer:
         """
         waiting = iter(records)
         while chunk := list(islice(waiting, self._chunk_size)):
-            yield from self._render_chunk(chunk, at_sealed)
+            rendered = self._render_chunk(chunk, at_sealed)
+            if self._files is not None:
+                rendered = self._with_contents(rendered, self._files)
+            yield from rendered if self._transform is None else self._transformed(rendered)
 
     def _render_chunk(self, chunk: list[Record], at_sealed: bool) -> list[Record]:
         with self._access.host_snapshot(self._host) as (manager, host):
@@ -90,10 +120,10 @@ class Renderer:
         except Exception as exc:
             raise _host_failed("look up", object_id, exc) from exc
         if obj is None or excluded:
-            self.excluded += excluded
             return Record(Op.DELETE, object_id, position, record.actions)
         try:
             document = host.document(obj, self._audience)
+            files = None if self._files is None else _named_files(host, obj, self._audience)
         except TransientError:
             raise
         except NoDocument as exc:
@@ -104,15 +134,94 @@ class Renderer:
             return None
         if record.op is Op.DELETE:
             self.returned += 1
-        return Record(Op.UPSERT, object_id, position, record.actions, document)
+        return Record(Op.UPSERT, object_id, position, record.actions, document, files)
+
+    def _with_contents(self, records: list[Record], source: FileSource) -> list[Record]:
+        """Return ``records`` with those contents that the service lacks.
+
+        It is asked between two snapshots, since it may be far away; what is read in the second one
+        is what the files are then.
+        """
+        named = {
+            file.digest
+            for record in records
+            for file in record.files or ()
+            if file.size <= self._max_file_bytes
+        }
+        missing = source.missing_files(named) if named else frozenset()
+        if not missing:
+            return records
+        with self._access.host_snapshot(self._host) as (_, host):
+            return [self._with_its_contents(host, record, missing) for record in records]
+
+    def _with_its_contents(self, host: Host, record: Record, missing: Set[str]) -> Record:
+        if not any(file.digest in missing for file in record.files or ()):
+            return record
+        try:
+            obj = host.get(record.object_id)
+            found = () if obj is None else tuple(host.files(obj, self._audience))
+            files = tuple(
+                _with_content(file) if file.digest in missing and file.size <= self._max_file_bytes
+                else AttachedFile(file.name, file.media_type, file.size, file.digest)
+                for file in found
+            )  # fmt: skip
+        except (TransientError, LiveSyncError):
+            raise
+        except Exception as exc:
+            raise _host_failed("read the files of", record.object_id, exc) from exc
+        return msgspec.structs.replace(record, files=files)
+
+    def _transformed(self, records: list[Record]) -> Iterator[Record]:
+        assert self._transform is not None
+        for record in records:
+            try:
+                made = self._transform(record)
+            except Exception as exc:  # noqa: BLE001 - one record must not stop the others
+                self._set_aside(record, f"the transform raised {type(exc).__name__}: {exc}")
+                continue
+            if made is None:
+                self.excluded += 1
+            elif not isinstance(made, Record) or made.object_id != record.object_id:
+                self._set_aside(record, "the transform returned something else than a record of the same id")
+            elif made.op is Op.UPSERT and made.document is None:
+                self._set_aside(record, "the transform returned an upsert without a document")
+            else:
+                yield msgspec.structs.replace(made, position=record.position)
 
     def _set_aside(self, record: Record, reason: str) -> None:
         logger.error(
             "no document for %r at %d: set aside as a dead letter", record.object_id, record.position
         )
         self.dead.append(
-            DeadRecord(record.object_id, Op.UPSERT, record.position, " ".join(reason.split())[:500])
+            DeadRecord(
+                record.object_id, Op.UPSERT, record.position, " ".join(reason.split())[:500], record.actions
+            )
         )
+
+
+def _function(agent: SyncAgent, option: str) -> Any:
+    reference = agent.values.get(option)
+    return load_function(reference) if reference else None
+
+
+def _named_files(host: Host, obj: Any, audience: str) -> tuple[AttachedFile, ...]:
+    return tuple(
+        AttachedFile(file.name, file.media_type, file.size, file.digest) for file in host.files(obj, audience)
+    )
+
+
+def _with_content(file: File) -> AttachedFile:
+    """Return a file with its content copied out of the snapshot, its size and digest as they were read."""
+    content = tempfile.SpooledTemporaryFile(_FILE_IN_MEMORY, prefix="livesync-")  # noqa: SIM115 - sent later
+    digest = hashlib.blake2b(digest_size=16)
+    size = 0
+    with file.open() as stream:
+        while block := stream.read(_FILE_BLOCK):
+            content.write(block)
+            digest.update(block)
+            size += len(block)
+    content.seek(0)
+    return AttachedFile(file.name, file.media_type, size, digest.hexdigest(), cast(BinaryIO, content))
 
 
 class Spool:

@@ -3,109 +3,163 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
 
 from persistent.timestamp import TimeStamp
 
 from ..agent import State, StopReason
-from ..errors import AgentStopped, PositionPruned, ServiceRefuses
-from ..host import Host
+from ..errors import AgentStopped, PositionPruned
 from ..manager import SyncManager
+from ..track import queue
+from ..track.stored import QueuePage, StoredAgent
 from . import slices
-from .access import ManagerAccess, collect_all
-from .pointer import OwnPointer, reconcile
-from .record import DeadRecord, Op, Record, RunResult
+from .access import collect_all
+from .pointer import OwnPointer, Start, reconcile
+from .record import Op, Record, RunResult
 from .reduce import cascading, count_unsent
-from .render import Renderer, spool_contents
-from .slices import Slice, read_slice, store_dead
-from .uploader import Delivery, RecordUploader
+from .render import Renderer, Spool, spool_contents
+from .slices import Slice, read_slice
+from .uploader import DEFAULT_SLOW_ABOVE, DEFAULT_SLOW_BUDGET
+from .work import Noted, StopRequested, Work, summary
 
 if TYPE_CHECKING:
     from .push import PushSyncAgent
 
 logger = logging.getLogger(__name__)
 
-#: Dead records that a result lists; all are kept as dead letters.
-_DEAD_SHOWN: Final = 1000
-
-#: Asked whether a run is to end.
-Stop = Callable[[], bool]
-
 
 @dataclass(slots=True)
-class _Done:
-    """What is to be acknowledged."""
+class Done:
+    """What is to be acknowledged.
+
+    Attributes:
+        part: The slice.
+        result: What became of it.
+        delivered: Objects that were sent and had a dead letter.
+        ahead: Something may have been sent that lies after the slice.
+    """
 
     part: Slice
-    dead: list[DeadRecord] = field(default_factory=list)
-    delivered: set[str] = field(default_factory=set)
-    set_aside: set[str] = field(default_factory=set)  # ids whose dead letters are stored already
-    ahead: bool = False  # something may have been sent that lies after the slice
+    result: RunResult = field(default_factory=RunResult)
+    delivered: list[str] = field(default_factory=list)
+    ahead: bool = False
 
 
 class Run:
     """One run of one agent."""
 
-    def __init__(
-        self, agent: PushSyncAgent, access: ManagerAccess, host: Host, uploader: RecordUploader, stop: Stop
-    ) -> None:
-        self._agent = agent
-        self._access = access
-        self._host = host
-        self._uploader = uploader
-        self._stop = stop
-        self._result = RunResult()
-        self._dead_ids: frozenset[str] = frozenset()
-        self._now: float | None = None
+    def __init__(self, work: Work, now: float | None) -> None:
+        self._work = work
+        self._agent: PushSyncAgent = work.agent
+        self._uploader = work.uploader
+        self._access = work.access
+        self._seal_newest = now is None
+        self._slow_above: int = self._agent.values.get("slow_above", DEFAULT_SLOW_ABOVE)
+        self._slow_budget: int = self._agent.values.get("slow_budget", DEFAULT_SLOW_BUDGET)
 
-    def run(self, now: float | None) -> RunResult:
-        started = time.perf_counter()
-        self._now = now
-        try:
-            self._deliver_all()
-        except Exception as exc:
-            self._fail(exc, time.perf_counter() - started)
-            raise
-        finally:
-            self._uploader.close()
-        self._result.seconds = time.perf_counter() - started
-        self._access.change(self._note_success, f"run of {self._agent.id}")
-        logger.info(
-            "agent %s: till %s: %d actions, %d accepted, %d dead in %.3f s",
-            self._agent.id, self._result.till, self._result.read,
-            self._result.accepted, self._result.dead, self._result.seconds,
-        )  # fmt: skip
-        return self._result
-
-    def _deliver_all(self) -> None:
+    def run(self) -> RunResult:
+        work = self._work
         # Sealing positions that are still open lets this run deliver what was committed just before
         # it, even where another run has sealed the current second already.
-        collect_all(self._access, self._clock(), seal_newest=self._now is None)
-        self._begin()
-        done: _Done | None = None
-        while True:
-            # one short transaction: the slice before is acknowledged, this one is read and announced
-            part = self._access.change(lambda manager, done=done: self._turn(manager, done), "acknowledge")  # type: ignore[misc]
-            if part is None or part.part is None:
-                return
-            if self._stop():
-                return
-            done = self._deliver(part.part)
+        collect_all(self._access, work.clock(), seal_newest=self._seal_newest)
+        try:
+            if not self._has_work():
+                # Without a lease, since nothing is written but when it was; that the destination has
+                # become another one is noticed all the same.
+                return self._look_only()
+        except Exception:
+            work.close()
+            raise
+        try:
+            work.begin()
+        except BaseException:
+            work.close()
+            raise
+        return self._run_leased()
+
+    def _run_leased(self) -> RunResult:
+        work = self._work
+        try:
+            try:
+                self._start_at_pointer()
+                self.deliver_slices()
+                self._deliver_queue()
+            except StopRequested:
+                logger.info("agent %s: the run was asked to end", self._agent.id)
+            work.finish(self._note_success)
+        except Exception as exc:
+            work.fail(exc)
+            raise
+        finally:
+            work.close()
+        return work.result
+
+    def _has_work(self) -> bool:
+        with self._access.snapshot() as manager:
+            stored = manager.stored(self._agent.id)
+            try:
+                part = read_slice(manager, self._agent.id)
+            except PositionPruned:
+                return True  # that is to be noted
+            return (
+                (part is not None and not self._lingers(part))
+                or bool(stored.queue)
+                or stored.state != State.ACTIVE.value
+                or bool((stored.last_run or {}).get("error"))
+            )
+
+    def _lingers(self, part: Slice) -> bool:
+        """Tell whether there is too little to do yet, and nothing of it is old enough."""
+        linger_s = self._agent.values.get("linger_s", 0.0)
+        if not linger_s or not part.items or len(part.items) >= self._uploader.batch_size:
+            return False
+        return bool(self._work.clock() - part.items[0][1].timestamp < linger_s)
+
+    def _look_only(self) -> RunResult:
+        work = self._work
+        work.open()
+        if self._uploader.keeps_pointer:
+            start = self._compared()
+            if start.reason is not None or start.position != self._own_pointer().position:
+                # what is to be done about it needs the lease
+                self._uploader.close()
+                work.begin()
+                return self._run_leased()
+        work.close()
+        work.result.till = self._pointer_or_none()
+
+        def note(manager: SyncManager) -> bool | None:
+            stored = manager.stored(self._agent.id)
+            if stored.interval_s is None:
+                return None
+            stored.last_run = {**summary(work.result), "time": work.clock()}
+            return True
+
+        self._access.change(note, f"run of {self._agent.id}: nothing to do")
+        return work.result
+
+    def destination_differs(self) -> bool:
+        """Tell whether the destination has become another one, or was emptied; only looks."""
+        try:
+            self._work.open()
+            return self._uploader.keeps_pointer and self._compared().reason is not None
+        finally:
+            self._work.close()
+
+    def _pointer_or_none(self) -> int | None:
+        with self._access.snapshot() as manager:
+            return manager.track.get_pointer_timestamp(self._agent.id)
 
     # -- the destination's pointer ---------------------------------------------------------------
 
-    def _begin(self) -> None:
-        own = self._own_pointer()
-        self._uploader.open(Delivery(self._agent.id, own.track_id, own.generation))
+    def _start_at_pointer(self) -> None:
+        self._work.open()
         if not self._uploader.keeps_pointer:
             return
-        theirs = self._uploader.read_pointer()
-        # Ours is read after theirs: else another runner between the two would make theirs look newer.
-        own = self._own_pointer()
-        start = reconcile(own, theirs)
+        start = self._compared()
         if start.reason is not None:
             raise AgentStopped(
                 f"agent {self._agent.id!r} is stopped ({start.reason.value}): {start.detail};"
@@ -113,19 +167,24 @@ class Run:
                 reason=start.reason.value,
                 detail=start.detail,
             )
+        own = self._own_pointer()
         if start.position != own.position:
             logger.warning(
                 "agent %s: the destination stands at %d, not %d", self._agent.id, start.position, own.position
             )
-            self._access.change(
+            self._work.change(
                 lambda manager: self._move_pointer(manager, start.position), "follow the destination"
             )
+
+    def _compared(self) -> Start:
+        theirs = self._uploader.read_pointer()
+        # Ours is read after theirs: else another runner between the two would make theirs look newer.
+        return reconcile(self._own_pointer(), theirs)
 
     def _own_pointer(self) -> OwnPointer:
         with self._access.snapshot() as manager:
             stored = manager.stored(self._agent.id)
             position = manager.track.get_pointer_timestamp(self._agent.id)
-            self._dead_ids = frozenset(stored.dead)
             here = stored.acknowledged == manager.track_id
             return OwnPointer(
                 -1 if position is None else position,
@@ -143,24 +202,50 @@ class Run:
 
     # -- slices ----------------------------------------------------------------------------------
 
-    def _turn(self, manager: SyncManager, done: _Done | None) -> _Turn | None:
-        """Acknowledge a slice and read the next; None: nothing to write."""
-        if done is not None:
-            self._acknowledge(manager, done)
-        part = read_slice(manager, self._agent.id)
-        self._result.till = manager.track.get_pointer_timestamp(self._agent.id)
-        if part is None:
-            return _Turn(None) if done is not None else None
+    def deliver_slices(self, most: int | None = None, exporting: bool = False) -> None:
+        """Deliver what lies after the pointer, slice by slice.
+
+        Args:
+            most: Most slices; None: all there are.
+            exporting: An export is under way: the destination's pointer stays where it is.
+        """
+        turn = self._work.change(lambda manager: self._next(manager, exporting, first=True), "announce")
+        count = 0
+        while turn is not None and not self._work.must_end():
+            done = self._deliver(turn, exporting)
+            count += 1
+            # one short transaction: this slice is acknowledged, the next one is read and announced
+            turn = self._work.settle(
+                done.result,
+                done.delivered,
+                lambda manager, _, done=done, last=count == most: self._turn(manager, done, last, exporting),  # type: ignore[misc]
+                "acknowledge",
+            )
+
+    def _turn(self, manager: SyncManager, done: Done, last: bool, exporting: bool) -> Slice | None:
+        """Acknowledge a slice and read the next."""
+        self._acknowledge(manager, done)
+        return None if last else self._next(manager, exporting)
+
+    def _next(self, manager: SyncManager, exporting: bool, first: bool = False) -> Slice | None:
+        """Return the next slice, announced; None: there is none, or it is not for now."""
         stored = manager.stored(self._agent.id)
-        if done is None and stored.attempted > part.before:
+        if not exporting and not may_go_on(stored.state, stored.reason):
+            return None  # it was paused meanwhile
+        part = read_slice(manager, self._agent.id)
+        if part is None or (first and not exporting and self._lingers(part)):
+            return None
+        if first and stored.attempted > part.before:
             # A run broke off, and nobody knows what its snapshots showed: at most what is there now.
             stored.shown = _time_of_last_commit(manager)
-        self._agent.attempted, self._agent.shown = stored.attempted, stored.shown
+        # While an export is under way, anything may have been sent.
+        self._agent.attempted = None if exporting else stored.attempted
+        self._agent.shown = stored.shown
         if part.till > stored.attempted:
             stored.attempted = part.till
-        return _Turn(part)
+        return part
 
-    def _acknowledge(self, manager: SyncManager, done: _Done) -> None:
+    def _acknowledge(self, manager: SyncManager, done: Done) -> None:
         agent_id, part = self._agent.id, done.part
         stored = manager.stored(agent_id)
         if part.offset:
@@ -173,156 +258,123 @@ class Run:
             stored.acknowledged, stored.acknowledged_generation = manager.track_id, stored.generation
         if done.ahead:
             stored.shown = _time_of_last_commit(manager)
-        store_dead(stored, (), done.delivered - done.set_aside, self._clock())
 
-    def _deliver(self, part: Slice) -> _Done:
-        uploader, agent = self._uploader, self._agent
-        self._result.read += len(part.items)
-        sent: set[str] = set()
-        outcome = _Done(part)
+    def _deliver(self, part: Slice, exporting: bool) -> Done:
+        work, uploader, agent = self._work, self._uploader, self._agent
+        done = Done(part)
+        done.result.read = len(part.items)
+        noted = Noted()
         inside = cascading(part.items)
-        renderer = Renderer(self._access, self._host, agent, uploader.batch_size)
+        renderer = work.renderer()
         try:
             uploader.begin_slice(part.till)
-            records = noting(agent._generate_records(iter(part.items), part.till), sent)
-            self._count(agent._run(renderer.render(records, part.catching_up), uploader), renderer, outcome)
+            records = noted(agent._generate_records(iter(part.items), part.till))
+            work.upload(records, renderer, done.result, part.catching_up)
+            done.delivered += work.had_dead_letter(noted.ids)
+            self._count_unsent(done, noted)
             if inside:
                 uploader.end_slice(None)
                 for object_id, words in inside.items():
-                    self._cascade(object_id, words, part, renderer, outcome, sent)
+                    self._cascade(object_id, words, renderer, done, noted.ids)
                 uploader.begin_slice(part.till)
-            self._set_aside(outcome)
+            work.keep_dead(done.result)
             # A part of a position leaves the destination's pointer where it stood, but sees to it
-            # that there is one.
-            uploader.end_slice(part.before if part.offset else part.till)
+            # that there is one. An export moves it at its own end.
+            uploader.end_slice(None if exporting else part.before if part.offset else part.till)
         except BaseException:
             uploader.abandon_slice()
             raise
-        coalesced, cancelled = count_unsent(part.items, sent)
-        self._result.coalesced += coalesced
-        self._result.cancelled += cancelled
-        outcome.delivered |= self._dead_ids & sent
-        outcome.ahead = bool(inside) or renderer.returned > 0
-        return outcome
+        done.ahead = bool(inside) or renderer.returned > 0
+        return done
 
-    def _set_aside(self, outcome: _Done) -> None:
-        """Store dead letters before the destination moves its pointer: then no crash can lose them."""
-        dead, outcome.dead = outcome.dead, []
-        if not dead:
-            return
-
-        def note(manager: SyncManager) -> bool:
-            store_dead(manager.stored(self._agent.id), dead, (), self._clock())
-            return True
-
-        self._access.change(note, f"dead letters of {self._agent.id}")
-        outcome.set_aside |= {record.object_id for record in dead}
-
-    def _clock(self) -> float:
-        return time.time() if self._now is None else self._now
+    def _count_unsent(self, done: Done, noted: Noted) -> None:
+        items = done.part.items
+        coalesced, cancelled = count_unsent(items, noted.ids)
+        done.result.coalesced += coalesced
+        done.result.cancelled += cancelled
+        # an agent type of somebody's own may make records of objects that no action speaks of
+        done.result.cascaded += noted.count - (len(items) - coalesced - cancelled)
 
     def _cascade(
-        self,
-        object_id: str,
-        words: frozenset[str],
-        part: Slice,
-        renderer: Renderer,
-        outcome: _Done,
-        sent: set[str],
+        self, object_id: str, words: frozenset[str], renderer: Renderer, done: Done, sent: set[str]
     ) -> None:
         """Send everything inside an object, in slices of their own; ``sent`` has gone out already."""
-        spool = spool_contents(self._access, self._host, object_id, sent)
+        spool = spool_contents(self._access, self._work.host, object_id, sent)
         try:
+            if spool.count > self._slow_above:
+                self._enqueue(spool, words)
+                return
             ids = iter(spool)
             for _ in range(0, spool.count, slices.SLICE_SIZE):
-                self._uploader.begin_slice(part.till)
-                records = self._inner_records(ids, words, part.till, outcome)
-                self._count(
-                    self._agent._run(renderer.render(records, part.catching_up), self._uploader),
-                    renderer,
-                    outcome,
-                )
+                if self._work.must_end():
+                    raise StopRequested
+                self._uploader.begin_slice(done.part.till)
+                records = self._inner_records(ids, words, done)
+                self._work.upload(records, renderer, done.result, done.part.catching_up)
                 self._uploader.end_slice(None)
-            self._result.cascaded += spool.count
+            done.result.cascaded += spool.count
         finally:
             spool.close()
 
-    def _inner_records(
-        self, ids: Iterator[str], words: frozenset[str], till: int, outcome: _Done
-    ) -> Iterator[Record]:
+    def _inner_records(self, ids: Iterator[str], words: frozenset[str], done: Done) -> Iterator[Record]:
         for _, inner_id in zip(range(slices.SLICE_SIZE), ids):
-            if inner_id in self._dead_ids:
-                outcome.delivered.add(inner_id)
-            yield Record(Op.UPSERT, inner_id, till, words)
+            done.delivered += self._work.had_dead_letter((inner_id,))
+            yield Record(Op.UPSERT, inner_id, done.part.till, words)
 
-    def _count(self, sent: RunResult, renderer: Renderer, outcome: _Done) -> None:
-        outcome.dead += renderer.dead + sent.dead_records
-        self._result.add(sent)
-        self._result.dead += len(renderer.dead)
-        room = _DEAD_SHOWN - len(self._result.dead_records)
-        self._result.dead_records += (renderer.dead + sent.dead_records)[:room]
-        self._result.excluded += renderer.excluded
-        renderer.dead, renderer.excluded = [], 0
+    # -- the slow queue --------------------------------------------------------------------------
+
+    def _enqueue(self, spool: Spool, words: frozenset[str]) -> None:
+        """Put ids into the slow queue; a crash in the middle puts some there twice, which does no harm."""
+        logger.info("agent %s: %d objects inside go to the slow queue", self._agent.id, spool.count)
+        for page in queue.pages_of(spool, words):
+            self._work.change(partial(self._put, page), f"slow queue of {self._agent.id}")
+
+    def _put(self, page: QueuePage, manager: SyncManager) -> bool:
+        queue.put(manager.stored(self._agent.id), page)
+        return True
+
+    def _deliver_queue(self) -> None:
+        """Send what is queued, as much as one run may."""
+        left = self._slow_budget
+        while left > 0 and not self._work.must_end():
+            with self._access.snapshot() as manager:
+                stored = manager.stored(self._agent.id)
+                if not may_go_on(stored.state, stored.reason):
+                    return
+                found = queue.first(stored)
+                if found is None:
+                    return
+                number, page = found
+                ids, words = tuple(dict.fromkeys(page.ids)), page.words
+            part = self._work.send(ids, words)
+            part.cascaded += len(ids)
+            left -= max(len(ids), 1)
+
+            def take_out(manager: SyncManager, stored: StoredAgent, number: int = number) -> None:
+                stored.queue.pop(number, None)
+                # what was sent may show changes that lie after the pointer
+                stored.shown = _time_of_last_commit(manager)
+
+            self._work.settle(
+                part, self._work.had_dead_letter(ids), take_out, f"slow queue of {self._agent.id}"
+            )
 
     # -- the end ---------------------------------------------------------------------------------
 
-    def _note_success(self, manager: SyncManager) -> bool | None:
-        stored = manager.stored(self._agent.id)
-        became_active = stored.state == State.STOPPED.value
-        if became_active:
+    def _note_success(self, manager: SyncManager, stored: StoredAgent) -> None:
+        if stored.state == State.STOPPED.value and stored.reason != StopReason.NEEDS_EXPORT.value:
             manager.activate(self._agent.id)
-        had_error = bool((stored.last_run or {}).get("error"))
-        if self._result.read or became_active or had_error or stored.interval_s is not None:
-            stored.last_run = self._summary()
-            return True
-        return None
-
-    def _fail(self, exc: BaseException, seconds: float) -> None:
-        self._result.seconds = seconds
-        reason, detail = _stop_reason(exc)
-        error = " ".join(str(exc).split())[:500]
-
-        def note(manager: SyncManager) -> bool:
-            stored = manager.stored(self._agent.id)
-            if reason is not None:
-                manager.stop_agent(self._agent.id, reason, detail)
-            stored.last_run = {**self._summary(), "error": error}
-            return True
-
-        try:
-            self._access.change(note, f"run of {self._agent.id} failed")
-        except Exception:
-            # the reason why the run failed is worth more than why it could not be noted
-            logger.exception("agent %s: the failure of a run could not be noted", self._agent.id)
-
-    def _summary(self) -> dict[str, Any]:
-        summary = asdict(self._result)
-        del summary["dead_records"]
-        summary["time"] = self._clock()
-        return summary
+        self._work.result.till = manager.track.get_pointer_timestamp(self._agent.id)
+        stored.last_run = {**summary(self._work.result), "time": self._work.clock()}
 
 
-@dataclass(slots=True)
-class _Turn:
-    part: Slice | None
+def may_go_on(state: str, reason: str) -> bool:
+    """Tell whether an agent in this state may be run."""
+    if state == State.ACTIVE.value:
+        return True
+    return state == State.STOPPED.value and reason != StopReason.NEEDS_EXPORT.value
 
 
 def _time_of_last_commit(manager: SyncManager) -> float:
     """Return the time of the last commit that a snapshot of the manager's connection can have shown."""
     return float(TimeStamp(manager._p_jar._storage.lastTransaction()).timeTime())
-
-
-def _stop_reason(exc: BaseException) -> tuple[StopReason | None, str]:
-    if isinstance(exc, AgentStopped):
-        return StopReason(exc.reason), exc.detail
-    if isinstance(exc, ServiceRefuses):
-        return StopReason.SERVICE_REFUSES, exc.reason
-    if isinstance(exc, PositionPruned):
-        return StopReason.NEEDS_EXPORT, str(exc)
-    return None, ""
-
-
-def noting(records: Iterable[Record], sent: set[str]) -> Iterator[Record]:
-    for record in records:
-        sent.add(record.object_id)
-        yield record

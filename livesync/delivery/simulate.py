@@ -12,8 +12,8 @@ from .push import PushSyncAgent
 from .record import Op, Record
 from .reduce import cascading
 from .render import Renderer, Spool, spool_contents
-from .run import noting
 from .slices import Item
+from .work import Noted
 
 
 def simulate(manager: SyncManager, agent_id: str, host: Host, now: float | None = None) -> Iterator[Record]:
@@ -30,11 +30,11 @@ def simulate(manager: SyncManager, agent_id: str, host: Host, now: float | None 
     spools: list[Spool] = []
     try:
         agent, items, till = _what_a_run_would_read(access, agent_id, now)
-        sent: set[str] = set()
+        noted = Noted()
         renderer = Renderer(access, host, agent, 1000)
-        yield from renderer.render(noting(agent._generate_records(iter(items), till), sent))
+        yield from renderer.render(noted(agent._generate_records(iter(items), till)))
         for object_id, words in cascading(items).items():
-            spool = spool_contents(access, host, object_id, sent)
+            spool = spool_contents(access, host, object_id, noted.ids)
             spools.append(spool)
             yield from renderer.render(Record(Op.UPSERT, inner_id, till, words) for inner_id in spool)
     finally:

@@ -1,15 +1,13 @@
-"""Slices: what a run takes from the track at a time, and the dead letters that it leaves."""
+"""Slices: what a run takes from the track at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from ..action import ActionWrapper
 from ..manager import SyncManager
-from .record import DeadRecord
 
 #: The most actions that a run takes from the track at a time.
 SLICE_SIZE: Final = 10_000
@@ -31,17 +29,19 @@ class Slice:
 def read_slice(manager: SyncManager, agent_id: str) -> Slice | None:
     """Return what comes next for an agent, at most :data:`SLICE_SIZE` actions; None: nothing.
 
-    A slice ends at a position. A position larger than a slice is read in parts.
+    A slice ends at a position. A position larger than a slice is read in parts. Where nothing lies
+    between the pointer and what is sealed, the slice is empty: its pointer moves all the same, so that
+    it does not look as if it were behind, here and at its destination.
     """
     track = manager.track
     items: list[Item] = list(islice(manager.query(agent_id), SLICE_SIZE + 1))
-    if not items:
-        return None
     stored = manager.stored(agent_id)
     pointer = track.get_pointer_timestamp(agent_id)
+    if not items and (-1 if pointer is None else pointer) >= track.sealed:
+        return None
     begun = track.pointer_offset(agent_id)
     if len(items) <= SLICE_SIZE:
-        till, offset = max(track.sealed, items[-1][0]), 0
+        till, offset = max(track.sealed, items[-1][0] if items else -1), 0
     elif items[0][0] == items[-1][0]:
         items = items[:SLICE_SIZE]
         till, offset = items[0][0], begun + SLICE_SIZE
@@ -51,20 +51,3 @@ def read_slice(manager: SyncManager, agent_id: str) -> Slice | None:
         till, offset = items[-1][0], 0
     before = -1 if pointer is None else pointer
     return Slice(items, till, before, offset, till <= stored.catching_up_to)
-
-
-def store_dead(stored: Any, dead: Iterable[DeadRecord], delivered: Iterable[str], now: float) -> None:
-    """Keep dead records as dead letters, and clear those of objects that were delivered since."""
-    dead = list(dead)
-    for object_id in set(delivered) - {record.object_id for record in dead}:
-        stored.dead.pop(object_id, None)
-    for record in dead:
-        known = stored.dead.get(record.object_id)
-        stored.dead[record.object_id] = {
-            "op": record.op.value,
-            "position": record.position,
-            "reason": record.reason,
-            "time": now,
-            "first_time": now if known is None else known["first_time"],
-            "attempts": 1 if known is None else known["attempts"] + 1,
-        }

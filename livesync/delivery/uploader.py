@@ -9,16 +9,19 @@ halved or refused, the records of one object reach the service in the order in w
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, NamedTuple
 
 from ..agent import SyncAgent
-from ..errors import BatchRefused, NoDocument, RetryLater
+from ..errors import BatchRefused, DeliveryError, NoDocument, RetryLater
 from ..options import Option
 from .backoff import Backoff
+from .pace import Pace, Refusals
 from .record import Batch, DeadRecord, Op, Outcome, Record, RunResult, Verdict, encode_document
+from .streams import Streams
 
 logger = logging.getLogger(__name__)
 
@@ -29,17 +32,82 @@ DEFAULT_MAX_ATTEMPTS: Final = 5
 #: What a line holds besides its id and its document: names, quotes, the position.
 _RECORD_OVERHEAD_BYTES: Final = 64
 
+#: How often somebody who waits asks whether the run is to end.
+_STOP_EVERY_S: Final = 0.25
+
 #: A reason is for people: one line of a dead letter, not a page of the service's stack trace.
 _MAX_REASON: Final = 500
 
-#: The options of every push agent that takes them into its ``options``: its uploader reads them.
+DEFAULT_BACKOFF_S: Final = 0.5
+DEFAULT_BACKOFF_CAP_S: Final = 60.0
+DEFAULT_SLOW_ABOVE: Final = 50_000
+DEFAULT_SLOW_BUDGET: Final = 50_000
+DEFAULT_DEAD_WINDOW: Final = 1000
+DEFAULT_DEAD_THRESHOLD: Final = 100
+DEFAULT_IN_FLIGHT: Final = 4
+DEFAULT_MAX_FILE_BYTES: Final = 10 * 1024 * 1024
+
+#: The options of every push agent that takes them into its ``options``: its uploader and its runs
+#: read them.
 DELIVERY_OPTIONS: Final = (
     Option("batch_size", "int", help="most records in a batch", default=DEFAULT_BATCH_SIZE, minimum=1),
     Option(
         "max_batch_bytes", "int", help="most bytes in a batch", default=DEFAULT_MAX_BATCH_BYTES, minimum=1
     ),
-    Option("max_attempts", "int", help="tries of a batch", default=DEFAULT_MAX_ATTEMPTS, minimum=1),
+    Option(
+        "linger_s", "float",
+        help="let a run wait with less than a batch until the oldest change is so many seconds old",
+        default=0.0, minimum=0.0,
+    ),
+    Option("requests_per_second", "float", help="most requests a second", minimum=0.001),
+    Option(
+        "max_attempts", "int",
+        help="tries of the same records before a run gives up; 0: as often as it takes",
+        default=DEFAULT_MAX_ATTEMPTS, minimum=0,
+    ),
+    Option(
+        "backoff_s", "float",
+        help="longest wait in seconds after the first try; it doubles with each further one",
+        default=DEFAULT_BACKOFF_S, minimum=0.0,
+    ),
+    Option(
+        "backoff_cap_s", "float", help="longest wait between tries, in seconds",
+        default=DEFAULT_BACKOFF_CAP_S, minimum=0.0,
+    ),
+    Option(
+        "slow_above", "int",
+        help="a change of a container with more objects inside goes to the slow queue",
+        default=DEFAULT_SLOW_ABOVE, minimum=0,
+    ),
+    Option(
+        "slow_budget", "int", help="most records of the slow queue that a run sends",
+        default=DEFAULT_SLOW_BUDGET, minimum=1,
+    ),
+    Option(
+        "dead_window", "int", help="how many of the last records count for dead_threshold",
+        default=DEFAULT_DEAD_WINDOW, minimum=1,
+    ),
+    Option(
+        "dead_threshold", "int",
+        help="most of these that may become dead letters; one more stops the agent",
+        default=DEFAULT_DEAD_THRESHOLD, minimum=0,
+    ),
+)  # fmt: skip
+
+#: The option of agents whose uploader is ``concurrent``.
+IN_FLIGHT_OPTION: Final = Option(
+    "in_flight", "int", help="most requests under way at once", default=DEFAULT_IN_FLIGHT, minimum=1
 )
+
+#: The options of agents whose uploader takes files.
+FILE_OPTIONS: Final = (
+    Option("files", "bool", help="send the objects' files too", default=False),
+    Option(
+        "max_file_bytes", "int",
+        help="a larger file is named, with its size and digest, and its content is left out",
+        default=DEFAULT_MAX_FILE_BYTES, minimum=0,
+    ),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +176,10 @@ class RecordUploader:
         batch_size: Most records in a batch; 1000 by default.
         max_batch_bytes: Most bytes in a batch (documents and ids as JSON, uncompressed), 5 MiB by
             default; a larger record is sent alone.
-        max_attempts: Tries of the same records before the run gives up; 5 by default.
+        max_attempts: Tries of the same records before the run gives up; 5 by default, 0: no limit.
+        in_flight: Most batches under way at once, where :attr:`concurrent`; 4 by default.
         backoff: How long to wait between tries.
-        sleep: Waits, given seconds.
+        sleep: Waits, given seconds; by default until :attr:`stop` says True at most.
 
     Raises:
         ValueError: A limit is below 1.
@@ -138,22 +207,43 @@ class RecordUploader:
         batch_size: int | None = None,
         max_batch_bytes: int | None = None,
         max_attempts: int | None = None,
+        in_flight: int | None = None,
         *,
         backoff: Backoff | None = None,
-        sleep: Callable[[float], object] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.agent = agent
         self.batch_size = _limit(agent, "batch_size", batch_size, DEFAULT_BATCH_SIZE)
         self.max_batch_bytes = _limit(agent, "max_batch_bytes", max_batch_bytes, DEFAULT_MAX_BATCH_BYTES)
-        self.max_attempts = _limit(agent, "max_attempts", max_attempts, DEFAULT_MAX_ATTEMPTS)
-        self.backoff = backoff or Backoff()
-        self._sleep = sleep
+        self.max_attempts = _limit(agent, "max_attempts", max_attempts, DEFAULT_MAX_ATTEMPTS, least=0)
+        self.in_flight = _limit(agent, "in_flight", in_flight, DEFAULT_IN_FLIGHT) if self.concurrent else 1
+        values = agent.values
+        self.backoff = backoff or Backoff(
+            values.get("backoff_s", DEFAULT_BACKOFF_S), values.get("backoff_cap_s", DEFAULT_BACKOFF_CAP_S)
+        )
+        self._sleep = sleep or self._sleep_unless_stopped
+        self._given_up = threading.Event()
+        self.pace = Pace(values.get("requests_per_second"), clock)
+        #: How much of what is sent is refused; a run gives it what earlier runs have seen.
+        self.refusals = self.count_refusals(())
+        #: Asked while waiting for a service: True ends the wait, and the run.
+        self.stop: Callable[[], bool] = _never
         #: Who is delivering; set by :meth:`open`.
         self.delivery = Delivery(agent.id, "", 0)
         #: The position of the slice's records; set by :meth:`begin_slice`.
         self.till = 0
         #: Whether the records of this slice are an export's: in a rebuild, they go to the new place only.
         self.exporting = False
+
+    def count_refusals(self, state: tuple[int, ...]) -> Refusals:
+        """Return a count of refusals that goes on from ``state``, with the limits of the options."""
+        values = self.agent.values
+        return Refusals(
+            values.get("dead_window", DEFAULT_DEAD_WINDOW),
+            values.get("dead_threshold", DEFAULT_DEAD_THRESHOLD),
+            state,
+        )
 
     def open(self, delivery: Delivery) -> None:
         """Get ready for a run: called once, before anything else.
@@ -178,21 +268,27 @@ class RecordUploader:
     def iterate_over(self, records: Iterable[Record]) -> RunResult:
         """Send ``records`` and return what became of them.
 
-        Records are pulled as they are needed: never while a request is under way, and never more
-        than a batch ahead.
+        Records are pulled as they are needed, never more than a batch ahead; and never while a
+        request is under way, unless several may be.
 
         Returns:
             The counts of accepted, stale and dead records, and the dead ones with their reasons.
 
         Raises:
-            RetryLater: Some records were "not now" in :attr:`max_attempts` tries: the slice is not
-                accepted and must be repeated.
+            RetryLater: Some records were "not now" in :attr:`max_attempts` tries, or :attr:`stop` said
+                True in the meantime: the slice is not accepted and must be repeated.
+            TooManyRefused: More than ``dead_threshold`` of the last records were refused.
             ServiceRefuses: The service refuses us, whatever we send.
             ValueError: An upsert has no document: whoever made the records forgot to render it.
         """
         result = RunResult()
-        for batch in self._batches(records, result):
-            self._deliver(batch, result)
+        batches = self._batches(records, result)
+        if self.in_flight > 1:
+            self._given_up.clear()
+            Streams(self._deliver, self.in_flight, self._given_up.set).run(batches, result)
+        else:
+            for batch in batches:
+                self._deliver(batch, result)
         return result
 
     def _upload_batch(self, batch: Batch) -> Iterable[Verdict] | None:
@@ -302,9 +398,11 @@ class RecordUploader:
             try:
                 body = _body(record)
             except NoDocument as exc:
-                self._set_aside(record, exc.reason, result)
+                self._set_aside(record, None, exc.reason, result)
                 continue
             bytes_more = _RECORD_OVERHEAD_BYTES + len(object_id) + (0 if body is None else len(body))
+            if record.files:
+                bytes_more += sum(file.size for file in record.files if file.content is not None)
             if batch and (size + bytes_more > most_bytes or object_id in ids):
                 yield batch
                 batch, ids, size = Batch(), set(), 0
@@ -321,19 +419,26 @@ class RecordUploader:
 
     def _deliver(self, batch: Batch, result: RunResult) -> None:
         """Send one batch, and what is left of it, until every record of it is settled."""
-        parts: list[tuple[Batch, int]] = [(batch, 0)]
+        try:
+            self._deliver_parts([(batch, 0)], result)
+        finally:
+            for record in batch:
+                for file in record.files or ():
+                    if file.content is not None:
+                        file.content.close()
+
+    def _deliver_parts(self, parts: list[tuple[Batch, int]], result: RunResult) -> None:
         while parts:
             part, attempts = parts.pop()
             after_s = None
             try:
-                verdicts = self._send(part)
+                verdicts = self._send(part, result)
             except RetryLater as exc:
                 rest, reason, after_s = part, str(exc), exc.after_s
             except BatchRefused as exc:
                 if len(part) == 1:
-                    self._set_aside(part[0], exc.reason, result)
+                    self._set_aside(part[0], part.bodies[0], exc.reason, result)
                 else:
-                    logger.debug("agent %s: till %s: %d refused, halved", self.agent.id, self.till, len(part))
                     parts += ((half, 0) for half in reversed(part.halves()))
                 continue
             else:
@@ -341,19 +446,44 @@ class RecordUploader:
             if rest:
                 # what was settled shows that the service works: the count starts anew
                 attempts = attempts + 1 if len(rest) == len(part) else 1
+                result.retried += len(rest)
                 self._wait(attempts, len(rest), reason, after_s)
                 parts.append((rest, attempts))
 
-    def _send(self, part: Batch) -> dict[str, Verdict] | None:
+    def _send(self, part: Batch, result: RunResult) -> dict[str, Verdict] | None:
         """Return what the service says of ``part``: None, all accepted; else verdicts by id."""
+        wait_s = self.pace.take_turn()
+        if wait_s > 0:
+            self._pause(wait_s)
+        for record in part:
+            for file in record.files or ():
+                if file.content is not None:
+                    file.content.seek(0)
         started = time.perf_counter()
-        answer = self._upload_batch(part)
-        verdicts = None if answer is None else {verdict.object_id: verdict for verdict in answer}
-        logger.debug(
-            "agent %s: till %s: %d records sent in %.3f s",
-            self.agent.id, self.till, len(part), time.perf_counter() - started,
-        )  # fmt: skip
-        return verdicts
+        said = "accepted"
+        try:
+            answer = self._upload_batch(part)
+            verdicts = None if answer is None else {verdict.object_id: verdict for verdict in answer}
+            if verdicts is not None:
+                said = "judged one by one"
+            return verdicts
+        except DeliveryError as exc:
+            said = type(exc).__name__
+            raise
+        finally:
+            seconds = time.perf_counter() - started
+            result.batches += 1
+            result.timings.observe(seconds)
+            logger.info(
+                "batch agent=%s till=%d records=%d answer=%r seconds=%.3f",
+                self.agent.id, self.till, len(part), said, seconds,
+                extra={
+                    "livesync": {
+                        "event": "batch", "agent": self.agent.id, "till": self.till, "records": len(part),
+                        "answer": said, "seconds": seconds,
+                    }
+                },
+            )  # fmt: skip
 
     def _settle(
         self, part: Batch, verdicts: dict[str, Verdict] | None, result: RunResult
@@ -361,47 +491,75 @@ class RecordUploader:
         """Count ``verdicts``; return the records that are to be sent again, and why."""
         if verdicts is None:
             result.accepted += len(part)
+            self.refusals.passed(len(part))
             return Batch(), ""
         again: list[int] = []
+        refused: list[tuple[int, str]] = []
         why = ""
+        passed = 0
         for index, record in enumerate(part):
             verdict = verdicts.get(record.object_id)
             if verdict is None or verdict.outcome is Outcome.NOT_NOW:
                 again.append(index)
                 why = why or (verdict.reason if verdict is not None else "the answer says nothing of it")
-            elif verdict.outcome is Outcome.ACCEPTED:
-                result.accepted += 1
-            elif verdict.outcome is Outcome.STALE:
-                result.stale += 1
+            elif verdict.outcome is Outcome.REFUSED:
+                refused.append((index, verdict.reason))
             else:
-                self._set_aside(record, verdict.reason, result)
+                passed += 1
+                if verdict.outcome is Outcome.ACCEPTED:
+                    result.accepted += 1
+                else:
+                    result.stale += 1
+        self.refusals.passed(passed)
+        for index, reason in refused:
+            self._set_aside(part[index], part.bodies[index], reason, result)
         return part.only(again), f"{len(again)} of {len(part)} records not now: {why or 'no reason given'}"
 
-    def _set_aside(self, record: Record, reason: str, result: RunResult) -> None:
+    def _set_aside(self, record: Record, body: bytes | None, reason: str, result: RunResult) -> None:
         text = " ".join(reason.split())[:_MAX_REASON] or "no reason given"
         result.dead += 1
-        result.dead_records.append(DeadRecord(record.object_id, record.op, record.position, text))
+        result.dead_records.append(
+            DeadRecord(record.object_id, record.op, record.position, text, record.actions, body)
+        )
         # the reason may quote the document, so it goes to the dead letter and not to the log
         logger.error(
             "agent %s: %s of %r at %d set aside as a dead letter",
             self.agent.id, record.op.value, record.object_id, record.position,
         )  # fmt: skip
+        self.refusals.refused(text)
 
     def _wait(self, attempts: int, count: int, reason: str, after_s: float | None) -> None:
         """Wait before the same records are sent again.
 
         Raises:
-            RetryLater: They were sent :attr:`max_attempts` times.
+            RetryLater: They were sent :attr:`max_attempts` times, or the wait was ended.
         """
         reason = " ".join(reason.split())[:_MAX_REASON]
-        if attempts >= self.max_attempts:
+        if self.max_attempts and attempts >= self.max_attempts:
             raise RetryLater(reason=f"{reason} (given up after {attempts} tries)", after_s=after_s)
         delay_s = self.backoff.delay_s(attempts, after_s)
         logger.warning(
-            "agent %s: till %s: %d records not accepted, try %d of %d, again in %.1f s: %s",
-            self.agent.id, self.till, count, attempts, self.max_attempts, delay_s, reason,
+            "agent %s: till %s: %d records not accepted, try %d of %s, again in %.1f s: %s",
+            self.agent.id, self.till, count, attempts, self.max_attempts or "any number", delay_s, reason,
         )  # fmt: skip
-        self._sleep(delay_s)
+        if self.in_flight > 1:
+            self.pace.hold(delay_s)
+        self._pause(delay_s, reason)
+
+    def _pause(self, seconds: float, reason: str = "it was not our turn yet") -> None:
+        self._sleep(seconds)
+        if self.stop() or self._given_up.is_set():
+            raise RetryLater(reason=f"{reason} (the run was stopped while it waited)")
+
+    def _sleep_unless_stopped(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not self.stop():
+            if self._given_up.wait(min(left, _STOP_EVERY_S)):
+                return
+
+
+def _never() -> bool:
+    return False
 
 
 def _body(record: Record) -> bytes | None:
@@ -426,11 +584,11 @@ def _body(record: Record) -> bytes | None:
     return encode_document(record.document)
 
 
-def _limit(agent: SyncAgent, name: str, given: int | None, default: int) -> int:
+def _limit(agent: SyncAgent, name: str, given: int | None, default: int, least: int = 1) -> int:
     """Return the limit ``name``: as given, else as the agent's option says, else ``default``."""
     value: Any = given if given is not None else agent.values.get(name)
     if value is None:
         return default
-    if value < 1:
-        raise ValueError(f"{name} is at least 1, not {value}")
+    if value < least:
+        raise ValueError(f"{name} is at least {least}, not {value}")
     return int(value)

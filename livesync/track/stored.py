@@ -2,7 +2,8 @@
 
 Whatever lies in a ZODB outlives the code that wrote it, so these classes hold state and nothing
 else, their import paths never change, and what they hold are BTrees, tuples, dicts and plain
-values. The algorithms are beside them: ``multipointer.py``, ``inbox.py`` and ``manager.py``.
+values. The algorithms are beside them (``multipointer.py``, ``inbox.py``, ``queue.py``) and in
+``manager.py``, ``leases.py`` and ``delivery/``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from persistent import Persistent
 from .packed import pack_positions, pack_values, unpack_positions, unpack_values
 
 #: What ``SyncManager.schema`` is for data of this code.
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Page(Persistent):
@@ -128,6 +129,40 @@ class StoredInbox(Persistent):
         self.collected = Collected()
 
 
+class StoredLease(Persistent):
+    """Who may run an agent, and until when. An object of its own: it is renewed while a run is at work.
+
+    Attributes:
+        holder: ``(host name, process id, start of the process, what it does)``, or None.
+        token: Grows with every new holder: what a former one writes is known by it.
+        since, until: Epoch seconds.
+    """
+
+    holder: tuple[str, int, int, str] | None = None
+    token: int = 0
+    since: float = 0.0
+    until: float = 0.0
+
+
+class StoredRun(Persistent):
+    """One line of the ledger: what a run has taken, and what became of it (``delivery/ledger.py``)."""
+
+    entry: dict[str, Any] | None = None
+
+
+class QueuePage(Persistent):
+    """Ids that an agent is to send apart from the track, and the actions that they are sent for.
+
+    Attributes:
+        ids: In the order in which they are sent.
+        words: Action words.
+    """
+
+    def __init__(self, ids: tuple[str, ...], words: tuple[str, ...]) -> None:
+        self.ids = ids
+        self.words = words
+
+
 class StoredAgent(Persistent):
     """What is kept of an agent: what it is, and where it stands.
 
@@ -147,7 +182,14 @@ class StoredAgent(Persistent):
         export: State of an export that is under way: a dict, or None.
         interval_s: How often it is to run; None: not on a schedule.
         last_run: What the last run came to: a dict, or None.
-        dead: object id -> dict of reason, op, position, time and attempts.
+        totals: What all runs together came to: a dict of counts.
+        refusals: How much of what was sent last was refused (``delivery/pace.py``).
+        told: What people were last told of it (``upkeep/notices.py``): a dict, or None.
+        dead: object id -> dict of reason, op, position, actions, time, attempts and the document.
+        lease: Who runs it.
+        queue: number -> QueuePage: what is to be sent apart from the track, oldest first.
+        runs: number modulo the ledger's length -> StoredRun.
+        runs_begun: How many runs ever had a line in the ledger.
     """
 
     type_name: str = ""
@@ -165,6 +207,10 @@ class StoredAgent(Persistent):
     export: dict[str, Any] | None = None
     interval_s: float | None = None
     last_run: dict[str, Any] | None = None
+    totals: dict[str, Any] | None = None
+    refusals: tuple[int, ...] = ()
+    told: dict[str, Any] | None = None
+    runs_begun: int = 0
 
     def __init__(self, type_name: str, name: str, description: str, options: dict[str, Any]) -> None:
         self.type_name = type_name
@@ -172,3 +218,10 @@ class StoredAgent(Persistent):
         self.description = description
         self.options = options
         self.dead = OOBTree()
+        self.add_parts_of_schema_2()
+
+    def add_parts_of_schema_2(self) -> None:
+        """Make what an agent stored by schema 1 lacks."""
+        self.lease = StoredLease()
+        self.queue = LOBTree()
+        self.runs = LOBTree()

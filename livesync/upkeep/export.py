@@ -1,35 +1,47 @@
 """Backfill: sending everything that exists, and then going live.
 
-The agent's pointer is placed first, so whatever changes while the export is under way is delivered
-afterwards. The export walks the host by ascending ids and notes how far it has come, so one that
-broke off goes on where it stood. Records carry the last sealed position of the snapshot they are
-rendered from.
+The agent's pointer is placed first. The export walks the host by ascending ids and notes how far it
+has come, so one that broke off goes on where it stood. Its records carry the last sealed position
+of the snapshot they are rendered from, and between its chunks what changes meanwhile is delivered
+as in any run: whichever of the two comes last, a service keeps the newer state.
 """
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 from ..agent import State, StopReason
 from ..delivery.access import ManagerAccess, collect_all
 from ..delivery.push import PushSyncAgent, bring_up_to_date
-from ..delivery.record import Op, Record, RunResult
-from ..delivery.render import Renderer
-from ..delivery.run import Stop
-from ..delivery.slices import store_dead
-from ..delivery.uploader import Delivery, RecordUploader
-from ..errors import HostFailed, LiveSyncError, ServiceRefuses, StateForbids
+from ..delivery.record import RunResult
+from ..delivery.run import Run
+from ..delivery.uploader import RecordUploader
+from ..delivery.work import Stop, Work
+from ..errors import HostFailed, LiveSyncError, StateForbids, UsageError
 from ..host import Host
+from ..leases import LEASE_S
 from ..manager import SyncManager
+from ..track.stored import StoredAgent
 
 logger = logging.getLogger(__name__)
 
 #: Objects between two notes of how far an export has come.
 CHUNK_SIZE: Final = 5_000
+
+
+class Mode(Enum):
+    """What an export does."""
+
+    INITIAL = "initial"  #: send everything that exists, then go live
+    INITIAL_ONLY = "initial-only"  #: send everything that exists, then pause
+    NONE = "none"  #: send nothing, go live
+    WHEN_NEEDED = "when-needed"  #: send everything only where the destination lacks something; go live
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +52,34 @@ class ExportProgress:
         done: Objects looked at, those of earlier attempts included.
         total: How many there are, as counted at the beginning.
         position: The last sealed position when it began.
+        earlier: Of those done, the objects of earlier attempts.
     """
 
     done: int
     total: int
     position: int
+    earlier: int = 0
+
+
+Progress = Callable[[ExportProgress], None]
 
 
 def export(
     manager: SyncManager,
     agent_id: str,
     host: Host,
-    progress: Callable[[ExportProgress], None] | None = None,
+    progress: Progress | None = None,
     stop: Stop | None = None,
     now: float | None = None,
+    mode: Mode = Mode.INITIAL,
+    rebuild: bool = False,
+    lease_s: float = LEASE_S,
 ) -> RunResult:
     """Send everything that exists to an agent's service; the agent is active afterwards.
 
     Call it between transactions. One that broke off, or that ``stop`` ended, leaves the agent
-    ``recording``; the next call goes on where it stood.
+    ``recording``; the next call goes on where it stood. What changes meanwhile is delivered between
+    the chunks of the export.
 
     Args:
         manager: The manager that the agent is registered with.
@@ -67,183 +88,251 @@ def export(
         progress: Told after each chunk.
         stop: Asked between chunks; True ends the export for now.
         now: Epoch seconds; None: the wall clock.
+        mode: What is sent, and what the agent does afterwards.
+        rebuild: Build a new place and let it take the old one's in the end; the old one is kept up
+            to date until then.
+        lease_s: How long the agent stays ours if we are not heard of any more, in seconds.
 
     Raises:
         UnknownAgent: There is none of this id.
         StateForbids: It is paused, or no agent that pushes.
-        ServiceRefuses, RetryLater, HostFailed: As in a run.
+        UsageError: Its service cannot be rebuilt, or the mode is for new agents.
+        Leased, LeaseLost, ServiceRefuses, TooManyRefused, RetryLater, HostFailed: As in a run.
     """
     access = ManagerAccess(manager)
     try:
-        with access.snapshot() as at:
-            agent = at.get_agent(agent_id)
-            state = at.stored(agent_id).state
-        uploader_type = type(agent).uploader if isinstance(agent, PushSyncAgent) else None
-        if not isinstance(agent, PushSyncAgent) or uploader_type is None:
-            raise StateForbids(f"agent {agent_id!r} is none that pushes", agent_id=agent_id, state=state)
-        if state == State.PAUSED.value:
-            raise StateForbids(
-                f"agent {agent_id!r} is paused; run first: livesync agent activate {agent_id}",
-                agent_id=agent_id,
-                state=state,
-            )
-        result = _Export(agent, access, host, uploader_type(agent), stop or (lambda: False)).run(
-            progress, now
-        )
+        agent, uploader = prepared(access, agent_id)
+        if rebuild and not uploader.rebuilds:
+            raise UsageError(f"agent {agent_id!r}: its service cannot be rebuilt beside itself; export it")
+        work = Work(agent, access, host, uploader, "export", stop or _never, now, lease_s)
+        if mode is Mode.NONE:
+            result = _go_live(work)
+        elif mode is Mode.WHEN_NEEDED and not _is_needed(work):
+            result = RunResult()
+        else:
+            result = _Export(work, progress, mode, rebuild, now).run()
     finally:
         access.close()
     bring_up_to_date(manager)
     return result
 
 
+def prepared(access: ManagerAccess, agent_id: str) -> tuple[PushSyncAgent, RecordUploader]:
+    """Return an agent that may be exported, and an uploader for it.
+
+    Raises:
+        UnknownAgent: There is none of this id.
+        StateForbids: It is paused, or no agent that pushes.
+    """
+    with access.snapshot() as at:
+        agent = at.get_agent(agent_id)
+        state = at.stored(agent_id).state
+    uploader_type = type(agent).uploader if isinstance(agent, PushSyncAgent) else None
+    if not isinstance(agent, PushSyncAgent) or uploader_type is None:
+        raise StateForbids(f"agent {agent_id!r} is none that pushes", agent_id=agent_id, state=state)
+    if state == State.PAUSED.value:
+        raise StateForbids(
+            f"agent {agent_id!r} is paused; run first: livesync agent activate {agent_id}",
+            agent_id=agent_id,
+            state=state,
+        )
+    return agent, uploader_type(agent)
+
+
+def _never() -> bool:
+    return False
+
+
+def _go_live(work: Work) -> RunResult:
+    def activate(manager: SyncManager) -> bool:
+        stored = manager.stored(work.agent.id)
+        if stored.state != State.NEW.value:
+            raise UsageError(
+                f"agent {work.agent.id!r} is {stored.state}: the mode none is for a new agent;"
+                f" run: livesync agent activate {work.agent.id}"
+            )
+        manager.activate(work.agent.id, from_now=True)
+        return True
+
+    collect_all(work.access, work.clock())
+    work.access.change(activate, f"agent {work.agent.id} goes live")
+    return RunResult()
+
+
+def _is_needed(work: Work) -> bool:
+    """Tell whether the agent lacks something that no run can bring."""
+    with work.access.snapshot() as manager:
+        stored = manager.stored(work.agent.id)
+        reasons = (StopReason.NEEDS_EXPORT.value, StopReason.DESTINATION_DIFFERS.value)
+        if stored.state != State.ACTIVE.value and (
+            stored.state != State.STOPPED.value or stored.reason in reasons
+        ):
+            return True
+    return Run(work, None).destination_differs()
+
+
 class _Export:
     def __init__(
-        self, agent: PushSyncAgent, access: ManagerAccess, host: Host, uploader: RecordUploader, stop: Stop
+        self, work: Work, progress: Progress | None, mode: Mode, rebuild: bool, now: float | None
     ) -> None:
-        self._agent = agent
-        self._access = access
-        self._host = host
-        self._uploader = uploader
-        self._stop = stop
-        self._result = RunResult()
+        self._work = work
+        self._agent_id = work.agent.id
+        self._progress = progress
+        self._mode = mode
+        self._rebuild = rebuild
+        self._live = Run(work, now)
+        self._state: dict[str, Any] = {}
 
-    def run(self, progress: Callable[[ExportProgress], None] | None, now: float | None) -> RunResult:
-        started = time.perf_counter()
-        clock = time.time() if now is None else now
-        collect_all(self._access, clock)
+    def run(self) -> RunResult:
+        work = self._work
+        collect_all(work.access, work.clock())
         # The records need a sealed position, on a track where nothing ever happened too.
-        self._access.change(lambda manager: manager.collect(clock) >= 0, "seal")
-        state = self._access.change(self._begin, f"export of {self._agent.id} begins")
-        assert state is not None
-        total = self._count_objects()
+        work.access.change(lambda manager: manager.collect(work.clock()) >= 0, "seal")
         try:
-            with self._access.snapshot() as manager:
-                delivery = Delivery(
-                    self._agent.id, manager.track_id, manager.stored(self._agent.id).generation
-                )
-            self._uploader.open(delivery)
-            finished = self._send_all(state, total, progress, clock)
-            if finished:
-                collect_all(self._access, clock)  # what the last snapshots showed is on the track now
-                self._end(state)
-        except LiveSyncError as exc:
-            self._fail(exc)
-            raise
+            work.begin(self._begin)
+            self._run_leased()
         finally:
-            self._uploader.close()
-        self._result.seconds = time.perf_counter() - started
-        return self._result
+            work.close()
+        return work.result
 
-    def _begin(self, manager: SyncManager) -> dict[str, Any]:
+    def _run_leased(self) -> None:
+        work = self._work
+        try:
+            total = count_objects(work.access, work.host)
+            work.open()
+            if self._send_all(total):
+                collect_all(work.access, work.clock())  # what the last snapshots showed is on the track now
+                self._end()
+            else:
+                work.finish()
+        except Exception as exc:
+            work.fail(exc)
+            raise
+
+    def _begin(self, manager: SyncManager) -> None:
         """Place the pointer and note that an export is under way, or take up one that broke off."""
-        stored = manager.stored(self._agent.id)
-        if stored.state == State.RECORDING.value and stored.export is not None:
-            return dict(stored.export)
+        stored = manager.stored(self._agent_id)
+        stored.reason, stored.detail = "", ""
+        if stored.export is not None:
+            stored.state = State.RECORDING.value
+            self._state = dict(stored.export)
+            return
         track = manager.track
         # Beyond whatever the destination may have from before, so that the sweep can tell: two
         # exports, or a run and an export, may lie within one granularity.
         track.seal(track.sealed + 1)
         position = track.sealed
-        if not track.has_pointer(self._agent.id):
-            track.add_pointer(self._agent.id, position)
-        elif stored.reason == StopReason.NEEDS_EXPORT.value or track.pruned > (
-            track.get_pointer_timestamp(self._agent.id) or -1
-        ):
-            track.move_pointer(self._agent.id, position)
-        stored.state, stored.reason, stored.detail = State.RECORDING.value, "", ""
+        if not track.has_pointer(self._agent_id):
+            track.add_pointer(self._agent_id, position)
+        elif self._needs_new_pointer(manager, stored):
+            track.move_pointer(self._agent_id, position)
+        stored.state = State.RECORDING.value
         stored.generation += 1
         stored.export = {"after": None, "done": 0, "position": position}
-        return dict(stored.export)
+        if self._rebuild:
+            stored.export["rebuild"] = f"g{stored.generation}"
+        self._state = dict(stored.export)
 
-    def _count_objects(self) -> int:
-        with self._access.host_snapshot(self._host) as (_, host):
-            try:
-                return sum(1 for _ in host.iter_ids())
-            except LiveSyncError:
-                raise
-            except Exception as exc:
-                raise HostFailed(f"the host failed to list its objects: {type(exc).__name__}: {exc}") from exc
+    def _needs_new_pointer(self, manager: SyncManager, stored: StoredAgent) -> bool:
+        pointer = manager.track.get_pointer_timestamp(self._agent_id)
+        behind = manager.track.pruned > (-1 if pointer is None else pointer)
+        return behind or stored.state == State.STOPPED.value
 
-    def _send_all(
-        self, state: dict[str, Any], total: int, progress: Callable[[ExportProgress], None] | None, now: float
-    ) -> bool:
+    def _send_all(self, total: int) -> bool:
+        work, state = self._work, self._state
+        earlier = state["done"]
         while True:
-            ids, position = self._next_ids(state["after"])
+            ids = ids_after(work.access, work.host, state["after"], CHUNK_SIZE)
             if not ids:
                 return True
-            if self._stop():
+            if work.must_end():
                 return False
-            self._send(ids, position, now, state)
-            state["after"], state["done"] = ids[-1], state["done"] + len(ids)
-            if progress is not None:
-                progress(ExportProgress(state["done"], max(total, state["done"]), state["position"]))
+            part = work.send(ids, exporting=True)
+            part.read += len(ids)
+            done = state["done"] + len(ids)
+            work.settle(
+                part, ids, partial(self._note, ids[-1], done), f"export of {self._agent_id}: {done} objects"
+            )
+            state["after"], state["done"] = ids[-1], done
+            self._deliver_live()
+            if self._progress is not None:
+                self._progress(ExportProgress(done, max(total, done), state["position"], earlier))
 
-    def _next_ids(self, after: str | None) -> tuple[list[str], int]:
-        with self._access.host_snapshot(self._host) as (manager, host):
-            try:
-                ids = [object_id for _, object_id in zip(range(CHUNK_SIZE), host.iter_ids(after))]
-            except LiveSyncError:
-                raise
-            except Exception as exc:
-                raise HostFailed(f"the host failed to list its objects: {type(exc).__name__}: {exc}") from exc
-            return ids, max(manager.track.sealed, 0)
+    @staticmethod
+    def _note(after: str, done: int, manager: SyncManager, stored: StoredAgent) -> None:
+        stored.export = {**(stored.export or {}), "after": after, "done": done}
 
-    def _send(self, ids: list[str], position: int, now: float, state: dict[str, Any]) -> None:
-        renderer = Renderer(self._access, self._host, self._agent, self._uploader.batch_size)
-        records: Iterator[Record] = (Record(Op.UPSERT, object_id, position) for object_id in ids)
+    def _deliver_live(self) -> None:
+        """Deliver what has changed since the last time, so that nobody waits for the export's end."""
+        collect_all(self._work.access, self._work.clock())
+        self._live.deliver_slices(exporting=True)
+
+    def _end(self) -> None:
+        """Let the new place take the old one's or sweep out what was not touched; go live."""
+        work = self._work
+        uploader = work.uploader
+        if self._state.get("rebuild"):
+            uploader.finish_rebuild()
+        else:
+            removed = uploader.sweep(self._state["position"])
+            if removed:
+                logger.info("agent %s: %d objects that are gone were removed", self._agent_id, removed)
+        with work.access.snapshot() as manager:
+            pointer = manager.track.get_pointer_timestamp(self._agent_id)
+        uploader.begin_slice(self._state["position"])
+        uploader.end_slice(-1 if pointer is None else pointer)
+        work.finish(self._go_live)
+
+    def _go_live(self, manager: SyncManager, stored: StoredAgent) -> None:
+        # Whatever the export's snapshots showed may have been sent: none of it may be cancelled.
+        newest = -1 if manager.track.is_empty() else manager.track.most_recent_ts()
+        stored.attempted = max(stored.attempted, manager.track.sealed, newest)
+        stored.acknowledged, stored.acknowledged_generation = manager.track_id, stored.generation
+        stored.export = None
+        paused = self._mode is Mode.INITIAL_ONLY
+        stored.state = (State.PAUSED if paused else State.ACTIVE).value
+        stored.detail = "paused after its export, as it was asked for" if paused else ""
+        self._work.result.till = manager.track.get_pointer_timestamp(self._agent_id)
+        stored.last_run = None  # what failed before the export is no longer of interest
+
+
+def count_objects(access: ManagerAccess, host: Host) -> int:
+    """Return how many objects the host has.
+
+    Raises:
+        HostFailed: It raised.
+    """
+    with access.host_snapshot(host) as (_, at):
         try:
-            self._uploader.begin_slice(position)
-            sent = self._agent._run(renderer.render(records, at_sealed=True), self._uploader)
-            self._uploader.end_slice(None)
-        except BaseException:
-            self._uploader.abandon_slice()
+            return sum(1 for _ in at.iter_ids())
+        except LiveSyncError:
             raise
-        dead = renderer.dead + sent.dead_records
-        self._result.add(sent)
-        self._result.dead += len(renderer.dead)
-        self._result.dead_records += dead
-        self._result.excluded += renderer.excluded
-        done = state["done"] + len(ids)
+        except Exception as exc:
+            raise _listing_failed(exc) from exc
 
-        def note(manager: SyncManager) -> bool:
-            stored = manager.stored(self._agent.id)
-            store_dead(stored, dead, ids, now)
-            stored.export = {**(stored.export or {}), "after": ids[-1], "done": done}
-            return True
 
-        self._access.change(note, f"export of {self._agent.id}: {done} objects")
+def ids_after(access: ManagerAccess, host: Host, after: str | None, most: int) -> list[str]:
+    """Return the next ids of the host, in one snapshot.
 
-    def _end(self, state: dict[str, Any]) -> None:
-        """Sweep out what the export did not touch, let the destination keep the pointer, go live."""
-        removed = self._uploader.sweep(state["position"])
-        if removed:
-            logger.info("agent %s: %d objects that are gone were removed", self._agent.id, removed)
-        with self._access.snapshot() as manager:
-            pointer = manager.track.get_pointer_timestamp(self._agent.id)
-        self._uploader.begin_slice(state["position"])
-        self._uploader.end_slice(-1 if pointer is None else pointer)
+    Raises:
+        HostFailed: It raised, or its ids do not ascend.
+    """
+    with access.host_snapshot(host) as (_, at):
+        try:
+            ids = list(islice(at.iter_ids(after), most))
+        except LiveSyncError:
+            raise
+        except Exception as exc:
+            raise _listing_failed(exc) from exc
+    before = after
+    for object_id in ids:
+        if before is not None and object_id <= before:
+            raise HostFailed(
+                f"the host lists {object_id!r} after {before!r}: iter_objects must go by ascending ids"
+            )
+        before = object_id
+    return ids
 
-        def activate(manager: SyncManager) -> bool:
-            stored = manager.stored(self._agent.id)
-            # Whatever the export's snapshots showed may have been sent: none of it may be cancelled.
-            newest = -1 if manager.track.is_empty() else manager.track.most_recent_ts()
-            stored.attempted = max(stored.attempted, manager.track.sealed, newest)
-            stored.acknowledged, stored.acknowledged_generation = manager.track_id, stored.generation
-            stored.export = None
-            stored.state = State.ACTIVE.value
-            self._result.till = pointer
-            return True
 
-        self._access.change(activate, f"export of {self._agent.id} ends")
-
-    def _fail(self, exc: LiveSyncError) -> None:
-        error = " ".join(str(exc).split())[:500]
-
-        def note(manager: SyncManager) -> bool:
-            stored = manager.stored(self._agent.id)
-            stored.last_run = {"time": time.time(), "error": error}
-            if isinstance(exc, ServiceRefuses):
-                stored.detail = error
-            return True
-
-        self._access.change(note, f"export of {self._agent.id} failed")
+def _listing_failed(exc: Exception) -> HostFailed:
+    return HostFailed(f"the host failed to list its objects: {type(exc).__name__}: {exc}")

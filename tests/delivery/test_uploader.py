@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from livesync.agent import SyncAgent
 from livesync.delivery.backoff import Backoff
+from livesync.delivery.pace import Refusals
 from livesync.delivery.record import Batch, Op, Outcome, Record, Verdict
 from livesync.delivery.uploader import DELIVERY_OPTIONS, Delivery, RecordUploader
 from livesync.errors import BatchRefused, RetryLater, ServiceRefuses
@@ -361,6 +362,7 @@ def test_a_refused_batch_is_halved_until_the_poison_is_alone():
 def test_a_batch_refused_to_the_last_record_needs_no_depth():
     records = [upsert(f"{number:04}") for number in range(3000)]
     uploader = ScriptedUploader(*[BatchRefused("no")] * 6000, batch_size=3000)
+    uploader.refusals = Refusals(3000, 3000)
 
     result = uploader.iterate_over(records)
 
@@ -447,7 +449,7 @@ def test_logs_tell_retries_and_dead_letters_and_no_payload(caplog):
     uploader.iterate_over([upsert("a", title="secret words")])
 
     levels = [record.levelname for record in caplog.records]
-    assert levels == ["WARNING", "DEBUG", "ERROR"]
+    assert levels == ["INFO", "WARNING", "INFO", "ERROR"]
     assert "agent a: till 7: 1 records not accepted, try 1 of 5, again in 1.0 s: busy" in caplog.text
     assert "'a' at 7 set aside" in caplog.text
     assert "secret" not in caplog.text

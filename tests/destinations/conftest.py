@@ -1,4 +1,4 @@
-"""A real HTTP service, and one harness a destination, for the contract suite."""
+"""A real HTTP service, and one harness a destination (see support/destination.py), for the contract suite."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from support.destination import Destination
 
 from livesync.delivery.push import PushSyncAgent
-from livesync.delivery.record import RunResult
-from livesync.delivery.uploader import DELIVERY_OPTIONS, Delivery
+from livesync.delivery.uploader import DELIVERY_OPTIONS
 from livesync.destinations.file import FileAgent
 from livesync.destinations.http import HTTPAgent
 from livesync.destinations.memory import MemoryService
@@ -107,44 +107,6 @@ def receiver() -> Iterator[Receiver]:
         yield server
         server.shutdown()
         thread.join()
-
-
-class Destination:
-    """One destination under test: makes agents for it and reads what it holds."""
-
-    takes_back = True  #: whether an abandoned slice leaves nothing
-    keeps_pointer = False
-    sweeps = False
-
-    def agent(self, agent_id: str = "a", **options) -> PushSyncAgent:
-        raise NotImplementedError
-
-    def documents(self) -> dict[str, bytes]:
-        """The living objects: id -> the document's JSON."""
-        raise NotImplementedError
-
-    def tombstones(self) -> dict[str, int]:
-        raise NotImplementedError
-
-    def deliver(
-        self, *slices, agent_id: str = "a", generation: int = 1, end: bool = True, **options
-    ) -> RunResult:
-        """Deliver slices, each ``(till, records)``, as one run does."""
-        agent = self.agent(agent_id, **options)
-        uploader = type(agent).uploader(agent)
-        result = RunResult()
-        uploader.open(Delivery(agent_id, "track", generation))
-        try:
-            for till, records in slices:
-                uploader.begin_slice(till)
-                result.add(uploader.iterate_over(records))
-                if end:
-                    uploader.end_slice(till)
-                else:
-                    uploader.abandon_slice()
-        finally:
-            uploader.close()
-        return result
 
 
 class MemoryDestination(Destination):

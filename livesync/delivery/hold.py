@@ -1,0 +1,141 @@
+"""A lease while it is held: renewed by a thread of its own, checked by every transaction of the run."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from .. import leases
+from ..errors import LeaseLost
+from ..manager import SyncManager
+from ..process import this_process
+from .access import ManagerAccess
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+class Hold:
+    """The right to run one agent, for as long as this is not closed and the lease is renewed.
+
+    Args:
+        access: To the manager; for the thread that made it.
+        agent_id: The agent.
+        purpose: What for, a word for people.
+        lease_s: How long the lease holds unless renewed; it is renewed three times as often.
+        clock: Returns epoch seconds.
+    """
+
+    def __init__(
+        self,
+        access: ManagerAccess,
+        agent_id: str,
+        purpose: str,
+        lease_s: float = leases.LEASE_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._access = access
+        self._agent_id = agent_id
+        self._purpose = purpose
+        self._lease_s = lease_s
+        self._clock = clock
+        self._end = threading.Event()
+        self._thread: threading.Thread | None = None
+        #: The fencing token; 0 until the lease is taken.
+        self.token = 0
+        #: Whether another runner is known to have taken over.
+        self.lost = False
+
+    def take(self, also: Callable[[SyncManager], object]) -> None:
+        """Take the lease and do ``also`` in the same transaction, then keep the lease renewed.
+
+        Raises:
+            Leased: Another runner holds it.
+        """
+
+        def begin(manager: SyncManager) -> int:
+            token = leases.take(
+                self._agent_id, manager.stored(self._agent_id).lease, this_process(), self._purpose,
+                self._clock(), self._lease_s,
+            )  # fmt: skip
+            also(manager)
+            return token
+
+        self.token = self._access.change(begin, f"{self._purpose} of {self._agent_id} begins")
+        self._thread = threading.Thread(
+            target=self._keep, args=(self._access.another(),), name=f"livesync-lease-{self._agent_id}",
+            daemon=True,
+        )  # fmt: skip
+        self._thread.start()
+
+    def change(self, function: Callable[[SyncManager], Result], note: str) -> Result:
+        """As :meth:`ManagerAccess.change`, only while the lease is ours.
+
+        Raises:
+            LeaseLost: It is not.
+        """
+
+        def checked(manager: SyncManager) -> Result:
+            leases.check_held(self._agent_id, manager.stored(self._agent_id).lease, self.token)
+            manager.act_as(self._agent_id, self.token)
+            try:
+                return function(manager)
+            finally:
+                manager.act_as(self._agent_id, None)
+
+        try:
+            return self._access.change(checked, note)
+        except LeaseLost:
+            self.lost = True
+            raise
+
+    def release(self, manager: SyncManager) -> None:
+        """Give the lease back, within the caller's transaction."""
+        leases.release(manager.stored(self._agent_id).lease, self.token)
+
+    def close(self) -> None:
+        """Renew no more, and give back a lease that was not released."""
+        self._end.set()
+        if self._thread is None:
+            return
+        self._thread.join()
+        self._thread = None
+        if not self.lost:
+            try:
+                self._access.change(self._release_if_held, f"lease of {self._agent_id}")
+            except Exception:
+                # it runs out by itself
+                logger.warning("agent %s: the lease could not be given back", self._agent_id, exc_info=True)
+
+    def _release_if_held(self, manager: SyncManager) -> bool | None:
+        if self._agent_id not in manager.agent_ids():
+            return None
+        lease = manager.stored(self._agent_id).lease
+        if lease.token != self.token or lease.holder is None:
+            return None
+        leases.release(lease, self.token)
+        return True
+
+    def _keep(self, access: ManagerAccess) -> None:
+        """Renew the lease until it is lost or no longer wanted. Runs in a thread of its own."""
+        try:
+            while not self._end.wait(self._lease_s / 3):
+                try:
+                    access.change(self._renew, f"lease of {self._agent_id}")
+                except LeaseLost:
+                    self.lost = True
+                    return
+                except Exception:
+                    # The storage may be away for a moment. If it stays away, others take over.
+                    logger.warning("agent %s: the lease could not be renewed", self._agent_id, exc_info=True)
+        finally:
+            access.close()
+
+    def _renew(self, manager: SyncManager) -> bool:
+        lease = manager.stored(self._agent_id).lease
+        leases.renew(self._agent_id, lease, self.token, self._clock() + self._lease_s)
+        return True
