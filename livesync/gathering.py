@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import marshal
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ZODB.Connection import Connection
 
+from . import conflicts
 from .errors import NoConnection, NotInstalled
 from .manager import SyncManager
 from .track.inbox import PAGE_CHANGES
@@ -216,7 +218,10 @@ class Gathered:
     def tpc_finish(self, current: Any) -> None:
         self.abort(current)
 
-    tpc_abort = tpc_finish
+    def tpc_abort(self, current: Any) -> None:
+        """Let go of everything; a commit that failed over an object of livesync's is counted."""
+        conflicts.note(sys.exc_info()[1], "host")
+        self.tpc_finish(current)
 
     def sortKey(self) -> str:  # noqa: N802 - as transaction calls it
         return f"~livesync:{id(self):x}"

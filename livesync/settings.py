@@ -34,6 +34,9 @@ KEYS: Final[Mapping[str, str]] = {
     "site": "the name of this site",
 }
 
+#: The table of the file that says who is told when an agent stops or lags.
+NOTICES: Final = "notices"
+
 #: Where the file is looked for when none is named, in this order.
 DEFAULT_FILES: Final = (Path("livesync.toml"), Path("/etc/livesync.toml"))
 
@@ -47,12 +50,15 @@ class Settings:
             but through :func:`shown_uri`.
         host: The host's name or ``package.module:factory``; empty when not set.
         site: The name of this site; empty when not set.
+        notices: Who is told when an agent stops or lags: the table ``[notices]`` of the file,
+            as it stands there (``upkeep/notices.py`` says what it may hold).
         sources: Key -> where its value comes from, for people.
     """
 
     db: str = field(default="", repr=False)
     host: str = ""
     site: str = ""
+    notices: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def require_db(self) -> str:
@@ -119,10 +125,10 @@ def read_settings(
             if value is not None:
                 values[key], sources[key] = value, source
                 break
-    return Settings(**values, sources=sources)
+    return Settings(**values, notices=contents.get(NOTICES, {}), sources=sources)
 
 
-def _read_file(named: str | None, directory: Path | None) -> tuple[Path | None, dict[str, str]]:
+def _read_file(named: str | None, directory: Path | None) -> tuple[Path | None, dict[str, Any]]:
     """Return the settings' file, if there is one, and what stands in it."""
     if named:
         path = Path(named)
@@ -143,11 +149,16 @@ def _read_file(named: str | None, directory: Path | None) -> tuple[Path | None, 
     return path, _checked(path, contents)
 
 
-def _checked(path: Path, contents: Mapping[str, Any]) -> dict[str, str]:
+def _checked(path: Path, contents: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in contents.items():
+        if key == NOTICES:
+            if not isinstance(value, dict):
+                raise UsageError(f"the settings file {path}: [{NOTICES}] is a table")
+            continue
         if key not in KEYS:
             raise UsageError(
-                f"the settings file {path}: there is no key {key!r}; there are {', '.join(KEYS)}"
+                f"the settings file {path}: there is no key {key!r}; there are {', '.join(KEYS)}, and the"
+                f" table [{NOTICES}]"
             )
         if not isinstance(value, str):
             kind = type(value).__name__

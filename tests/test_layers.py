@@ -13,13 +13,14 @@ PACKAGE = Path(livesync.__file__).parent
 GROUND = {"errors", "imports", "process", "options", "database", "action", "host"}
 TRACK = GROUND | {"track"}
 AGENT = TRACK | {"agent"}
-MANAGER = AGENT | {"leases", "status", "manager"}
+MANAGER = AGENT | {"conflicts", "leases", "status", "manager"}
 DELIVERY = MANAGER | {"delivery"}
 CORE = DELIVERY | {"gathering", "capture", "upkeep", "destinations"}
 
 #: What each room may import, itself apart. A room is a module or a package directly in livesync.
 MAY_IMPORT = {
     "errors": set(),
+    "conflicts": set(),
     "process": set(),
     "imports": set(),
     "options": {"errors", "imports"},

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import transaction
 from transaction.interfaces import TransientError
 
+from .. import conflicts
 from ..errors import HostFailed, LiveSyncError
 from ..host import Host
 from ..manager import SyncManager
@@ -92,7 +93,8 @@ class ManagerAccess:
                 current.commit()
                 self._connection.cacheGC()
                 return result
-            except TransientError:
+            except TransientError as exc:
+                conflicts.note(exc, "own")
                 self._end()
                 attempt += 1
                 if attempt > ATTEMPTS:

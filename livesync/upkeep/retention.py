@@ -1,0 +1,111 @@
+"""How long the track keeps what every reader has passed, and who holds it back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ..agent import State
+from ..manager import SyncManager
+
+_DAY_S: Final = 86_400
+
+#: How long an action is kept, although every reader has passed it: for looking back and rewinding.
+KEEP_S: Final = 7.0 * _DAY_S
+
+#: A reader that holds back more than this is worth a warning.
+WARN_DAYS: Final = 30.0
+WARN_BYTES: Final = 1_000_000_000
+
+#: What an action takes on the track, with an id of usual length; ``python -m bench track`` measures it.
+BYTES_PER_ACTION: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What pruning came to.
+
+    Attributes:
+        dropped: Actions that are gone.
+        left_behind: Agents that lost something and are now ``stopped: needs_export``.
+    """
+
+    dropped: int
+    left_behind: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """A reader for whose sake much is kept.
+
+    Attributes:
+        agent_id: The reader.
+        days: The age of the oldest action that it has not passed.
+        actions: How many it has not passed.
+        bytes: About how much they take.
+    """
+
+    agent_id: str
+    days: float
+    actions: int
+    bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"agent {self.agent_id} holds back {self.actions:,} actions of up to {self.days:.0f} days (about"
+            f" {self.bytes / 1e6:,.0f} MB): run it, remove it, or leave it behind with: livesync prune"
+            " --leave-behind"
+        )
+
+
+def prune_passed(
+    manager: SyncManager,
+    now: float,
+    keep_s: float = KEEP_S,
+    before: int | None = None,
+    leave_behind: bool = False,
+) -> Pruned:
+    """Drop what every reader has passed and is old enough, within the caller's transaction.
+
+    Args:
+        manager: The manager.
+        now: Epoch seconds.
+        keep_s: Keep what is younger than so many seconds.
+        before: Drop only positions below this one, however old they are; ``keep_s`` is then not asked.
+        leave_behind: Drop it whatever readers need; those that lose something need an export.
+    """
+    if before is None and keep_s > 0:
+        before = int((now - keep_s) // manager.granularity)
+    needed = {agent_id for agent_id in manager.agent_ids() if _needs_export(manager, agent_id)}
+    dropped = manager.prune(before, leave_behind)
+    left = [
+        agent_id
+        for agent_id in manager.agent_ids()
+        if agent_id not in needed and _needs_export(manager, agent_id)
+    ]
+    return Pruned(dropped, left)
+
+
+def held_back(manager: SyncManager, now: float) -> list[HeldBack]:
+    """Return the readers that hold back more than :data:`WARN_DAYS` or :data:`WARN_BYTES`, the worst first.
+
+    Args:
+        manager: The manager; only read.
+        now: Epoch seconds.
+    """
+    found = []
+    for agent_id in manager.agent_ids():
+        if not manager.track.has_pointer(agent_id) or manager.stored(agent_id).state == State.NEW.value:
+            continue
+        oldest = next(manager.track.iterate(manager.track.get_pointer_timestamp(agent_id)), None)
+        if oldest is None:
+            continue
+        actions = manager.track.lag(agent_id)
+        days = max(0.0, now - oldest[1].timestamp) / _DAY_S
+        if days > WARN_DAYS or actions * BYTES_PER_ACTION > WARN_BYTES:
+            found.append(HeldBack(agent_id, days, actions, actions * BYTES_PER_ACTION))
+    return sorted(found, key=lambda held: -held.actions)
+
+
+def _needs_export(manager: SyncManager, agent_id: str) -> bool:
+    return bool(manager.stored(agent_id).reason == "needs_export")
