@@ -15,6 +15,10 @@ import transaction
 from livesync.action import DATA_CHANGED
 from livesync.capture import Capture
 from livesync.delivery.access import ManagerAccess, collect_all
+from livesync.delivery.push import PushSyncAgent
+from livesync.delivery.record import Batch
+from livesync.delivery.uploader import DELIVERY_OPTIONS, RecordUploader
+from livesync.destinations._lines import encode_lines
 from livesync.destinations.sqlite import SQLiteAgent
 from livesync.manager import SyncManager
 
@@ -22,7 +26,7 @@ from .catalogue import CatalogueHost, fill, install, opened, record, talk_ids, w
 from .rows import Row, check
 
 TITLE = "memory: peak of resident memory, each in a process of its own"
-QUICK = {"actions": 2000, "objects": 200}
+QUICK = {"actions": 2000, "objects": 200, "backlog": 2000}
 
 _LIMIT_MB = 300
 _GROWTH = 1.3
@@ -30,12 +34,14 @@ _AGENT = "bench"
 _COLLECT_TILL = 4e9  # epoch seconds, long after any commit: everything is sealed
 
 
-def measure(actions: int = 1_000_000, objects: int = 100_000) -> list[Row]:
+def measure(actions: int = 1_000_000, objects: int = 100_000, backlog: int = 10_000_000) -> list[Row]:
     """Return peaks in MB (10**6 bytes) and their ratios.
 
     Args:
         actions: Actions of the drain, of the collect, and of the one transaction.
-        objects: Objects of the drain.
+        objects: Objects of the drain and of the backlog.
+        backlog: Actions of the backlog, whose records are encoded and then thrown away, since what
+            counts here is the run and not the service.
     """
     few = max(1, actions // 100)
     peaks: dict[str, float] = {"python": _peak_mb("nothing")}
@@ -65,7 +71,36 @@ def measure(actions: int = 1_000_000, objects: int = 100_000) -> list[Row]:
                 at_most=_GROWTH,
             ),
         ]
-    return rows
+    return rows + _backlog(backlog, objects)
+
+
+def _backlog(actions: int, objects: int) -> list[Row]:
+    few = max(1, actions // 100)
+    peaks = []
+    for count in (few, actions):
+        with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+            _probe("prepare-backlog", directory, str(count), str(min(count, objects)))
+            peaks.append(_peak_mb("drain", directory, str(count)))
+    told = f"backlog on {objects:,} objects"
+    return [
+        Row(f"{told}: {few:,} actions", peaks[0], "MB"),
+        Row(f"{told}: {actions:,} actions", peaks[1], "MB"),
+        Row(f"{told}: {actions // few} times as many, ratio", peaks[1] / peaks[0], at_most=_GROWTH),
+    ]
+
+
+class _Discarded(RecordUploader):
+    """Writes the lines of the ``http`` destination to nowhere."""
+
+    def _upload_batch(self, batch: Batch) -> None:
+        encode_lines(batch)
+
+
+class DiscardingAgent(PushSyncAgent):
+    """Delivers to nowhere."""
+
+    options = DELIVERY_OPTIONS
+    uploader = _Discarded
 
 
 def _peak_mb(*arguments: str) -> float:
@@ -98,11 +133,11 @@ def _peak_bytes() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _prepare(path: Path, actions: int, objects: int) -> None:
+def _prepare(path: Path, actions: int, objects: int, agent: PushSyncAgent) -> None:
     ids = talk_ids(objects)
     with without_fsync(), opened(path / "Data.fs") as db:
         fill(db, ids)
-        install(db, SQLiteAgent(_AGENT, path=os.fspath(path / "index.sqlite")))
+        install(db, agent)
         record(db, ids, 1000, actions)
 
 
@@ -134,13 +169,20 @@ def _record(db: Any, wanted: int) -> int:
 
 
 def _main(what: str, directory: str = "", actions: str = "0", objects: str = "0") -> None:
+    path = Path(directory)
     if what == "prepare":
-        _prepare(Path(directory), int(actions), int(objects))
+        agent = SQLiteAgent(_AGENT, path=os.fspath(path / "index.sqlite"))
+        _prepare(path, int(actions), int(objects), agent)
+        return
+    if what == "prepare-backlog":
+        from bench.memory import DiscardingAgent as Discarding  # by the name that can be imported again
+
+        _prepare(path, int(actions), int(objects), Discarding(_AGENT))
         return
     done = 0
     if what != "nothing":
         work = {"drain": _drain, "collect": _collect, "record": _record}[what]
-        with opened(Path(directory) / "Data.fs") as db:
+        with opened(path / "Data.fs") as db:
             done = work(db, int(actions))
             peak = _peak_bytes()
     else:

@@ -6,9 +6,10 @@ import hashlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
 import requests
@@ -17,8 +18,10 @@ import requests
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # so that connections are kept, as services keep them
     bodies: ClassVar[list[bytes]] = []
+    wait_s: ClassVar[float] = 0.0
 
     def do_POST(self) -> None:
+        time.sleep(self.wait_s)
         self.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
         self._answer(b"")
 
@@ -48,9 +51,10 @@ def digest(lines: list[dict[str, Any]]) -> str:
 
 
 @contextmanager
-def receiving() -> Iterator[str]:
-    """Run a receiver for a ``with`` block; its URL."""
-    process = subprocess.Popen([sys.executable, "-m", "bench.receiver"], stdout=subprocess.PIPE, text=True)
+def receiving(wait_ms: int = 0) -> Iterator[str]:
+    """Run a receiver for a ``with`` block, one that takes so long for each answer; its URL."""
+    command = [sys.executable, "-m", "bench.receiver", str(wait_ms)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         yield f"http://127.0.0.1:{int(process.stdout.readline())}/batches"
@@ -69,6 +73,7 @@ def received(url: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    server = HTTPServer(("127.0.0.1", 0), _Handler)
+    _Handler.wait_s = int(sys.argv[1]) / 1000
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     print(server.server_address[1], flush=True)
     server.serve_forever()

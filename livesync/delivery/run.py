@@ -21,7 +21,7 @@ from .pointer import OwnPointer, Start, reconcile
 from .record import Op, Record, RunResult
 from .reduce import cascading, count_unsent
 from .render import Renderer, Spool, spool_contents
-from .slices import Slice, read_slice
+from .slices import Slice, read_slice, slice_size
 from .uploader import DEFAULT_SLOW_ABOVE, DEFAULT_SLOW_BUDGET
 from .work import Noted, StopRequested, Work, summary
 
@@ -57,6 +57,7 @@ class Run:
         self._uploader = work.uploader
         self._access = work.access
         self._seal_newest = now is None
+        self._slice_size = slice_size(work.uploader.batch_size, work.uploader.in_flight)
         self._slow_above: int = self._agent.values.get("slow_above", DEFAULT_SLOW_ABOVE)
         self._slow_budget: int = self._agent.values.get("slow_budget", DEFAULT_SLOW_BUDGET)
 
@@ -101,7 +102,7 @@ class Run:
         with self._access.snapshot() as manager:
             stored = manager.stored(self._agent.id)
             try:
-                part = read_slice(manager, self._agent.id)
+                part = read_slice(manager, self._agent.id, self._slice_size)
             except PositionPruned:
                 return True  # that is to be noted
             return (
@@ -232,7 +233,7 @@ class Run:
         stored = manager.stored(self._agent.id)
         if not exporting and not may_go_on(stored.state, stored.reason):
             return None  # it was paused meanwhile
-        part = read_slice(manager, self._agent.id)
+        part = read_slice(manager, self._agent.id, self._slice_size)
         if part is None or (first and not exporting and self._lingers(part)):
             return None
         if first and stored.attempted > part.before:

@@ -12,6 +12,12 @@ from ..manager import SyncManager
 #: The most actions that a run takes from the track at a time.
 SLICE_SIZE: Final = 10_000
 
+#: Where several requests are under way, a slice has so many batches for each of them: at its end all
+#: have to be settled, and while the last ones are, nobody renders the next. (But no more actions than
+#: :data:`MOST_IN_SLICE`.)
+BATCHES_PER_STREAM: Final = 8
+MOST_IN_SLICE: Final = 100_000
+
 Item = tuple[int, ActionWrapper]
 
 
@@ -26,25 +32,33 @@ class Slice:
     catching_up: bool = False
 
 
-def read_slice(manager: SyncManager, agent_id: str) -> Slice | None:
-    """Return what comes next for an agent, at most :data:`SLICE_SIZE` actions; None: nothing.
+def slice_size(batch_size: int, in_flight: int) -> int:
+    """Return how many actions a slice has at most, for an uploader with these limits."""
+    if in_flight == 1:
+        return SLICE_SIZE
+    return max(SLICE_SIZE, min(BATCHES_PER_STREAM * in_flight * batch_size, MOST_IN_SLICE))
+
+
+def read_slice(manager: SyncManager, agent_id: str, size: int | None = None) -> Slice | None:
+    """Return what comes next for an agent, at most ``size`` actions (:data:`SLICE_SIZE`); None: nothing.
 
     A slice ends at a position. A position larger than a slice is read in parts. Where nothing lies
     between the pointer and what is sealed, the slice is empty: its pointer moves all the same, so that
     it does not look as if it were behind, here and at its destination.
     """
     track = manager.track
-    items: list[Item] = list(islice(manager.query(agent_id), SLICE_SIZE + 1))
+    size = size or SLICE_SIZE
+    items: list[Item] = list(islice(manager.query(agent_id), size + 1))
     stored = manager.stored(agent_id)
     pointer = track.get_pointer_timestamp(agent_id)
     if not items and (-1 if pointer is None else pointer) >= track.sealed:
         return None
     begun = track.pointer_offset(agent_id)
-    if len(items) <= SLICE_SIZE:
+    if len(items) <= size:
         till, offset = max(track.sealed, items[-1][0] if items else -1), 0
     elif items[0][0] == items[-1][0]:
-        items = items[:SLICE_SIZE]
-        till, offset = items[0][0], begun + SLICE_SIZE
+        items = items[:size]
+        till, offset = items[0][0], begun + size
     else:
         following = items[-1][0]
         items = [item for item in items if item[0] < following]
