@@ -48,8 +48,8 @@ def measure(actions: int = 1_000_000, objects: int = 100_000, backlog: int = 10_
     for count in (few, actions):
         for what in ("drain", "collect", "record"):
             with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-                backlog = 0 if what == "record" else count
-                _probe("prepare", directory, str(backlog), str(min(count, objects)))
+                recorded = 0 if what == "record" else count
+                _probe("prepare", directory, str(recorded), str(min(count, objects)))
                 peaks[f"{what} {count}"] = _peak_mb(what, directory, str(count))
     rows = [Row("imports alone", peaks["python"], "MB")]
     for what, told in (

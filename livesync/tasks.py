@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .agent import State
 from .database import connected
-from .errors import UnknownAgentType, UsageError
+from .errors import Leased, UnknownAgentType, UsageError
 
 if TYPE_CHECKING:
     from .delivery.record import RunResult
     from .host import Host
     from .manager import SyncManager
     from .track.stored import StoredAgent
+    from .upkeep.notices import NoticeSettings
 
 logger = logging.getLogger(__name__)
 
@@ -70,21 +71,27 @@ def due_agents(schedules: Iterable[Schedule], now: float) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class AgentOutcome:
-    """What the run of one agent came to: a result, or what it raised.
+    """What the run of one agent came to: a result, or what it raised, or that another runner is at it.
 
     Attributes:
         agent_id: The agent.
-        result: The run's counts; None when it failed.
-        error: What it raised; None when it ended well.
+        result: The run's counts; None when it failed, or did not run.
+        error: What it raised; None when it ended well. Where the agent was named, that another runner
+            holds it is an error too (:class:`~livesync.errors.Leased`).
+        held: Which runner holds the agent, for people, where it was therefore left alone; else "".
     """
 
     agent_id: str
     result: RunResult | None = None
     error: Exception | None = None
+    held: str = ""
 
 
 class LiveSyncUpdateTask:
     """Runs the agents of one database, each in isolation: one that fails does not stop the others.
+
+    Several may be at work at once, on one machine or many: an agent that another runner holds is left
+    to that one.
 
     Args:
         db: An open ``ZODB.DB``, or a function that opens one, which is then closed after each run.
@@ -93,6 +100,7 @@ class LiveSyncUpdateTask:
         agents: Run these, whatever their state (a state that forbids it is that agent's error);
             when empty, every active one.
         only_due: Of these, only those whose interval has passed.
+        notices: Who is told in the end when an agent has stopped or lags; None: nobody.
     """
 
     def __init__(
@@ -102,12 +110,14 @@ class LiveSyncUpdateTask:
         site: str = "",
         agents: Sequence[str] = (),
         only_due: bool = True,
+        notices: NoticeSettings | None = None,
     ) -> None:
         self._db = db
         self._host = host
         self._site = site
         self._agents = tuple(dict.fromkeys(agents))
         self._only_due = only_due
+        self._notices = notices
 
     def run(self, now: float, stop: Callable[[], bool] | None = None) -> list[AgentOutcome]:
         """Run what there is to run, one agent after another.
@@ -117,7 +127,7 @@ class LiveSyncUpdateTask:
             stop: Asked between agents and by the runs; when it says True, the rest is left out.
 
         Returns:
-            One outcome for each agent that was run, in the order in which they ran.
+            One outcome for each agent that was to be run, in the order in which they ran.
 
         Raises:
             NotInstalled: The database has no manager.
@@ -131,7 +141,19 @@ class LiveSyncUpdateTask:
                 if stop is not None and stop():
                     break
                 outcomes.append(self._run_one(db, agent_id, stop))
+            self._tell(db, now)
         return outcomes
+
+    def _tell(self, db: Any, now: float) -> None:
+        """Tell people what they should know; what the runs have done holds whether that works or not."""
+        if self._notices is None or not self._notices.wanted:
+            return
+        from .upkeep.notices import tell
+
+        try:
+            tell(db, self._notices, now)
+        except Exception as exc:
+            logger.warning("nobody could be told how the agents are: %s", exc, exc_info=True)
 
     @contextmanager
     def _database(self) -> Iterator[Any]:
@@ -167,6 +189,9 @@ class LiveSyncUpdateTask:
         try:
             with connected(db) as root:
                 result = run_agent(SyncManager.get(root), agent_id, self._host, stop)
+        except Leased as exc:
+            logger.info("agent %s: left alone: %s", agent_id, exc)
+            return AgentOutcome(agent_id, error=exc) if self._agents else AgentOutcome(agent_id, held=exc.holder)
         except Exception as exc:  # the loop must outlive one agent
             logger.warning("agent %s: the run failed: %s", agent_id, exc, exc_info=True)
             return AgentOutcome(agent_id, error=exc)
@@ -185,7 +210,8 @@ def run_agent(
         UnknownAgent: There is none of this id.
         UnknownAgentType: Its type cannot be loaded, or no longer takes its options.
         UsageError: Its type is one that does not run.
-        LiveSyncError: Whatever keeps it from running, or ends the run.
+        Leased: Another runner holds it.
+        LiveSyncError: Whatever else keeps it from running, or ends the run.
     """
     from .agent import MissingAgent
 

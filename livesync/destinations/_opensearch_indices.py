@@ -22,6 +22,9 @@ from ._opensearch_rest import RESTService, path_of
 #: An index has 255 bytes at most, and its name is the alias's with something after it.
 MAX_ALIAS_BYTES: Final = 180
 
+#: What is told of an index holds its whole mapping.
+_MOST_BYTES: Final = 32 * 1024 * 1024
+
 _FORBIDDEN: Final = frozenset('\\/*?"<>| ,#:+')
 
 #: Of a string nothing is guessed: else a field that began with a date refuses everything else.
@@ -88,8 +91,8 @@ class Indices:
         found = self._find(self.alias)
         if self.alias in found:
             raise ServiceRefuses(
-                f"{self._service.shown_url} has an index named {self.alias}, and an alias cannot have the name"
-                " of an index: give the option index another name, or remove that index"
+                f"{self._service.shown_url} has an index named {self.alias}, so no alias can have that name:"
+                " give the option index another name, or remove that index"
             )
         if len(found) > 1:
             raise ServiceRefuses(
@@ -112,9 +115,7 @@ class Indices:
         return None if found is None else Target(index, found.settings.index.uuid)
 
     def _find(self, name: str) -> dict[str, _Found]:
-        reply = self._service.ask(
-            "GET", path_of(name), query="filter_path=error,*.aliases,*.settings.index.uuid", want={404}
-        )
+        reply = self._service.ask("GET", path_of(name), want={404}, limit=_MOST_BYTES)
         return {} if reply.status == 404 else reply.read(dict[str, _Found])
 
     def create(self, index: str, searched: bool) -> Target:
@@ -148,10 +149,9 @@ class Indices:
         if searched and self.current() == target:  # another runner was quicker
             return
         if searched or not self.is_empty(target):
+            but = f"the alias {self.alias} does not stand for it" if searched else "it is not empty"
             raise ServiceRefuses(
-                f"{self._service.shown_url} has an index {target.index} already,"
-                f" and {'the alias ' + self.alias + ' does not stand for it' if searched else 'it is not empty'}:"
-                " remove that index"
+                f"{self._service.shown_url} has an index {target.index} already, and {but}: remove that index"
             )
 
     def refresh(self, target: Target) -> None:

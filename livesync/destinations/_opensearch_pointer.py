@@ -144,7 +144,7 @@ class Notebook:
 
     def _make_index(self) -> None:
         # nothing in it is searched for
-        self._service.ask("PUT", path_of(POINTERS), {"mappings": {"enabled": False}}, want={400})
+        self._service.ask("PUT", path_of(POINTERS), {"mappings": {"dynamic": False}}, want={400})
         self._has_index = True
 
     def _lost(self) -> LeaseLost:

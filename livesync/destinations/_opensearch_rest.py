@@ -37,7 +37,7 @@ _MAX_QUOTE: Final = 300
 _NOT_NOW: Final = frozenset({408, 425, 429})
 
 #: Statuses of a whole bulk request that speak of what was sent and not of who sent it where.
-_OF_THE_BATCH: Final = frozenset({400, 409, 411, 412, 413, 414, 415, 422})
+_OF_THE_BATCH: Final = frozenset({400, 409, 413, 422})
 
 #: Errors of one record that are none of its own: whatever is sent there meets with them.
 _OF_THE_INDEX: Final = frozenset(

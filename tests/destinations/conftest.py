@@ -15,9 +15,12 @@ from pathlib import Path
 
 import pytest
 from support.destination import Destination
+from support.marc_service import MARCXMLDestination
+from support.opensearch_service import OpenSearchDestination
+from support.webhook_service import SingleWebhookDestination, WebhookDestination
 
 from livesync.delivery.push import PushSyncAgent
-from livesync.delivery.uploader import DELIVERY_OPTIONS
+from livesync.delivery.uploader import DELIVERY_OPTIONS, FILE_OPTIONS, IN_FLIGHT_OPTION
 from livesync.destinations.file import FileAgent
 from livesync.destinations.http import HTTPAgent
 from livesync.destinations.memory import MemoryService
@@ -112,13 +115,17 @@ def receiver() -> Iterator[Receiver]:
 class MemoryDestination(Destination):
     keeps_pointer = True
     sweeps = True
+    readable = True
+    takes_files = True
+    rebuilds = True
+    concurrent = False
 
     def __init__(self, directory: Path, receiver: Receiver):
-        self.service = MemoryService()
+        self.service = MemoryService(concurrent=self.concurrent)
         bound = self.service.uploader_type()
 
         class BoundAgent(PushSyncAgent):
-            options = DELIVERY_OPTIONS
+            options = (*FILE_OPTIONS, IN_FLIGHT_OPTION, *DELIVERY_OPTIONS)
             uploader = bound
 
         self.agent_type = BoundAgent
@@ -134,6 +141,19 @@ class MemoryDestination(Destination):
 
     def tombstones(self):
         return self.service.tombstones
+
+    def alter(self, object_id):
+        self.service.alter(object_id, {"altered": True})
+
+    def files(self):
+        return {
+            key: {file.name: self.service.contents.get(file.digest) for file in files}
+            for key, files in self.service.files.items()
+        }
+
+
+class MemoryStreamsDestination(MemoryDestination):
+    concurrent = True
 
 
 class SQLiteDestination(Destination):
@@ -203,10 +223,15 @@ class GzipDestination(HTTPDestination):
 
 KINDS = {
     "memory": MemoryDestination,
+    "memory-streams": MemoryStreamsDestination,
     "sqlite": SQLiteDestination,
     "file": FileDestination,
     "http": HTTPDestination,
     "http-gzip": GzipDestination,
+    "opensearch": OpenSearchDestination,
+    "marcxml": MARCXMLDestination,
+    "webhook": WebhookDestination,
+    "webhook-single": SingleWebhookDestination,
 }
 
 

