@@ -74,6 +74,10 @@ def holder(lease: StoredLease, now: float) -> str:
 def check_free(agent_id: str, lease: StoredLease, now: float) -> None:
     """Make sure that nobody holds a lease at ``now`` (epoch seconds).
 
+    A holder that has let it run out, or is dead, loses it: whoever asks is about to change where the
+    agent stands, and one that was only frozen would go on from where it was. The caller's
+    transaction will not commit if somebody takes the lease before it does.
+
     Raises:
         Leased: A runner does.
     """
@@ -86,6 +90,9 @@ def check_free(agent_id: str, lease: StoredLease, now: float) -> None:
             agent_id=agent_id,
             holder=who,
         )
+    if lease.holder is not None:
+        lease.holder = None
+    _must_not_change(lease)
 
 
 def check_held(agent_id: str, lease: StoredLease, token: int) -> None:
@@ -98,8 +105,13 @@ def check_held(agent_id: str, lease: StoredLease, token: int) -> None:
     """
     if lease.token != token or lease.holder is None:
         raise LeaseLost(
-            f"another runner has taken agent {agent_id!r} over: this one was not heard of for longer"
-            " than its lease; nothing of it is noted any more"
+            f"agent {agent_id!r} was taken from this runner, which was not heard of for longer than its"
+            " lease; nothing of it is noted any more"
         )
+    _must_not_change(lease)
+
+
+def _must_not_change(lease: StoredLease) -> None:
+    """Let the transaction under way fail if another one changes the lease before it commits."""
     if lease._p_jar is not None and lease._p_oid is not None:
         lease._p_jar.readCurrent(lease)

@@ -141,7 +141,8 @@ class LiveSyncUpdateTask:
                 if stop is not None and stop():
                     break
                 outcomes.append(self._run_one(db, agent_id, stop))
-            self._tell(db, now)
+            if stop is None or not stop():
+                self._tell(db, now)
         return outcomes
 
     def _tell(self, db: Any, now: float) -> None:
@@ -191,7 +192,8 @@ class LiveSyncUpdateTask:
                 result = run_agent(SyncManager.get(root), agent_id, self._host, stop)
         except Leased as exc:
             logger.info("agent %s: left alone: %s", agent_id, exc)
-            return AgentOutcome(agent_id, error=exc) if self._agents else AgentOutcome(agent_id, held=exc.holder)
+            named = bool(self._agents)
+            return AgentOutcome(agent_id, error=exc) if named else AgentOutcome(agent_id, held=exc.holder)
         except Exception as exc:  # the loop must outlive one agent
             logger.warning("agent %s: the run failed: %s", agent_id, exc, exc_info=True)
             return AgentOutcome(agent_id, error=exc)

@@ -24,6 +24,7 @@ BROUGHT_ALONG = {"zc.lockfile": "ZODB", "ZEO": "zodburi", "urllib3": "requests"}
 MANUALS = {
     "share/man/man1/livesync.1",
     "share/man/man1/livesync-agent.1",
+    "share/man/man1/livesync-dead.1",
     "share/bash-completion/completions/livesync",
     "share/zsh/site-functions/_livesync",
 }
@@ -38,25 +39,42 @@ def run(*command, cwd=None):
 
 
 def imported_packages():
+    """Return ``{the distribution that an import needs: the rooms of the house that import it}``."""
+    found = {}
     for path in (HERE / "livesync").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Import):
-                yield from (alias.name for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-                yield node.module
+        for module in imported_modules(ast.parse(path.read_text("utf-8"))):
+            top, _, rest = module.partition(".")
+            if top in sys.stdlib_module_names or top == "livesync":
+                continue
+            name = f"{top}.{rest.partition('.')[0]}" if top in ("zope", "zc") else top
+            room = path.relative_to(HERE / "livesync").parts[0]
+            found.setdefault(BROUGHT_ALONG.get(name, name.replace("_", "-")), set()).add(room)
+    return found
+
+
+def imported_modules(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module
+
+
+def names_of(requirements):
+    return {re.match(r"[\w.-]+", text)[0] for text in requirements}
 
 
 def test_the_dependencies_are_what_is_imported():
-    declared = {re.match(r"[\w.-]+", text)[0] for text in PROJECT["project"]["dependencies"]}
-    used = set()
-    for module in imported_packages():
-        top, _, rest = module.partition(".")
-        if top in sys.stdlib_module_names or top == "livesync":
-            continue
-        name = f"{top}.{rest.partition('.')[0]}" if top in ("zope", "zc") else top
-        used.add(BROUGHT_ALONG.get(name, name))
+    declared = names_of(PROJECT["project"]["dependencies"])
+    extras = PROJECT["project"]["optional-dependencies"]
+    optional = set().union(*(names_of(extras[name]) for name in extras if name not in ("all", "dev", "test")))
 
-    assert used == declared
+    used = imported_packages()
+
+    assert used.keys() - optional == declared
+    for package in used.keys() & optional:
+        # nothing that everybody needs may rest on it
+        assert used[package] <= {"destinations", "demo"}, package
 
 
 def test_every_entry_point_can_be_loaded():
@@ -115,8 +133,11 @@ def test_manuals_are_built_where_zodb_is_not_installed(source, tmp_path):
     assert "EXIT STATUS" in page
     assert "LIVESYNC_SITE" in page
     agent_page = (built / "share/man/man1/livesync-agent.1").read_text("utf-8")
-    for command in ("add", "simulate", "export", "add_task"):
+    for command in ("add", "simulate", "export", "add_task", "verify"):
         assert f"livesync agent {command}" in agent_page
+    dead_page = (built / "share/man/man1/livesync-dead.1").read_text("utf-8")
+    for command in ("list", "show", "retry", "discard"):
+        assert f"livesync dead {command}" in dead_page
     _check_with_their_readers(built)
 
 

@@ -1,5 +1,6 @@
 """What is due when, and runs that do not stand in one another's way."""
 
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -8,12 +9,16 @@ import ZODB
 from hypothesis import given
 from hypothesis import strategies as st
 
+from livesync import leases
+from livesync.action import ActionWrapper
+from livesync.agent import StopReason
 from livesync.database import committed
 from livesync.delivery.record import RunResult
-from livesync.errors import SiteDiffers, UnknownAgent, UnknownAgentType, UsageError
+from livesync.errors import Leased, SiteDiffers, UnknownAgent, UnknownAgentType, UsageError
 from livesync.host import Host
 from livesync.manager import SyncManager
 from livesync.tasks import LiveSyncUpdateTask, Schedule, due_agents
+from livesync.upkeep.notices import NoticeSettings
 
 NOW = 1_700_000_000.0
 
@@ -55,6 +60,8 @@ def register(db, tmp_path, monkeypatch):
     """Register an agent of a type that lies in a module of its own, and make it active."""
     (tmp_path / "tasktypes.py").write_text(
         "from livesync.agent import SyncAgent\n"
+        "from livesync.delivery.push import PushSyncAgent\n"
+        "from livesync.destinations.memory import MemoryService\n"
         "from livesync.options import Option\n"
         "from livesync.delivery.record import RunResult\n"
         "class Runs(SyncAgent):\n"
@@ -65,6 +72,8 @@ def register(db, tmp_path, monkeypatch):
         "        return RunResult(read=1, till=5)\n"
         "class Reads(SyncAgent):\n"
         "    pass\n"
+        "class Pushes(PushSyncAgent):\n"
+        "    uploader = MemoryService().uploader_type()\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     import tasktypes
@@ -76,6 +85,7 @@ def register(db, tmp_path, monkeypatch):
             if active:
                 manager.activate(agent_id, from_now=True)
             manager.set_interval(agent_id, interval)
+            manager.record([ActionWrapper(0, "something", ["deleted"])])
             if last_began is not None:
                 manager.stored(agent_id).last_run = {"time": last_began + 2.0, "seconds": 2.0}
 
@@ -224,6 +234,80 @@ def test_a_database_that_the_task_opens_itself_is_closed_again(tmp_path, registe
     assert task.run(NOW) == []  # the file's lock is free again
     assert len(opened) == 2
     assert isinstance(opened[0], ZODB.DB)
+
+
+@pytest.fixture
+def hold(db):
+    """Let a runner on another machine hold an agent."""
+
+    def carry_out(agent_id):
+        def take(root):
+            lease = SyncManager.get(root).stored(agent_id).lease
+            leases.take(agent_id, lease, ("elsewhere", 7, 0), "run", time.time(), 3600)
+
+        committed(db, take)
+
+    return carry_out
+
+
+def test_an_agent_that_another_runner_holds_is_left_to_it(db, register, hold):
+    register("a", kind="Pushes")
+    register("b")
+    hold("a")
+
+    held, ran_well = LiveSyncUpdateTask(db, EmptyHost(), "here", only_due=False).run(NOW)
+
+    assert (held.agent_id, held.held) == ("a", "run by process 7 on elsewhere")
+    assert (held.result, held.error) == (None, None)
+    assert (ran_well.held, ran_well.result) == ("", RunResult(read=1, till=5))
+
+
+def test_an_agent_that_was_named_and_is_held_is_an_error(db, register, hold):
+    register("a", kind="Pushes")
+    hold("a")
+
+    (outcome,) = LiveSyncUpdateTask(db, EmptyHost(), "here", ("a",), only_due=False).run(NOW)
+
+    assert isinstance(outcome.error, Leased)
+    assert outcome.held == ""
+
+
+def notices_to(path, **values):
+    script = path / "tell"
+    script.write_text(f"#!/bin/sh\ncat >> {path}/told\n")
+    script.chmod(0o755)
+    return NoticeSettings.of({"command": str(script), **values})
+
+
+def test_in_the_end_people_are_told_what_they_should_know(db, register, tmp_path):
+    register("a")
+    committed(db, lambda root: SyncManager.get(root).stop_agent("a", StopReason.FAILING, "too often"))
+
+    LiveSyncUpdateTask(db, EmptyHost(), "here", notices=notices_to(tmp_path)).run(NOW)
+
+    assert (tmp_path / "told").read_text() == "agent a is stopped (failing): too often\n"
+
+
+def test_nobody_is_told_when_the_task_is_asked_to_stop(db, register, tmp_path):
+    register("a")
+    committed(db, lambda root: SyncManager.get(root).stop_agent("a", StopReason.FAILING, "too often"))
+
+    LiveSyncUpdateTask(db, EmptyHost(), "here", notices=notices_to(tmp_path)).run(NOW, lambda: True)
+
+    assert not (tmp_path / "told").exists()
+
+
+def test_what_the_runs_came_to_holds_although_nobody_can_be_told(db, register, monkeypatch, caplog):
+    register("a")
+    monkeypatch.setattr("livesync.upkeep.notices.committed", lambda *args: 1 / 0)
+    register("b", interval=60.0)
+    committed(db, lambda root: SyncManager.get(root).stop_agent("a", StopReason.FAILING, "too often"))
+    notices = NoticeSettings.of({"command": "cat"})
+
+    (outcome,) = LiveSyncUpdateTask(db, EmptyHost(), "here", notices=notices).run(NOW)
+
+    assert outcome.result == RunResult(read=1, till=5)
+    assert "nobody could be told" in caplog.text
 
 
 def test_no_transaction_is_left_behind(db, register):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from .grammar import Commands
-from .values import Moment, interval, key_value
+from .grammar import COMPLETE_DIRECTORY, COMPLETE_FILE, Commands
+from .values import Moment, count, interval, key_value
 
 
 def add_agent_commands(commands: Commands) -> None:
@@ -62,10 +62,14 @@ def _add_definition(commands: Commands) -> None:
         "show",
         "agents:show",
         "show all about one agent",
-        "Show an agent's type, options, state, pointer, lag, last run and last error. Of secrets only the"
-        " reference is shown: livesync stores nothing else.",
+        "Show an agent's type, options, state, pointer, lag, who runs it now, its totals, and the ledger of"
+        " its last runs: what each has taken and what became of it. Of secrets only the reference is shown:"
+        " livesync stores nothing else.",
     )
     _agent(show)
+    show.add_argument(
+        "--runs", type=count, default=5, metavar="N", help="show so many of the last 50 runs (default: 5)"
+    )
     edit = commands.add(
         "edit",
         "agents:edit",
@@ -102,7 +106,7 @@ def _add_state(commands: Commands) -> None:
         "agents:pause",
         "keep an agent from running",
         "Pause an agent: its pointer stays, and what it has to do is kept on the track, until it is"
-        " activated.",
+        " activated. A run that is under way ends after its slice.",
     )
     _agent(pause)
     rewind = commands.add(
@@ -145,11 +149,109 @@ def _add_work(commands: Commands) -> None:
     )
     _agent(simulate)
     simulate.add_argument("--documents", action="store_true", help="show the documents too, as JSON")
+    enqueue = commands.add(
+        "enqueue",
+        "enqueueing:enqueue",
+        "have an agent send objects with its next runs",
+        "Put objects into the agent's slow queue: its next runs send them as they are then, a part in each"
+        " run, apart from the track. Objects that do not exist are sent as deletes.",
+    )
+    _agent(enqueue)
+    enqueue.add_argument("object_ids", nargs="*", metavar="OBJECT_ID", help="the objects' ids")
+    _ids_file(enqueue)
+    enqueue.add_argument(
+        "--action",
+        action="append",
+        metavar="WORD",
+        help="the action that the records carry; may be repeated (default: data_changed)",
+    )
+    _add_export(commands)
+    _add_proof(commands)
+
+
+def _ids_file(parser: argparse._ActionsContainer) -> None:
+    action = parser.add_argument(
+        "--ids", metavar="FILE", help="the objects whose ids are in this file, one a line"
+    )
+    action.complete = COMPLETE_FILE  # type: ignore[attr-defined]
+
+
+def _add_export(commands: Commands) -> None:
     export = commands.add(
         "export",
         "exporting:export",
         "send everything that exists, then go live",
         "Send all objects of the application, then make the agent active from there. Progress is kept: an"
-        " export that was interrupted goes on where it was when it is started again.",
+        " export that was interrupted goes on where it was when it is started again. Some of the objects can"
+        " be sent to an agent that has begun, which leaves its pointer and its state as they are; and both"
+        " can be written to files instead.",
     )
     _agent(export)
+    export.add_argument(
+        "--mode",
+        choices=("initial", "initial-only", "none", "when-needed"),
+        metavar="MODE",
+        help="initial: send everything and go live (the default); initial-only: send everything and pause;"
+        " none: send nothing and go live; when-needed: send everything only where the destination lacks"
+        " something that no run can bring",
+    )
+    export.add_argument(
+        "--rebuild",
+        action="store_true",
+        help="build a new place beside the old one and let it take over in the end, where the service can",
+    )
+    export.add_argument(
+        "--anew",
+        action="store_true",
+        help="begin again, although an export that was interrupted could go on where it was",
+    )
+    some = export.add_mutually_exclusive_group()
+    some.add_argument("--under", metavar="OBJECT_ID", help="only this object and everything inside it")
+    _ids_file(some)
+    some.add_argument(
+        "--id", nargs="+", action="extend", metavar="OBJECT_ID", help="only the objects of these ids"
+    )
+    some.add_argument("--failed", action="store_true", help="only the objects that have dead letters")
+    to = export.add_argument(
+        "--to",
+        metavar="DIRECTORY",
+        help="write JSON Lines files there, as the agent type file does, in place of sending anything",
+    )
+    to.complete = COMPLETE_DIRECTORY  # type: ignore[attr-defined]
+
+
+def _add_proof(commands: Commands) -> None:
+    verify = commands.add(
+        "verify",
+        "verifying:verify",
+        "compare what a service holds with what the application has",
+        "Compare what the agent's service holds with what the application has, object by object, and name"
+        " what is missing there, stale or orphaned; exit code 1 if anything is. What changed a moment ago and"
+        " is still to be delivered is told as pending and is no difference.",
+    )
+    _agent(verify)
+    _quick(verify)
+    verify.add_argument(
+        "--limit",
+        type=count,
+        default=100,
+        metavar="N",
+        help="name so many differences at most; 0: all (default: 100)",
+    )
+    repair = commands.add(
+        "repair",
+        "verifying:repair",
+        "verify, and mend what differs",
+        "Verify, then send what is missing or stale as it is now, and deletes of what is orphaned; nothing"
+        " else is sent. The agent's pointer stays where it is.",
+    )
+    _agent(repair)
+    _quick(repair)
+
+
+def _quick(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="compare ids and positions only, and render no documents: altered contents are not noticed",
+    )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
+import time
 from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +21,16 @@ if TYPE_CHECKING:
     from ..manager import SyncManager
     from ..options import Option
     from ..status import AgentStatus
+    from ..upkeep.dead import DeadLetter
 
+
+#: Dead letters that ``agent show`` names; ``dead list`` names them all.
+_DEAD_SHOWN: Final = 10
+
+#: What ``agent show`` tells of each.
+_LETTER_KEYS: Final = (
+    "reason", "op", "position", "actions", "time", "first_time", "attempts", "size", "digest"
+)  # fmt: skip
 
 #: Markup of Sphinx in the first line of a docstring.
 _ROLE: Final = re.compile(r":\w+:`~?([^`]+)`")
@@ -129,23 +140,41 @@ def _given_options(agent_type: type[SyncAgent], pairs: list[tuple[str, str]]) ->
 
 def show(session: Session) -> int:
     """Print all about one agent; of secrets only their references."""
+    from ..delivery import ledger
+    from ..upkeep.dead import list_dead
+
     agent_id = session.args.agent
     with session.reading() as manager:
-        manager.stored(agent_id)
+        stored = manager.stored(agent_id)
         agent = manager.get_agent(agent_id)
         status = next(found for found in manager.status().agents if found.id == agent_id)
-        options = {**manager.stored(agent_id).options, **agent.values}
-        dead = {key: dict(letter) for key, letter in manager.dead_letters(agent_id).items()}
+        options = {**stored.options, **agent.values}
+        letters, dead = list_dead(manager, agent_id)
+        runs = [{**entry, "balance": ledger.balance(entry)} for entry in ledger.entries(stored)]
         granularity = manager.granularity
-    session.out.json({"agent": dataclasses.asdict(status) | {"options": options, "dead_letters": dead}})
+    runs = runs[: session.args.runs]
+    kept = {letter.object_id: _letter(letter) for letter in letters}
+    more = {"options": options, "dead_letters": kept, "runs": runs}
+    session.out.json({"agent": dataclasses.asdict(status) | more})
     for name, value in _facts(status, granularity):
         session.out.line(printable(f"{name + ':':<14}{value}"))
     session.out.line("options:")
     for name, value in sorted(options.items()):
         session.out.line(printable(f"  {name} = {'(not set)' if value is None else value}"))
-    for object_id, letter in dead.items():
-        session.out.line(printable(f"dead letter: {object_id}: {letter.get('reason', '')}"))
+    if runs:
+        session.out.line("last runs:")
+    for entry in runs:
+        session.out.line(printable(f"  {_describe_entry(entry)}"))
+    for letter in letters[:_DEAD_SHOWN]:
+        session.out.line(printable(f"dead letter: {letter.object_id}: {letter.reason}"))
+    if dead > _DEAD_SHOWN:
+        session.out.line(f"and {dead - _DEAD_SHOWN:,} more: livesync dead list {agent_id}")
     return ExitCode.OK
+
+
+def _letter(letter: DeadLetter) -> dict[str, Any]:
+    values = dataclasses.asdict(letter)
+    return {name: values[name] for name in _LETTER_KEYS}
 
 
 def _facts(status: AgentStatus, granularity: int) -> list[tuple[str, str]]:
@@ -156,12 +185,15 @@ def _facts(status: AgentStatus, granularity: int) -> list[tuple[str, str]]:
         ("type", status.type_name),
         ("state", shown_state(status)),
         ("detail", status.detail),
+        ("held", status.holder),
         ("pointer", "none" if status.state == "new" else moment(status.position, granularity)),
         ("lag", f"{status.lag_actions:,} actions, {duration(status.lag_seconds)}"),
+        ("slow queue", f"{status.queued:,} objects" if status.queued else ""),
         ("interval", "none" if status.interval_s is None else duration(status.interval_s)),
         ("dead letters", str(status.dead)),
         ("last error", status.last_error),
         ("last run", _describe_run(status.last_run)),
+        ("totals", _describe_totals(status.totals)),
     ]
     return [(name, text) for name, text in facts if text]
 
@@ -169,9 +201,38 @@ def _facts(status: AgentStatus, granularity: int) -> list[tuple[str, str]]:
 def _describe_run(run: Mapping[str, Any] | None) -> str:
     if not run:
         return "never"
-    counts = ", ".join(f"{run[name]:,} {name}" for name in RUN_COUNTS if run.get(name))
     ended = f"; ended {utc(run['time'])}" if "time" in run else ""
-    return f"{counts or 'nothing delivered'}{ended}"
+    return f"{_describe_counts(run) or 'nothing delivered'}{ended}"
+
+
+def _describe_counts(counts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{counts[name]:,} {name}" for name in RUN_COUNTS if counts.get(name))
+
+
+def _describe_totals(totals: Mapping[str, Any]) -> str:
+    """Return what all runs came to, and how long nineteen of twenty requests took at most."""
+    from ..delivery.ledger import totals_histogram
+
+    if not totals:
+        return ""
+    requests = totals.get("batches", 0)
+    bound = totals_histogram(totals).quantile(0.95)
+    pace = "" if bound is None else f"; {requests:,} requests"
+    if bound is not None and bound < math.inf:
+        pace += f", 95 % of them within {bound:g} s"
+    return f"{_describe_counts(totals) or 'nothing delivered'}{pace}"
+
+
+def _describe_entry(entry: Mapping[str, Any]) -> str:
+    """Return one line of the ledger: when, what, how long, the counts, and what is wrong with it."""
+    ended = entry["ended"]
+    length = "not ended" if ended is None else f"{entry.get('seconds', 0.0):.2f} s"
+    parts = [f"{utc(entry['began'])} {entry['kind']}, {length}: {_describe_counts(entry) or 'nothing'}"]
+    if entry["balance"]:
+        parts.append(f"does not balance: {entry['balance']:,}")
+    if entry["error"]:
+        parts.append(f"failed: {entry['error']}")
+    return "; ".join(parts)
 
 
 def edit(session: Session) -> int:
@@ -209,7 +270,7 @@ def activate(session: Session) -> int:
     """Let an agent run; a new one has to be told where it begins."""
     args = session.args
 
-    def change(manager: SyncManager) -> None:
+    def change(manager: SyncManager) -> tuple[str, bool]:
         stored = manager.stored(args.agent)
         if stored.state == "new" and not (args.from_start or args.from_now):
             raise StateForbids(
@@ -219,15 +280,28 @@ def activate(session: Session) -> int:
                 state=stored.state,
             )
         manager.activate(args.agent, from_start=args.from_start, from_now=args.from_now)
+        return str(stored.state), stored.export is not None
 
-    session.change_manager(change)
-    return _done(session, "is active", state="active")
+    state, unfinished = session.change_manager(change)
+    _done(session, f"is {state}", state=state, unfinished_export=unfinished)
+    if unfinished:
+        session.out.note(f"its export is not finished; to go on with it: livesync agent export {args.agent}")
+    return ExitCode.OK
 
 
 def pause(session: Session) -> int:
     """Keep an agent from running until it is activated."""
-    session.change_manager(lambda manager: manager.pause(session.args.agent))
-    return _done(session, "is paused; its pointer stays", state="paused")
+    from .. import leases
+
+    agent_id = session.args.agent
+
+    def change(manager: SyncManager) -> str:
+        manager.pause(agent_id)
+        return leases.holder(manager.stored(agent_id).lease, time.time())
+
+    holder = session.change_manager(change)
+    under_way = f"; what is under way ({holder}) ends after its slice" if holder else ""
+    return _done(session, f"is paused; its pointer stays{under_way}", state="paused", holder=holder)
 
 
 def rewind(session: Session) -> int:

@@ -39,8 +39,9 @@ def check(status: ManagerStatus, max_lag_s: float, max_dead: int) -> Check:
     """Judge where the agents stand.
 
     CRITICAL: an agent is stopped, or an active one lags more than ``max_lag_s``. WARNING: an active
-    one had an error in its last run, an export is not finished, or there are more dead letters than
-    ``max_dead`` at an agent. New and paused agents are as somebody wants them.
+    one had an error in its last run, an export is not finished and nobody is at it, or there are more
+    dead letters than ``max_dead`` at an agent. New and paused agents are as somebody wants them, and
+    that a runner holds an agent is as it should be.
     """
     found = [problem for agent in status.agents for problem in _problems(agent, max_lag_s, max_dead)]
     health = max((health for health, _ in found), default=Health.OK)
@@ -60,7 +61,7 @@ def check(status: ManagerStatus, max_lag_s: float, max_dead: int) -> Check:
 def _problems(agent: AgentStatus, max_lag_s: float, max_dead: int) -> Iterator[tuple[Health, str]]:
     if agent.state == "stopped":
         yield Health.CRITICAL, f"{agent.id} is stopped ({agent.reason})"
-    if agent.state == "recording":
+    if agent.state == "recording" and not agent.holder:
         yield Health.WARNING, f"{agent.id} has an export that is not finished"
     if agent.state == "active" and agent.lag_seconds > max_lag_s:
         yield Health.CRITICAL, f"{agent.id} lags {duration(agent.lag_seconds)}"

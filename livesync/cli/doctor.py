@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..database import shown_uri
 from ..errors import LiveSyncError, OptionError
+from ..process import is_dead
 from .exitcodes import ExitCode, code_of, gravest
-from .failures import Failure
+from .findings import Finding
 from .output import printable
+from .services import Asked, ask, service_of
 from .session import Session
+from .tables import duration, utc
 
 if TYPE_CHECKING:
     from ..agent import SyncAgent
@@ -26,29 +29,15 @@ if TYPE_CHECKING:
 
 #: The packages whose versions matter when somebody asks for help.
 PACKAGES: Final = (
-    "zodb-livesync", "ZODB", "BTrees", "persistent", "transaction", "zodburi", "msgspec", "requests", "rich",
+    "zodb-livesync", "ZODB", "BTrees", "persistent", "transaction", "zodburi", "msgspec", "ormsgpack",
+    "requests", "rich",
 )  # fmt: skip
 
+#: Those of extras and storages, told where they are installed.
+EXTRAS: Final = ("ZEO", "RelStorage", "psycopg", "confluent-kafka", "pymarc")
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found.
-
-    Attributes:
-        subject: What was looked at.
-        text: What was found and, if it is a problem, what to do.
-        code: OK, or the exit code of the problem.
-    """
-
-    subject: str
-    text: str
-    code: ExitCode = ExitCode.OK
-
-    @classmethod
-    def problem(cls, subject: str, error: BaseException, db: str = "") -> Finding:
-        """Return the finding for what a check raised."""
-        failure = Failure.of(error, db)
-        return cls(subject, failure.message, failure.code)
+#: Seconds that a transaction may be ahead of this machine's clock.
+MAX_AHEAD_S: Final = 30.0
 
 
 def doctor(session: Session) -> int:
@@ -77,12 +66,14 @@ def _findings(session: Session) -> Iterator[Finding]:
         if key in settings.sources:
             value = shown_uri(getattr(settings, key))
             yield Finding(f"setting {key}", f"{value} (from {settings.sources[key]})")
+    yield from _notices(settings.notices)
     host = None
     try:
         host = settings.load_host()
         yield Finding("host", f"{type(host).__module__}.{type(host).__qualname__} is loaded")
     except LiveSyncError as exc:
         yield Finding.problem("host", exc)
+    services: list[Asked] = []
     try:
         with session.reading() as manager:
             yield Finding("database", f"{shown_uri(settings.db)} opens, and livesync is installed")
@@ -90,22 +81,44 @@ def _findings(session: Session) -> Iterator[Finding]:
             if host is not None:
                 yield _host_reads(host, manager)
             for status in manager.status().agents:
-                yield from _agent(manager, status)
+                yield from _agent(session, manager, status, services)
     except Exception as exc:  # noqa: BLE001 - whatever is wrong is what a doctor is to tell
         yield Finding.problem("database", exc, settings.db)
+    for asked in services:
+        yield from ask(asked)
 
 
 def _installation() -> Iterator[Finding]:
     yield Finding("python", f"{platform.python_version()} at {sys.executable}")
     versions = []
-    for package in PACKAGES:
+    for package in (*PACKAGES, *EXTRAS):
         try:
             versions.append(f"{package} {metadata.version(package)}")
         except metadata.PackageNotFoundError:
-            yield Finding(
-                "packages", f"{package} is not installed: pip install zodb-livesync", ExitCode.DIFFERENT
-            )
+            if package in PACKAGES:
+                yield Finding(
+                    "packages", f"{package} is not installed: pip install zodb-livesync", ExitCode.DIFFERENT
+                )
     yield Finding("packages", ", ".join(versions))
+
+
+def _notices(table: Mapping[str, Any]) -> Iterator[Finding]:
+    """Look at the table ``[notices]`` of the settings' file, where there is one."""
+    from ..options import read_secret
+    from ..upkeep.notices import NOTICE_OPTIONS, NoticeSettings
+
+    if not table:
+        return
+    try:
+        notices = NoticeSettings.of(table)
+        for option in NOTICE_OPTIONS:
+            if option.type == "secret" and notices.values[option.name]:
+                read_secret(notices.values[option.name])
+    except LiveSyncError as exc:
+        yield Finding.problem("notices", exc)
+        return
+    ways = [way for way in ("mail_to", "webhook", "command") if notices.values[way]]
+    yield Finding("notices", f"are sent by: {', '.join(ways)}" if ways else "there is no way to send them")
 
 
 def _manager(session: Session, manager: SyncManager) -> Iterator[Finding]:
@@ -115,6 +128,32 @@ def _manager(session: Session, manager: SyncManager) -> Iterator[Finding]:
         yield Finding("site", f"{manager.site or '(no name)'}, here and in the database")
     except LiveSyncError as exc:
         yield Finding.problem("site", exc)
+    yield _clock(manager, time.time())
+    yield _lanes(manager)
+
+
+def _clock(manager: SyncManager, now: float) -> Finding:
+    """Compare this machine's clock with the time of the newest transaction, which some machine has made."""
+    from persistent.timestamp import TimeStamp
+
+    newest = TimeStamp(manager._p_jar.db().lastTransaction()).timeTime()
+    ahead = newest - now
+    if ahead > MAX_AHEAD_S:
+        text = (
+            f"the database's newest transaction is {duration(ahead)} ahead of this machine's clock: set the"
+            " clocks of all machines that write to it (NTP)"
+        )
+        return Finding("clock", text, ExitCode.DIFFERENT)
+    return Finding("clock", f"{utc(now)}; the database's newest transaction is of {utc(newest)}")
+
+
+def _lanes(manager: SyncManager) -> Finding:
+    inbox = manager._inbox
+    dead = sum(is_dead(owner[:3]) for owner in inbox.owners.values())
+    text = f"{len(inbox.blocks)} blocks, {len(inbox.owners)} owned by connections"
+    if dead:
+        text += f", {dead} of them of processes of this machine that are gone; these are used again"
+    return Finding("lanes", text)
 
 
 def _host_reads(host: Host, manager: SyncManager) -> Finding:
@@ -129,7 +168,10 @@ def _host_reads(host: Host, manager: SyncManager) -> Finding:
     )
 
 
-def _agent(manager: SyncManager, status: AgentStatus) -> Iterator[Finding]:
+def _agent(
+    session: Session, manager: SyncManager, status: AgentStatus, services: list[Asked]
+) -> Iterator[Finding]:
+    """Yield what there is to say of an agent; put its service into ``services`` where it is to be asked."""
     from ..agent import MissingAgent
 
     subject = f"agent {status.id}"
@@ -142,6 +184,14 @@ def _agent(manager: SyncManager, status: AgentStatus) -> Iterator[Finding]:
         text = f"is stopped: {status.reason}{': ' + status.detail if status.detail else ''}"
         problems.append(Finding(subject, text, ExitCode.DIFFERENT))
     yield from problems or [Finding(subject, f"{status.type_name}, {status.state}; its options are in order")]
+    # a copy of the database must not pretend to be the original, and without options nothing opens
+    if session.args.offline or manager.site != session.settings.site or any(_options(subject, agent)):
+        return
+    asked = service_of(manager, status)
+    if isinstance(asked, Finding):
+        yield asked
+    elif asked is not None:
+        services.append(asked)
 
 
 def _options(subject: str, agent: SyncAgent) -> Iterator[Finding]:

@@ -37,7 +37,7 @@ MEANINGS: Final[dict[ExitCode, str]] = {
     ExitCode.OK: "done",
     ExitCode.DIFFERENT: "a check found a difference or a problem",
     ExitCode.USAGE: "an argument, an option or a setting is wrong, or the agent's state forbids it",
-    ExitCode.NOT_FOUND: "there is no such agent or agent type",
+    ExitCode.NOT_FOUND: "there is no such agent, agent type or dead letter",
     ExitCode.DATABASE: "the database cannot be opened, read or written",
     ExitCode.LOCKED: "another process has the database file open",
     ExitCode.HOST: "the host cannot be imported, or it raised an exception",

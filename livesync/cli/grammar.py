@@ -7,8 +7,9 @@ from typing import Any, Final, NoReturn
 
 from .exitcodes import ExitCode
 
-#: What shtab puts in for arguments that name a file (its ``shtab.FILE``).
-_COMPLETE_FILE: Final = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
+#: What shtab puts in for arguments that name a file (its ``shtab.FILE``) or a directory.
+COMPLETE_FILE: Final = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
+COMPLETE_DIRECTORY: Final = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/", "tcsh": "d"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -93,7 +94,7 @@ def add_global_options(parser: argparse.ArgumentParser, top: bool = False) -> No
     config = group.add_argument(
         "--config", metavar="FILE", default=unset, help=shown("the file with the settings (TOML)")
     )
-    config.complete = _COMPLETE_FILE  # type: ignore[attr-defined]
+    config.complete = COMPLETE_FILE  # type: ignore[attr-defined]
     group.add_argument(
         "-v",
         "--verbose",

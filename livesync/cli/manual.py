@@ -11,6 +11,7 @@ from .exitcodes import MEANINGS
 SUMMARIES: Final = {
     "livesync": "keep other systems in step with a ZODB application",
     "livesync-agent": "manage the agents of livesync",
+    "livesync-dead": "look after what livesync could not deliver",
 }
 
 _ENVIRONMENT: Final = {
@@ -38,10 +39,20 @@ _EXAMPLES: Final = {
         "livesync agent export search": "Send it everything that exists, then go live.",
         "livesync agent simulate search": "What would be sent now?",
         "livesync agent add_task search --interval 5m": "Let it be due every five minutes.",
+        "livesync agent verify search": "Does it hold what the application has?",
+    },
+    "livesync-dead": {
+        "livesync dead list search --limit 10": "The ten that died last.",
+        "livesync dead show search talk-12": "Why was this one refused?",
+        "livesync dead retry search --all": "Send them again.",
     },
 }
 
-_SEE_ALSO: Final = {"livesync": ("livesync-agent",), "livesync-agent": ("livesync",)}
+_SEE_ALSO: Final = {
+    "livesync": ("livesync-agent", "livesync-dead"),
+    "livesync-agent": ("livesync", "livesync-dead"),
+    "livesync-dead": ("livesync", "livesync-agent"),
+}
 
 
 def sections(page: str) -> Iterator[tuple[str, str]]:

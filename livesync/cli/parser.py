@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
 from .agent_parser import add_agent_commands
+from .dead_parser import add_dead_commands
 from .exitcodes import ExitCode, exit_code_table
 from .grammar import Commands, Parser, add_global_options
-from .values import Moment, count, not_negative, positive_seconds
+from .values import Moment, count, not_negative, positive_seconds, span
 
 DESCRIPTION: Final = """\
 Keep search indexes, archives, databases and web hooks in step with an application that stores its
@@ -43,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_reading(commands)
     _add_running(commands)
     add_agent_commands(commands.group("agent", "manage agents, run one, send everything to a new one"))
+    add_dead_commands(commands.group("dead", "look after what could not be delivered"))
     return parser
 
 
@@ -126,13 +128,16 @@ def _add_installation(commands: Commands) -> None:
 
 
 def _add_reading(commands: Commands) -> None:
-    commands.add(
+    doctor = commands.add(
         "doctor",
         "doctor:doctor",
         "check the installation and say what is wrong",
-        "Check one thing after another (settings, database, manager, site, host, every agent's type, options"
-        " and secrets) and say of each whether it is in order, and what to do if it is not.",
+        "Check one thing after another (versions, settings, database, clocks, lanes, site, host, every"
+        " agent's type, options, secrets and service) and say of each whether it is in order, and what to do"
+        " if it is not. It changes nothing. Services of agents that are new, or that a runner holds at the"
+        " moment, are not asked.",
     )
+    doctor.add_argument("--offline", action="store_true", help="ask no service")
     listing = commands.add(
         "list",
         "listing:list_track",
@@ -156,10 +161,11 @@ def _add_reading(commands: Commands) -> None:
         "status",
         "status:status",
         "show agents, their pointers and how far they are behind",
-        "Show every agent with its state, pointer, lag, dead letters and last error, and the track with its"
-        " ends. With --check, print one line as plugins of Nagios do and exit with their codes: 0 OK,"
-        " 1 WARNING (an error in the last run, more dead letters than allowed, an export broken off), 2"
-        " CRITICAL (an agent is stopped, or lags more than allowed), 3 UNKNOWN (it cannot be told).",
+        "Show every agent with its state, pointer, lag, dead letters, last error, who runs it now and what"
+        " is in its slow queue, and the track with its ends. With --check, print one line as plugins of"
+        " Nagios do and exit with their codes: 0 OK, 1 WARNING (an error in the last run, more dead letters"
+        " than allowed, an export broken off), 2 CRITICAL (an agent is stopped, or lags more than allowed),"
+        " 3 UNKNOWN (it cannot be told).",
     )
     status.add_argument("--check", action="store_true", help="one line and exit codes for monitoring")
     status.add_argument(
@@ -184,7 +190,8 @@ def _add_running(commands: Commands) -> None:
         "running:run",
         "run agents once: deliver what has changed",
         "Run every active agent once, or those that are named. An agent that fails does not stop the others;"
-        " the exit code is the gravest of all.",
+        " the exit code is the gravest of all. An agent that another runner holds is left alone, which is an"
+        " error only if it was named.",
     )
     run.add_argument("agents", nargs="*", metavar="AGENT", help="run these only")
     run.add_argument(
@@ -196,14 +203,31 @@ def _add_running(commands: Commands) -> None:
         "prune",
         "pruning:prune",
         "drop what every agent has delivered",
-        "Drop from the track what lies at or before every pointer. Agents that are behind keep what they"
-        " need, unless --leave-behind is given: such an agent is stopped and needs an export.",
+        "Drop from the track what lies at or before every pointer and is older than 7 days. Agents that are"
+        " behind keep what they need, unless --leave-behind is given: such an agent is stopped and needs an"
+        " export. Who holds back more than 30 days or 1 GB is named in a warning.",
     )
-    prune.add_argument(
-        "--before", type=Moment, metavar="P", help="drop only what is before this position or time"
+    old = prune.add_mutually_exclusive_group()
+    old.add_argument(
+        "--keep",
+        type=span,
+        metavar="T",
+        help="keep what is younger than this, 90s, 5m, 1h or 2d; 0: keep nothing (default: 7d)",
+    )
+    old.add_argument(
+        "--before", type=Moment, metavar="P", help="drop what is before this position or time, however old"
     )
     prune.add_argument(
         "--leave-behind",
         action="store_true",
         help="drop it even where an agent still needs it",
     )
+    forget = commands.add(
+        "forget",
+        "forgetting:forget",
+        "erase an object from what livesync keeps",
+        "Erase an object from the dead letters, the slow queues and the texts of errors of all agents: for"
+        " people who ask that their data be forgotten. What services hold is not touched (enqueue the object"
+        " for that, when it is removed), and the track keeps its id until it is pruned.",
+    )
+    forget.add_argument("object_id", metavar="OBJECT_ID", help="the object's id")

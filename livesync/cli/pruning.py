@@ -1,7 +1,9 @@
-"""``livesync prune``: drop what every agent has delivered."""
+"""``livesync prune``: drop what every agent has delivered and nobody looks back at any more."""
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from typing import TYPE_CHECKING
 
 from .exitcodes import ExitCode
@@ -9,27 +11,33 @@ from .session import Session, as_usage
 
 if TYPE_CHECKING:
     from ..manager import SyncManager
+    from ..upkeep.retention import HeldBack, Pruned
 
 
 def prune(session: Session) -> int:
-    """Drop from the track what is not needed, and say which agents were left behind."""
-    args = session.args
+    """Drop from the track what is not needed; say who was left behind, and who holds much back."""
+    from ..upkeep.retention import KEEP_S, held_back, prune_passed
 
-    def change(manager: SyncManager) -> tuple[int, list[str]]:
+    args, out = session.args, session.out
+    now = time.time()
+    keep_s = KEEP_S if args.keep is None else args.keep
+
+    def change(manager: SyncManager) -> tuple[Pruned, list[HeldBack]]:
         before = None if args.before is None else args.before.position(manager.granularity)
-        ids = manager.agent_ids()
-        needed = {agent_id for agent_id in ids if manager.stored(agent_id).reason == "needs_export"}
-        dropped = as_usage(lambda: manager.prune(before, args.leave_behind))
-        behind = [
-            agent_id
-            for agent_id in ids
-            if agent_id not in needed and manager.stored(agent_id).reason == "needs_export"
-        ]
-        return dropped, behind
+        pruned = as_usage(lambda: prune_passed(manager, now, keep_s, before, args.leave_behind))
+        return pruned, held_back(manager, now)
 
-    dropped, behind = session.change_manager(change)
-    session.out.line(f"{dropped:,} actions dropped")
-    for agent_id in behind:
-        session.out.line(f"agent {agent_id} was left behind and is stopped: livesync agent export {agent_id}")
-    session.out.json({"dropped": dropped, "left_behind": behind})
+    pruned, held = session.change_manager(change)
+    out.line(f"{pruned.dropped:,} actions dropped")
+    for agent_id in pruned.left_behind:
+        out.line(f"agent {agent_id} was left behind and is stopped: livesync agent export {agent_id}")
+    for reader in held:
+        out.note(f"livesync: warning: {reader}")
+    out.json(
+        {
+            "dropped": pruned.dropped,
+            "left_behind": pruned.left_behind,
+            "held_back": [dataclasses.asdict(reader) for reader in held],
+        }
+    )
     return ExitCode.OK

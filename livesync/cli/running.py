@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .exitcodes import ExitCode, gravest
 from .failures import Failure
-from .output import printable
+from .output import Output, printable
 from .session import Session
 from .signals import stopping
 
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 #: The counts of a run that people are told, in this order.
-RUN_COUNTS: Final = ("read", "accepted", "stale", "coalesced", "cancelled", "excluded", "cascaded", "dead")
+RUN_COUNTS: Final = (
+    "read", "accepted", "stale", "coalesced", "cancelled", "excluded", "cascaded", "dead", "retried"
+)  # fmt: skip
+
+#: Records set aside that are named one by one.
+_DEAD_LINES: Final = 100
 
 
 def run(session: Session) -> int:
@@ -34,10 +39,12 @@ def run_agent(session: Session) -> int:
 
 def _run(session: Session, agents: Sequence[str], only_due: bool) -> int:
     from ..tasks import LiveSyncUpdateTask
+    from ..upkeep.notices import NoticeSettings
 
     host = session.settings.load_host()
+    notices = NoticeSettings.of(session.settings.notices)
     with session.database() as db, stopping() as stop:
-        task = LiveSyncUpdateTask(db, host, session.settings.site, agents, only_due)
+        task = LiveSyncUpdateTask(db, host, session.settings.site, agents, only_due, notices)
         outcomes = task.run(time.time(), stop)
         interrupted = stop()
     failures = [_report(session, outcome) for outcome in outcomes]
@@ -54,11 +61,21 @@ def _report(session: Session, outcome: AgentOutcome) -> Failure | None:
         failure = Failure.of(outcome.error, session.settings.db)
         session.out.note(f"livesync: agent {outcome.agent_id}: {failure.message}")
         return failure
-    assert outcome.result is not None
+    if outcome.result is None:
+        session.out.line(printable(f"{outcome.agent_id}: left alone, a runner is at it: {outcome.held}"))
+        return None
     session.out.line(f"{outcome.agent_id}: {describe_result(outcome.result)}")
-    for dead in outcome.result.dead_records:
-        session.out.note(f"livesync: agent {outcome.agent_id}: set aside {dead.object_id}: {dead.reason}")
+    report_dead(session.out, outcome.agent_id, outcome.result)
     return None
+
+
+def report_dead(out: Output, agent_id: str, result: RunResult) -> None:
+    """Say which records were set aside, and why, on standard error: the first hundred of them."""
+    for dead in result.dead_records[:_DEAD_LINES]:
+        out.note(f"livesync: agent {agent_id}: set aside {dead.object_id}: {dead.reason}")
+    left = result.dead - _DEAD_LINES
+    if left > 0:
+        out.note(f"livesync: agent {agent_id}: and {left:,} more: livesync dead list {agent_id}")
 
 
 def _code(outcome: AgentOutcome, failure: Failure | None) -> ExitCode:
@@ -72,6 +89,7 @@ def _as_json(outcome: AgentOutcome, failure: Failure | None) -> dict[str, Any]:
         "id": outcome.agent_id,
         "result": None if outcome.result is None else result_as_json(outcome.result),
         "error": None if failure is None else failure.as_json(),
+        "held": outcome.held,
     }
 
 
@@ -85,12 +103,21 @@ def result_as_json(result: RunResult) -> dict[str, Any]:
 
 
 def describe_result(result: RunResult) -> str:
-    """Return what a run came to, in one line: what was read and accepted, and what else is not 0."""
+    """Return what a run came to, in one line: what was read and accepted, what else is not 0, the pointer."""
+    till = "before everything" if result.till is None else f"at {result.till}"
+    return printable(f"{_counts_of(result)}; pointer {till}; {result.seconds:.2f} s")
+
+
+def describe_counts(result: RunResult) -> str:
+    """Return what sending some objects came to, in one line; the pointer has nothing to do with it."""
+    return f"{_counts_of(result)}; {result.seconds:.2f} s"
+
+
+def _counts_of(result: RunResult) -> str:
     counts = ((name, getattr(result, name)) for name in RUN_COUNTS)
     told = [
         f"{number:,} {'set aside' if name == 'dead' else name}"
         for name, number in counts
         if number or name in ("read", "accepted")
     ]
-    till = "before everything" if result.till is None else f"at {result.till}"
-    return printable(f"{', '.join(told)}; pointer {till}; {result.seconds:.2f} s")
+    return ", ".join(told)

@@ -60,7 +60,12 @@ def _remarks(status: ManagerStatus) -> Iterator[str]:
     remarks = [
         f"{agent.id}: {kind}: {text}"
         for agent in status.agents
-        for kind, text in ((agent.state, agent.detail), ("last error", agent.last_error))
+        for kind, text in (
+            (agent.state, agent.detail),
+            ("last error", agent.last_error),
+            ("held", agent.holder),
+            ("slow queue", f"{agent.queued:,} objects" if agent.queued else ""),
+        )
         if text
     ]
     if remarks:

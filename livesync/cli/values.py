@@ -36,6 +36,15 @@ def interval(text: str) -> float:
     return seconds
 
 
+def span(text: str) -> float:
+    """Return the seconds of an interval, or 0.
+
+    Raises:
+        argparse.ArgumentTypeError: It is neither.
+    """
+    return 0.0 if _whole(text) == 0 else interval(text)
+
+
 def positive_seconds(text: str) -> int:
     """Return a whole number of seconds, 1 to 86,400: a granularity.
 

@@ -32,7 +32,8 @@ def store_dead(stored: StoredAgent, dead: Iterable[DeadRecord], delivered: Itera
             "reason": record.reason,
             "actions": tuple(sorted(record.actions)),
             "time": now,
-            "first_time": now if known is None else known["first_time"],
+            # one that schema 1 has kept has no first time
+            "first_time": now if known is None else known.get("first_time", known["time"]),
             "attempts": 1 if known is None else known["attempts"] + 1,
             "size": 0 if body is None else len(body),
             "digest": "" if body is None else hashlib.blake2b(body, digest_size=16).hexdigest(),

@@ -12,6 +12,7 @@ from .. import leases
 from ..errors import LeaseLost
 from ..manager import SyncManager
 from ..process import this_process
+from ..track.stored import StoredLease
 from .access import ManagerAccess
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Hold:
         self._clock = clock
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
+        self._oid: bytes | None = None
         #: The fencing token; 0 until the lease is taken.
         self.token = 0
         #: Whether another runner is known to have taken over.
@@ -58,10 +60,11 @@ class Hold:
         """
 
         def begin(manager: SyncManager) -> int:
+            lease = manager.stored(self._agent_id).lease
+            self._oid = lease._p_oid
             token = leases.take(
-                self._agent_id, manager.stored(self._agent_id).lease, this_process(), self._purpose,
-                self._clock(), self._lease_s,
-            )  # fmt: skip
+                self._agent_id, lease, this_process(), self._purpose, self._clock(), self._lease_s
+            )
             also(manager)
             return token
 
@@ -80,22 +83,30 @@ class Hold:
         """
 
         def checked(manager: SyncManager) -> Result:
-            leases.check_held(self._agent_id, manager.stored(self._agent_id).lease, self.token)
+            self.check(manager)
             manager.act_as(self._agent_id, self.token)
             try:
                 return function(manager)
             finally:
                 manager.act_as(self._agent_id, None)
 
+        return self._access.change(checked, note)
+
+    def check(self, manager: SyncManager) -> None:
+        """Make sure that the lease is ours in the snapshot that ``manager`` belongs to.
+
+        Raises:
+            LeaseLost: It is not.
+        """
         try:
-            return self._access.change(checked, note)
+            leases.check_held(self._agent_id, self._lease(manager), self.token)
         except LeaseLost:
             self.lost = True
             raise
 
     def release(self, manager: SyncManager) -> None:
         """Give the lease back, within the caller's transaction."""
-        leases.release(manager.stored(self._agent_id).lease, self.token)
+        leases.release(self._lease(manager), self.token)
 
     def close(self) -> None:
         """Renew no more, and give back a lease that was not released."""
@@ -107,14 +118,24 @@ class Hold:
         if not self.lost:
             try:
                 self._access.change(self._release_if_held, f"lease of {self._agent_id}")
+            except LeaseLost:
+                self.lost = True
             except Exception:
                 # it runs out by itself
                 logger.warning("agent %s: the lease could not be given back", self._agent_id, exc_info=True)
 
+    def _lease(self, manager: SyncManager) -> StoredLease:
+        """Return the lease; LeaseLost where the agent was removed: one of its id counts tokens anew."""
+        if self._agent_id in manager.agent_ids():
+            lease: StoredLease = manager.stored(self._agent_id).lease
+            if lease._p_oid == self._oid:
+                return lease
+        raise LeaseLost(
+            f"agent {self._agent_id!r} was removed while it was run; nothing of it is noted any more"
+        )
+
     def _release_if_held(self, manager: SyncManager) -> bool | None:
-        if self._agent_id not in manager.agent_ids():
-            return None
-        lease = manager.stored(self._agent_id).lease
+        lease = self._lease(manager)
         if lease.token != self.token or lease.holder is None:
             return None
         leases.release(lease, self.token)
@@ -136,6 +157,5 @@ class Hold:
             access.close()
 
     def _renew(self, manager: SyncManager) -> bool:
-        lease = manager.stored(self._agent_id).lease
-        leases.renew(self._agent_id, lease, self.token, self._clock() + self._lease_s)
+        leases.renew(self._agent_id, self._lease(manager), self.token, self._clock() + self._lease_s)
         return True

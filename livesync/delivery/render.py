@@ -6,7 +6,8 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, BinaryIO, Final, Protocol, cast
 
@@ -16,6 +17,7 @@ from transaction.interfaces import TransientError
 from ..agent import SyncAgent
 from ..errors import HostFailed, LiveSyncError, NoDocument
 from ..host import File, Host
+from ..manager import SyncManager
 from ..options import load_function
 from .access import ManagerAccess
 from .record import AttachedFile, DeadRecord, Op, Record
@@ -47,6 +49,8 @@ class Renderer:
         agent: Whose audience, ``only`` and ``transform`` hold.
         chunk_size: Records rendered from one snapshot.
         files: The uploader, where the agent sends files too; None: it sends none.
+        check: Called with the manager of each snapshot that documents are made from; raises where
+            none are to be made any more.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Renderer:
         agent: SyncAgent,
         chunk_size: int,
         files: FileSource | None = None,
+        check: Callable[[SyncManager], object] = lambda manager: None,
     ) -> None:
         self._access = access
         self._host = host
@@ -65,6 +70,8 @@ class Renderer:
         self._max_file_bytes: int = agent.values.get("max_file_bytes", 0)
         self._only = _function(agent, "only")
         self._transform = _function(agent, "transform")
+        self._check = check
+        self._contents: list[BinaryIO] = []
         #: Records that ``transform`` kept back.
         self.excluded = 0
         #: Records of what its slice says is deleted, and the snapshot shows: it came back later.
@@ -84,7 +91,7 @@ class Renderer:
                 their own: for exports and rewound agents.
 
         Raises:
-            HostFailed: A method of the host other than ``document`` raised.
+            HostFailed: A method of the host other than ``document`` and ``files`` raised.
         """
         waiting = iter(records)
         while chunk := list(islice(waiting, self._chunk_size)):
@@ -93,8 +100,15 @@ class Renderer:
                 rendered = self._with_contents(rendered, self._files)
             yield from rendered if self._transform is None else self._transformed(rendered)
 
+    def close(self) -> None:
+        """Close the contents of files that nobody has sent, of a run that broke off or a record kept back."""
+        for content in self._contents:
+            content.close()
+        self._contents = []
+
     def _render_chunk(self, chunk: list[Record], at_sealed: bool) -> list[Record]:
         with self._access.host_snapshot(self._host) as (manager, host):
+            self._check(manager)
             sealed = max(manager.track.sealed, 0) if at_sealed else None
             rendered = []
             for record in chunk:
@@ -130,7 +144,7 @@ class Renderer:
             self._set_aside(record, exc.reason)
             return None
         except Exception as exc:  # noqa: BLE001 - one that cannot be rendered must not stop the others
-            self._set_aside(record, f"the host's document() raised {type(exc).__name__}: {exc}")
+            self._set_aside(record, f"the host's document() or files() raised {type(exc).__name__}: {exc}")
             return None
         if record.op is Op.DELETE:
             self.returned += 1
@@ -151,25 +165,47 @@ class Renderer:
         missing = source.missing_files(named) if named else frozenset()
         if not missing:
             return records
+        held = named - missing
+        self._contents = [content for content in self._contents if not content.closed]
         with self._access.host_snapshot(self._host) as (_, host):
-            return [self._with_its_contents(host, record, missing) for record in records]
+            found = [self._with_its_contents(host, record, missing, held) for record in records]
+        return [record for record in found if record is not None]
 
-    def _with_its_contents(self, host: Host, record: Record, missing: Set[str]) -> Record:
+    def _with_its_contents(
+        self, host: Host, record: Record, missing: Set[str], held: Set[str]
+    ) -> Record | None:
         if not any(file.digest in missing for file in record.files or ()):
             return record
         try:
             obj = host.get(record.object_id)
-            found = () if obj is None else tuple(host.files(obj, self._audience))
-            files = tuple(
-                _with_content(file) if file.digest in missing and file.size <= self._max_file_bytes
-                else AttachedFile(file.name, file.media_type, file.size, file.digest)
-                for file in found
-            )  # fmt: skip
         except (TransientError, LiveSyncError):
             raise
         except Exception as exc:
-            raise _host_failed("read the files of", record.object_id, exc) from exc
-        return msgspec.structs.replace(record, files=files)
+            raise _host_failed("look up", record.object_id, exc) from exc
+        try:
+            files = () if obj is None else host.files(obj, self._audience)
+            attached = tuple(self._attached(file, held) for file in files)
+        except (TransientError, _NoRoom):
+            raise
+        except NoDocument as exc:
+            self._set_aside(record, exc.reason)
+            return None
+        except Exception as exc:  # noqa: BLE001 - a file that cannot be read must not stop the others
+            self._set_aside(record, f"reading its files raised {type(exc).__name__}: {exc}")
+            return None
+        return msgspec.structs.replace(record, files=attached)
+
+    def _attached(self, file: File, held: Set[str]) -> AttachedFile:
+        """Return a file, with its content unless the service holds that or it is too large.
+
+        One that has changed since the service was asked is sent whatever it may hold.
+        """
+        if file.digest in held or file.size > self._max_file_bytes:
+            return AttachedFile(file.name, file.media_type, file.size, file.digest)
+        content = cast(BinaryIO, tempfile.SpooledTemporaryFile(_FILE_IN_MEMORY, prefix="livesync-"))  # noqa: SIM115 - sent later
+        self._contents.append(content)
+        size, digest = _copied(file, content)
+        return AttachedFile(file.name, file.media_type, size, digest, content)
 
     def _transformed(self, records: list[Record]) -> Iterator[Record]:
         assert self._transform is not None
@@ -177,25 +213,25 @@ class Renderer:
             try:
                 made = self._transform(record)
             except Exception as exc:  # noqa: BLE001 - one record must not stop the others
-                self._set_aside(record, f"the transform raised {type(exc).__name__}: {exc}")
+                self._set_aside(record, f"the transform raised {type(exc).__name__}: {exc}", record.op)
                 continue
             if made is None:
                 self.excluded += 1
             elif not isinstance(made, Record) or made.object_id != record.object_id:
-                self._set_aside(record, "the transform returned something else than a record of the same id")
+                self._set_aside(
+                    record, "the transform returned something else than a record of the same id", record.op
+                )
             elif made.op is Op.UPSERT and made.document is None:
-                self._set_aside(record, "the transform returned an upsert without a document")
+                self._set_aside(record, "the transform returned an upsert without a document", record.op)
             else:
                 yield msgspec.structs.replace(made, position=record.position)
 
-    def _set_aside(self, record: Record, reason: str) -> None:
+    def _set_aside(self, record: Record, reason: str, op: Op = Op.UPSERT) -> None:
         logger.error(
             "no document for %r at %d: set aside as a dead letter", record.object_id, record.position
         )
         self.dead.append(
-            DeadRecord(
-                record.object_id, Op.UPSERT, record.position, " ".join(reason.split())[:500], record.actions
-            )
+            DeadRecord(record.object_id, op, record.position, " ".join(reason.split())[:500], record.actions)
         )
 
 
@@ -210,18 +246,34 @@ def _named_files(host: Host, obj: Any, audience: str) -> tuple[AttachedFile, ...
     )
 
 
-def _with_content(file: File) -> AttachedFile:
-    """Return a file with its content copied out of the snapshot, its size and digest as they were read."""
-    content = tempfile.SpooledTemporaryFile(_FILE_IN_MEMORY, prefix="livesync-")  # noqa: SIM115 - sent later
+class _NoRoom(LiveSyncError):
+    """Raised when a content cannot be kept until it is sent."""
+
+
+def _copied(file: File, content: BinaryIO) -> tuple[int, str]:
+    """Copy a file out of the snapshot; return its size and digest as they were read."""
     digest = hashlib.blake2b(digest_size=16)
     size = 0
     with file.open() as stream:
         while block := stream.read(_FILE_BLOCK):
-            content.write(block)
+            with _in_room_enough():
+                content.write(block)
             digest.update(block)
             size += len(block)
-    content.seek(0)
-    return AttachedFile(file.name, file.media_type, size, digest.hexdigest(), cast(BinaryIO, content))
+    with _in_room_enough():
+        content.seek(0)  # which writes the rest
+    return size, digest.hexdigest()
+
+
+@contextmanager
+def _in_room_enough() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise _NoRoom(
+            f"a file's content cannot be kept until it is sent: {exc.strerror}; make room in"
+            f" {tempfile.gettempdir()}, or set TMPDIR"
+        ) from exc
 
 
 class Spool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from persistent.timestamp import TimeStamp
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from .push import PushSyncAgent
 
 logger = logging.getLogger(__name__)
+
+#: What an agent's ``shown`` is while something is sent to it apart from the track: more than any time.
+ANYTHING: Final = math.inf
 
 
 @dataclass(slots=True)
@@ -60,6 +64,7 @@ class Run:
         self._slice_size = slice_size(work.uploader.batch_size, work.uploader.in_flight)
         self._slow_above: int = self._agent.values.get("slow_above", DEFAULT_SLOW_ABOVE)
         self._slow_budget: int = self._agent.values.get("slow_budget", DEFAULT_SLOW_BUDGET)
+        self._left_off = False
 
     def run(self) -> RunResult:
         work = self._work
@@ -89,6 +94,8 @@ class Run:
                 self.deliver_slices()
                 self._deliver_queue()
             except StopRequested:
+                self._left_off = True
+            if self._left_off:
                 logger.info("agent %s: the run was asked to end", self._agent.id)
             work.finish(self._note_success)
         except Exception as exc:
@@ -106,17 +113,19 @@ class Run:
             except PositionPruned:
                 return True  # that is to be noted
             return (
-                (part is not None and not self._lingers(part))
+                (part is not None and not self._lingers(stored, part))
                 or bool(stored.queue)
                 or stored.state != State.ACTIVE.value
                 or bool((stored.last_run or {}).get("error"))
             )
 
-    def _lingers(self, part: Slice) -> bool:
+    def _lingers(self, stored: StoredAgent, part: Slice) -> bool:
         """Tell whether there is too little to do yet, and nothing of it is old enough."""
         linger_s = self._agent.values.get("linger_s", 0.0)
         if not linger_s or not part.items or len(part.items) >= self._uploader.batch_size:
             return False
+        if stored.state != State.ACTIVE.value:
+            return False  # a run that has tried nothing must not make it active
         return bool(self._work.clock() - part.items[0][1].timestamp < linger_s)
 
     def _look_only(self) -> RunResult:
@@ -212,7 +221,10 @@ class Run:
         """
         turn = self._work.change(lambda manager: self._next(manager, exporting, first=True), "announce")
         count = 0
-        while turn is not None and not self._work.must_end():
+        while turn is not None:
+            if self._work.must_end():
+                self._left_off = True
+                return
             done = self._deliver(turn, exporting)
             count += 1
             # one short transaction: this slice is acknowledged, the next one is read and announced
@@ -234,11 +246,11 @@ class Run:
         if not exporting and not may_go_on(stored.state, stored.reason):
             return None  # it was paused meanwhile
         part = read_slice(manager, self._agent.id, self._slice_size)
-        if part is None or (first and not exporting and self._lingers(part)):
+        if part is None or (first and not exporting and self._lingers(stored, part)):
             return None
-        if first and stored.attempted > part.before:
+        if first and (stored.attempted > part.before or stored.shown == ANYTHING):
             # A run broke off, and nobody knows what its snapshots showed: at most what is there now.
-            stored.shown = _time_of_last_commit(manager)
+            stored.shown = time_of_last_commit(manager)
         # While an export is under way, anything may have been sent.
         self._agent.attempted = None if exporting else stored.attempted
         self._agent.shown = stored.shown
@@ -258,7 +270,7 @@ class Run:
         if (stored.acknowledged, stored.acknowledged_generation) != (manager.track_id, stored.generation):
             stored.acknowledged, stored.acknowledged_generation = manager.track_id, stored.generation
         if done.ahead:
-            stored.shown = _time_of_last_commit(manager)
+            stored.shown = time_of_last_commit(manager)
 
     def _deliver(self, part: Slice, exporting: bool) -> Done:
         work, uploader, agent = self._work, self._uploader, self._agent
@@ -279,6 +291,7 @@ class Run:
                     self._cascade(object_id, words, renderer, done, noted.ids)
                 uploader.begin_slice(part.till)
             work.keep_dead(done.result)
+            work.make_sure()  # else a runner that was frozen would set the destination's pointer back
             # A part of a position leaves the destination's pointer where it stood, but sees to it
             # that there is one. An export moves it at its own end.
             uploader.end_slice(None if exporting else part.before if part.offset else part.till)
@@ -337,33 +350,47 @@ class Run:
     def _deliver_queue(self) -> None:
         """Send what is queued, as much as one run may."""
         left = self._slow_budget
-        while left > 0 and not self._work.must_end():
+        while left > 0:
+            if self._work.must_end():
+                self._left_off = True
+                return
             with self._access.snapshot() as manager:
                 stored = manager.stored(self._agent.id)
-                if not may_go_on(stored.state, stored.reason):
-                    return
-                found = queue.first(stored)
+                found = queue.first(stored) if may_go_on(stored.state, stored.reason) else None
                 if found is None:
                     return
                 number, page = found
-                ids, words = tuple(dict.fromkeys(page.ids)), page.words
+                ids, words, oid = tuple(dict.fromkeys(page.ids))[:left], page.words, page._p_oid
             part = self._work.send(ids, words)
             part.cascaded += len(ids)
             left -= max(len(ids), 1)
-
-            def take_out(manager: SyncManager, stored: StoredAgent, number: int = number) -> None:
-                stored.queue.pop(number, None)
-                # what was sent may show changes that lie after the pointer
-                stored.shown = _time_of_last_commit(manager)
-
             self._work.settle(
-                part, self._work.had_dead_letter(ids), take_out, f"slow queue of {self._agent.id}"
+                part,
+                self._work.had_dead_letter(ids),
+                partial(self._take_out, number, oid, frozenset(ids)),
+                f"slow queue of {self._agent.id}",
             )
+
+    @staticmethod
+    def _take_out(
+        number: int, oid: bytes, ids: frozenset[str], manager: SyncManager, stored: StoredAgent
+    ) -> None:
+        """Take what was sent out of the queue, unless that was emptied and filled anew meanwhile."""
+        page = stored.queue.get(number)
+        if page is not None and page._p_oid == oid:
+            rest = tuple(object_id for object_id in page.ids if object_id not in ids)
+            if rest:
+                page.ids = rest
+            else:
+                del stored.queue[number]
+        # what was sent may show changes that lie after the pointer
+        stored.shown = time_of_last_commit(manager)
 
     # -- the end ---------------------------------------------------------------------------------
 
     def _note_success(self, manager: SyncManager, stored: StoredAgent) -> None:
-        if stored.state == State.STOPPED.value and stored.reason != StopReason.NEEDS_EXPORT.value:
+        mended = stored.state == State.STOPPED.value and stored.reason != StopReason.NEEDS_EXPORT.value
+        if mended and not self._left_off:
             manager.activate(self._agent.id)
         self._work.result.till = manager.track.get_pointer_timestamp(self._agent.id)
         stored.last_run = {**summary(self._work.result), "time": self._work.clock()}
@@ -376,6 +403,6 @@ def may_go_on(state: str, reason: str) -> bool:
     return state == State.STOPPED.value and reason != StopReason.NEEDS_EXPORT.value
 
 
-def _time_of_last_commit(manager: SyncManager) -> float:
+def time_of_last_commit(manager: SyncManager) -> float:
     """Return the time of the last commit that a snapshot of the manager's connection can have shown."""
     return float(TimeStamp(manager._p_jar._storage.lastTransaction()).timeTime())

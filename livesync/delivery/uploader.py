@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ..agent import SyncAgent
 from ..options import Option
@@ -171,20 +171,20 @@ class RecordUploader:
     """
 
     #: Whether the destination keeps the agent's pointer, in one transaction with the rows.
-    keeps_pointer: ClassVar[bool] = False
+    keeps_pointer: bool = False
 
     #: Whether ``_upload_batch`` may be called by several threads at once, for batches that have no
     #: object in common: then the option ``in_flight`` holds.
-    concurrent: ClassVar[bool] = False
+    concurrent: bool = False
 
     #: Whether :meth:`rows` and :meth:`rows_of` tell what the service holds.
-    readable: ClassVar[bool] = False
+    readable: bool = False
 
     #: Whether the service can hold the objects' files: records then come with them.
-    takes_files: ClassVar[bool] = False
+    takes_files: bool = False
 
     #: Whether an export can be made into a new place, which then takes the old one's.
-    rebuilds: ClassVar[bool] = False
+    rebuilds: bool = False
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .. import leases
 from ..agent import State, StopReason
-from ..errors import AgentStopped, LeaseLost, PositionPruned, ServiceRefuses, TooManyRefused
+from ..errors import AgentStopped, LeaseLost, PositionPruned, RetryLater, ServiceRefuses, TooManyRefused
 from ..host import Host
 from ..manager import SyncManager
 from ..track.stored import StoredAgent
@@ -149,6 +149,8 @@ class Work:
         def note(manager: SyncManager) -> bool:
             stored = manager.stored(self.agent.id)
             also(manager)
+            if manager.track.has_pointer(self.agent.id):
+                self.result.till = manager.track.get_pointer_timestamp(self.agent.id)
             if reason is not None:
                 stored.refusals = ()  # whoever lets it go on has looked at it
                 if stored.state == State.RECORDING.value:
@@ -162,6 +164,8 @@ class Work:
 
         try:
             self._hold.change(note, f"{self.kind} of {self.agent.id} failed")
+        except LeaseLost as lost:
+            logger.warning("agent %s: %s", self.agent.id, lost)
         except Exception:
             # the reason why it failed is worth more than why it could not be noted
             logger.exception("agent %s: the failure could not be noted", self.agent.id)
@@ -187,27 +191,49 @@ class Work:
         """Change something in a short transaction that holds only while the lease does."""
         return self._hold.change(function, note)
 
+    def make_sure(self) -> None:
+        """Make sure that the lease is ours: before the service is told what it cannot take back.
+
+        Raises:
+            LeaseLost: It is not.
+        """
+        with self.access.snapshot() as manager:
+            self._hold.check(manager)
+
     def renderer(self) -> Renderer:
-        """Return what makes documents for this agent and this service."""
+        """Return what makes documents for this agent and this service, while the lease is ours."""
         files = self.uploader if self.uploader.takes_files and self.agent.values.get("files") else None
-        return Renderer(self.access, self.host, self.agent, self.uploader.batch_size, files)
+        return Renderer(self.access, self.host, self.agent, self.uploader.batch_size, files, self._hold.check)
 
     def upload(
         self, records: Iterable[Record], renderer: Renderer, part: RunResult, at_sealed: bool = False
     ) -> None:
         """Render ``records`` and send them; add what became of them to ``part``."""
+        rendered = renderer.render(records, at_sealed)
+        taken = Noted()
+        own_way = _sends_its_own_way(self.agent)
         try:
-            sent = self.agent._run(renderer.render(records, at_sealed), self.uploader)
+            sent = self.agent._run(taken(rendered) if own_way else rendered, self.uploader)
+        except RetryLater:
+            if self._hold.lost:
+                self.make_sure()  # which raises: this is why nobody waits any longer
+            raise
         finally:
-            # what is refused at the host counts as much as what the service refuses
-            dead, renderer.dead = renderer.dead, []
-            part.excluded += renderer.excluded
-            renderer.excluded = 0
-            part.dead += len(dead)
-            part.dead_records += dead
+            renderer.close()
+        # what is refused at the host counts as much as what the service refuses
+        dead, renderer.dead = renderer.dead, []
         for record in dead:
             self.uploader.refusals.refused(record.reason)
+        part.excluded += renderer.excluded
+        renderer.excluded = 0
+        part.dead += len(dead)
+        part.dead_records += dead
         part.add(sent)
+        if own_way:
+            # it may keep records back, and make some that nobody asked for
+            left = taken.count - sent.sent
+            part.excluded += max(left, 0)
+            part.cascaded += max(-left, 0)
 
     def send(self, ids: Sequence[str], words: Iterable[str] = (), exporting: bool = False) -> RunResult:
         """Send these objects as they are now, whatever the track says, in a slice of their own.
@@ -225,6 +251,7 @@ class Work:
             records = (Record(Op.UPSERT, object_id, position, actions) for object_id in ids)
             self.upload(records, self.renderer(), part, at_sealed=True)
             self.keep_dead(part)
+            self.make_sure()
             self.uploader.end_slice(None)
         except BaseException:
             self.uploader.abandon_slice()
@@ -313,6 +340,13 @@ class Noted:
             self.ids.add(record.object_id)
             self.count += 1
             yield record
+
+
+def _sends_its_own_way(agent: PushSyncAgent) -> bool:
+    """Tell whether an agent's type has a ``_run`` of its own."""
+    from .push import PushSyncAgent  # which imports this module
+
+    return type(agent)._run is not PushSyncAgent._run
 
 
 def summary(result: RunResult) -> dict[str, Any]:

@@ -42,7 +42,7 @@ _REMEDIES: Final = {
     401: "check the token",
     403: "check the token and its rights",
     404: "check the URL",
-    405: "the URL takes no POST",
+    405: "the URL takes no {method}",
     407: "check the proxy",
     410: "the URL is gone",
 }
@@ -110,18 +110,55 @@ def judge(answer: Answer, batch: Sequence[Record], url: str, now: float) -> list
     status = answer.status
     if 200 <= status < 300:
         return _verdicts(answer, batch, url)
-    if 300 <= status < 400:
-        raise ServiceRefuses(
-            f"{url} answered {status} and sends to {_target(url, answer.location)}:"
-            " redirects are not followed, check the URL"
-        )
     if status in _OF_THE_URL:
-        raise ServiceRefuses(f"{url} answered {status}: {_REMEDIES[status]}")
-    if status in _NOT_NOW or not 400 <= status < 500:
-        raise RetryLater(reason=f"{url} answered {status}", after_s=retry_after_s(answer.retry_after, now))
+        raise ServiceRefuses(f"{url} answered {status}: {_remedy(status, 'POST')}")
+    refuse_redirect(answer, url)
+    refuse_not_now(answer, url, now)
     if status in _STALE and len(batch) == 1:
         return [Verdict(batch[0].object_id, Outcome.STALE)]
     raise BatchRefused(f"HTTP {status}{_quote(answer)}")
+
+
+def refuse_unless_answered(answer: Answer, url: str, method: str, now: float) -> None:
+    """Let pass a 2xx answer to a question, in which nothing was sent that could be refused by itself.
+
+    Args:
+        answer: What the service said.
+        url: Where, for people: without anything that is secret.
+        method: The HTTP method.
+        now: Epoch seconds, for a ``Retry-After`` that names a time.
+
+    Raises:
+        RetryLater: Not now.
+        ServiceRefuses: The service refuses us.
+    """
+    status = answer.status
+    if 200 <= status < 300:
+        return
+    refuse_redirect(answer, url)
+    if status not in _OF_THE_URL:
+        refuse_not_now(answer, url, now)
+    raise ServiceRefuses(f"{url} answered {status} to {method}: {_remedy(status, method)}{_quote(answer)}")
+
+
+def refuse_redirect(answer: Answer, url: str) -> None:
+    """Raise ServiceRefuses for an answer that sends elsewhere."""
+    if 300 <= answer.status < 400:
+        raise ServiceRefuses(
+            f"{url} answered {answer.status} and sends to {_target(url, answer.location)}:"
+            " redirects are not followed, check the URL"
+        )
+
+
+def refuse_not_now(answer: Answer, url: str, now: float) -> None:
+    """Raise RetryLater for an answer that a later try may change."""
+    status = answer.status
+    if status in _NOT_NOW or not 200 <= status < 500:
+        raise RetryLater(reason=f"{url} answered {status}", after_s=retry_after_s(answer.retry_after, now))
+
+
+def _remedy(status: int, method: str) -> str:
+    return _REMEDIES.get(status, "check the URL").format(method=method)
 
 
 def _verdicts(answer: Answer, batch: Sequence[Record], url: str) -> list[Verdict] | None:

@@ -6,6 +6,10 @@ tombstone: that field alone, with ``deleted``. Both have the position as their e
 the service itself compares whatever comes with what it has, whether that lives or is dead, and leaves
 aside what is older.
 
+Where nobody has said how fields are to be indexed, none is: what a service would make of the first
+document that has a field may refuse the next one, in which it is a text and not a list of objects. All
+texts of a document are then in our field too, as ``text``, and are found there.
+
 A tombstone is a document, and not a delete: the service remembers a delete's version for 60 seconds
 (``index.gc_deletes``), in the memory of a node, where a restart loses it; after that, an update that
 comes late would bring the object back. The alias that searches use has a filter which keeps tombstones
@@ -20,9 +24,10 @@ from typing import Any, Final
 
 import msgspec
 
-from ..delivery.record import document_digest
+from ..delivery.record import encode_document
 from ..delivery.uploader import HeldRow
 from ..errors import NoDocument
+from ._text import is_in_step
 
 #: The field that is ours. No field of a document may have its name, or lie inside it.
 FIELD: Final = "livesync"
@@ -42,6 +47,10 @@ FIELD_MAPPING: Final[Mapping[str, Any]] = {
     },
 }
 
+#: The name, in our field, of what is searched where there is no mapping file; and how it is indexed.
+TEXT: Final = "text"
+TEXT_MAPPING: Final[Mapping[str, Any]] = {"type": "text"}
+
 #: Both products take an ``_id`` of 512 bytes at most.
 MAX_ID_BYTES: Final = 512
 
@@ -57,6 +66,7 @@ class _Ours(msgspec.Struct):
     position: int
     digest: str = ""
     deleted: bool = False
+    text: str | None = None
 
 
 class _Holder(msgspec.Struct):
@@ -82,8 +92,15 @@ def takes_our_field(body: bytes, document: Mapping[str, Any] | None) -> bool:
     return any(name == FIELD or name.startswith(f"{FIELD}.") for name in document)
 
 
-def action(object_id: str, position: int, body: bytes | None) -> bytes:
-    """Return the two lines of the bulk API that bring a record: ``body`` None for a delete."""
+def action(object_id: str, position: int, body: bytes | None, text: str | None = None) -> bytes:
+    """Return the two lines of the bulk API that bring a record.
+
+    Args:
+        object_id: The object's id.
+        position: The record's position.
+        body: The document's JSON; None for a delete.
+        text: What is searched of the document; None where its fields are.
+    """
     line = b'{"index":{"_id":%b,"version":%d,"version_type":"external_gte"}}\n' % (
         msgspec.json.encode(service_id(object_id)),
         position,
@@ -92,15 +109,19 @@ def action(object_id: str, position: int, body: bytes | None) -> bytes:
     if body is None:
         return b'%b{"%b":{%b,"deleted":true}}\n' % (line, FIELD.encode(), ours)
     between = _BETWEEN if len(body) > 2 else _BETWEEN[1:]
-    return b'%b%b%b%b,"digest":"%b"}}\n' % (line, body[:-1], between, ours, _digest(body).encode())
+    ours = b'%b,"digest":"%b"' % (ours, _digest(body).encode())
+    if text is not None:
+        ours = b'%b,"%b":%b' % (ours, TEXT.encode(), msgspec.json.encode(text))
+    return b"%b%b%b%b}}\n" % (line, body[:-1], between, ours)
 
 
 def row_of(object_id: str, source: bytes) -> HeldRow | None:
     """Return what an ``_source`` holds of an object, with its digest; None for a tombstone.
 
-    The digest is that of the document as it is now, "" where it is not the one that was written.
-    The service gives back the bytes that it got; where something on the way has written them anew,
-    they are put into the canonical form again, which changes no number.
+    The digest is that of the document as it is now, "" where it is not the one that was written, or
+    where the text that is searched is another document's. The service gives back the bytes that it
+    got; where something on the way has written them anew, they are put into the canonical form again,
+    which changes no number.
     """
     document, _, rest = source.rpartition(_BETWEEN)
     if document:
@@ -109,7 +130,7 @@ def row_of(object_id: str, source: bytes) -> HeldRow | None:
         except msgspec.DecodeError:
             pass
         else:
-            if not ours.deleted and ours.object_id == object_id and _digest(document + b"}") == ours.digest:
+            if not ours.deleted and _is_intact(object_id, document + b"}", ours):
                 return HeldRow(object_id, ours.position, ours.digest)
     return _row_of_other_form(object_id, source)
 
@@ -117,22 +138,28 @@ def row_of(object_id: str, source: bytes) -> HeldRow | None:
 def _row_of_other_form(object_id: str, source: bytes) -> HeldRow | None:
     try:
         ours = msgspec.json.decode(source, type=_Holder).livesync
+        if ours.deleted:
+            return None
+        document = msgspec.json.decode(source)
     except (msgspec.DecodeError, RecursionError):
         return HeldRow(object_id, None, "")
-    if ours.deleted:
-        return None
-    document = msgspec.json.decode(source)
     del document[FIELD]
     try:
-        digest = document_digest(document)
+        intact = _is_intact(object_id, encode_document(document), ours)
     except NoDocument:
-        digest = ""
-    intact = ours.object_id == object_id and digest == ours.digest
-    return HeldRow(object_id, ours.position, digest if intact else "")
+        intact = False
+    return HeldRow(object_id, ours.position, ours.digest if intact else "")
 
 
-def actions(records: Iterable[tuple[str, int, bytes | None]]) -> bytes:
-    """Return the bulk lines of records, each ``(object id, position, JSON or None)``."""
+def _is_intact(object_id: str, body: bytes, ours: _Ours) -> bool:
+    """Tell whether our field is that of this object and of the document whose JSON is ``body``."""
+    if ours.object_id != object_id or _digest(body) != ours.digest:
+        return False
+    return ours.text is None or is_in_step(body, ours.text.encode())
+
+
+def actions(records: Iterable[tuple[str, int, bytes | None, str | None]]) -> bytes:
+    """Return the bulk lines of records, each with what :func:`action` takes."""
     return b"".join(action(*record) for record in records)
 
 

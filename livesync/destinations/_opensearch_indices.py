@@ -8,6 +8,7 @@ on an index that exists, and must not make anew, without its mapping, one that s
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from ..errors import OptionError, RetryLater, ServiceRefuses
-from ._opensearch_documents import FIELD, FIELD_MAPPING, LIVING
+from ._opensearch_documents import FIELD, FIELD_MAPPING, LIVING, TEXT, TEXT_MAPPING
 from ._opensearch_rest import RESTService, path_of
 
 #: An index has 255 bytes at most, and its name is the alias's with something after it.
@@ -27,8 +28,16 @@ _MOST_BYTES: Final = 32 * 1024 * 1024
 
 _FORBIDDEN: Final = frozenset('\\/*?"<>| ,#:+')
 
-#: Of a string nothing is guessed: else a field that began with a date refuses everything else.
-_DEFAULT_MAPPINGS: Final[Mapping[str, Any]] = {"date_detection": False, "numeric_detection": False}
+#: Of fields nothing is guessed: a guess refuses each document that it doesn't fit.
+_DEFAULT_MAPPINGS: Final[Mapping[str, Any]] = {
+    "dynamic": "false",
+    "properties": {
+        FIELD: {**FIELD_MAPPING, "properties": {**FIELD_MAPPING["properties"], TEXT: TEXT_MAPPING}}
+    },
+}
+
+#: What follows the alias and a hyphen in the name of an index: the generation in which it was made.
+_MADE_IN: Final = re.compile(r"g?([0-9]+)")
 
 #: Settings by which a service gives back another document than it got.
 _CHANGES_SOURCE: Final = {"mapping.source.mode": "stored", "derived_source.enabled": "false"}
@@ -36,15 +45,22 @@ _CHANGES_SOURCE: Final = {"mapping.source.mode": "stored", "derived_source.enabl
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An index: its name, and the UUID that tells it from another that had the name before."""
+    """An index.
+
+    Attributes:
+        index: Its name.
+        uuid: What tells it from another that had the name before.
+        takes_text: Whether it was made without a mapping file, so that a document's text is searched.
+    """
 
     index: str
     uuid: str
+    takes_text: bool
 
     @property
     def write_alias(self) -> str:
         """The alias through which it is written."""
-        return f"{self.index}-write"
+        return write_alias(self.index)
 
 
 class _IndexSettings(msgspec.Struct):
@@ -55,8 +71,21 @@ class _Settings(msgspec.Struct):
     index: _IndexSettings
 
 
+class _Mapping(msgspec.Struct):
+    properties: dict[str, _Mapping] = {}
+
+
 class _Found(msgspec.Struct):
     settings: _Settings
+    aliases: dict[str, Any] = {}
+    mappings: _Mapping = msgspec.field(default_factory=_Mapping)
+
+    def as_target(self, index: str) -> Target:
+        ours = self.mappings.properties.get(FIELD)
+        return Target(index, self.settings.index.uuid, ours is not None and TEXT in ours.properties)
+
+
+class _Aliases(msgspec.Struct):
     aliases: dict[str, Any] = {}
 
 
@@ -100,7 +129,7 @@ class Indices:
                 " leave it the one that is to be searched"
             )
         for index, about in found.items():
-            target = Target(index, about.settings.index.uuid)
+            target = about.as_target(index)
             if target.write_alias not in about.aliases:
                 raise ServiceRefuses(
                     f"the alias {self.alias} stands for the index {index}, which livesync has not made:"
@@ -112,7 +141,38 @@ class Indices:
     def named(self, index: str) -> Target | None:
         """Return the index of this name, None if there is none."""
         found = self._find(index).get(index)
-        return None if found is None else Target(index, found.settings.index.uuid)
+        return None if found is None else found.as_target(index)
+
+    def abandoned(self, generation: int) -> list[str]:
+        """Return the indices that exports of earlier generations have left behind.
+
+        They have our names and the alias through which we write, and no other: nobody searches them by
+        an alias, and we have not let go of them.
+
+        Raises:
+            RetryLater, ServiceRefuses: Nobody can tell.
+        """
+        path = path_of(self.alias)
+        reply = self._service.ask("GET", f"{path}-*", query="filter_path=error,*.aliases", want={404})
+        found = {} if reply.status == 404 else reply.read(dict[str, _Aliases])
+        return sorted(
+            index
+            for index, about in found.items()
+            if self._made_before(index, generation) and about.aliases.keys() == {write_alias(index)}
+        )
+
+    def _made_before(self, index: str, generation: int) -> bool:
+        before = f"{self.alias}-"
+        made_in = _MADE_IN.fullmatch(index, len(before)) if index.startswith(before) else None
+        return made_in is not None and int(made_in[1]) < generation
+
+    def remove(self, index: str) -> None:
+        """Remove an index, if it is there.
+
+        Raises:
+            RetryLater, ServiceRefuses: It cannot be removed.
+        """
+        self._service.ask("DELETE", path_of(index), want={404})
 
     def _find(self, name: str) -> dict[str, _Found]:
         reply = self._service.ask("GET", path_of(name), want={404}, limit=_MOST_BYTES)
@@ -128,7 +188,7 @@ class Indices:
             OptionError: The mapping file cannot be used.
         """
         body = creation_body(self._mapping_file)
-        aliases: dict[str, Any] = {f"{index}-write": {}}
+        aliases: dict[str, Any] = {write_alias(index): {}}
         if searched:
             aliases[self.alias] = {"filter": LIVING}
         body["aliases"] = aliases
@@ -173,6 +233,8 @@ class Indices:
     def swap(self, old: Target | None, new: Target, keep_old: bool) -> None:
         """Let the alias stand for ``new`` from one moment to the next, and remove ``old`` unless it is kept.
 
+        One that is kept is let go of: it loses the alias through which we write, and is ours no more.
+
         Raises:
             RetryLater: Nobody knows yet whether it was done.
         """
@@ -180,12 +242,19 @@ class Indices:
             {"add": {"index": new.index, "alias": self.alias, "filter": LIVING}},
         ]
         if old is not None and keep_old:
-            actions.append({"remove": {"index": old.index, "alias": self.alias}})
+            actions += [
+                {"remove": {"index": old.index, "alias": alias}} for alias in (self.alias, old.write_alias)
+            ]
         elif old is not None:
             actions.append({"remove_index": {"index": old.index}})
         reply = self._service.ask("POST", "/_aliases", {"actions": actions})
         if not reply.read(_Acknowledged).acknowledged:
             raise RetryLater(reason=f"{reply.said}, and has not yet done it")
+
+
+def write_alias(index: str) -> str:
+    """Return the alias through which an index is written."""
+    return f"{index}-write"
 
 
 def check_alias(alias: str) -> None:
@@ -216,7 +285,7 @@ def creation_body(mapping_file: str | None) -> dict[str, Any]:
         OptionError: The file cannot be used; the text says why.
     """
     if mapping_file is None:
-        return {"mappings": {**_DEFAULT_MAPPINGS, "properties": {FIELD: FIELD_MAPPING}}}
+        return {"mappings": _DEFAULT_MAPPINGS}
     body = _read_mapping(mapping_file)
     mappings = _object(body, "mappings", mapping_file)
     properties = _object(mappings, "properties", mapping_file)

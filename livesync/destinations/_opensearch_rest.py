@@ -69,7 +69,9 @@ class Cause(msgspec.Struct):
 
 class _Refusal(msgspec.Struct):
     error: Cause | str | None = None
-    message: str | None = None  # how gateways say it
+    # how gateways say it
+    message: str | None = None
+    Message: str | None = None
 
 
 class _ItemResult(msgspec.Struct):
@@ -304,7 +306,7 @@ def _cause_of(answer: Answer) -> tuple[Cause, bool]:
         error = refusal.error
         if isinstance(error, Cause):
             return error, True
-        return Cause(reason=error or refusal.message), True
+        return Cause(reason=error or refusal.message or refusal.Message), True
     kind = answer.content_type.partition(";")[0].strip().lower()
     text = " ".join(body.decode("utf-8", "replace").split()) if kind == "text/plain" else ""
     return Cause(reason=text or None), False

@@ -122,6 +122,13 @@ def refuse_unusable(path: str) -> None:
         raise ServiceRefuses(f"the directory {parent} is not there: make it, or give another path")
 
 
+def refuse_unwritable(path: str) -> None:
+    """Raise ServiceRefuses where this process may not write to the file, or beside it (SQLite's log)."""
+    for place in (path, os.path.dirname(os.path.abspath(path))):
+        if not os.access(place, os.W_OK):
+            raise ServiceRefuses(f"{place} cannot be written: mend the rights on it")
+
+
 def _is_ours(connection: sqlite3.Connection, path: str) -> bool:
     """Tell whether the file has our tables; False when it is empty.
 
@@ -177,8 +184,10 @@ def delivery_error(exc: sqlite3.Error, path: str) -> DeliveryError | sqlite3.Err
     """Return what ``exc`` means for a delivery; itself when it is a mistake of ours."""
     code = getattr(exc, "sqlite_errorcode", None)
     ours = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.IntegrityError)
-    if isinstance(exc, ours) or code is None:
+    if isinstance(exc, ours):
         return exc
+    if code is None:  # Python's own: text that is none
+        return ServiceRefuses(f"{path} is damaged: {exc}; remove it and export")
     primary = code & 0xFF
     if primary in _NOT_NOW:
         return RetryLater(reason=f"{path}: {exc}")

@@ -8,7 +8,12 @@ crash takes the next free slice number of its position: it comes again, later in
 names, and never replaces what somebody may have read. (Records are upserts and deletes that carry
 a position, so coming twice does no harm.)
 
-A reader may remove files once it has read them. Several agents may share a directory.
+A reader may remove files once it has read them, so nobody can tell what the directory held: it is
+not ``readable``. Several agents may share a directory.
+
+Where the agent sends the objects' files, a content is ``files/<first 2 of the digest>/<digest>``,
+synced and named before the first line that speaks of it is. A content that is there is not sent
+again; none is ever removed here.
 """
 
 from __future__ import annotations
@@ -16,17 +21,24 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from typing import Any, Final
 
 from ..agent import SyncAgent
 from ..delivery.push import PushSyncAgent
-from ..delivery.record import Batch
-from ..delivery.uploader import DELIVERY_OPTIONS, Delivery, RecordUploader
-from ..errors import RetryLater, ServiceRefuses
+from ..delivery.record import AttachedFile, Batch, Verdict
+from ..delivery.uploader import DELIVERY_OPTIONS, FILE_OPTIONS, Delivery, RecordUploader
+from ..errors import LeaseLost, RetryLater, ServiceRefuses
 from ..options import Option
+from ._attached import blocks, refused_files, verdicts
 from ._lines import encode_lines
+
+#: Where the contents of files are, below the directory.
+_CONTENTS: Final = "files"
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{32}")
 
 _NAME: Final = re.compile(r"(\d{12,})-(\d{6,})-\d{6,}\.jsonl")
 
@@ -40,14 +52,18 @@ _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errn
 class FileUploader(RecordUploader):
     """Writes records into JSON Lines files."""
 
+    takes_files = True
+
     def __init__(self, agent: SyncAgent, *args: Any, **kwargs: Any) -> None:
         super().__init__(agent, *args, **kwargs)
         self.directory: str = agent.values["directory"]
         self._aside: list[str] = []  #: the open slice's hidden files, in order
+        self._contents: dict[str, str] = {}  #: the open slice's contents: digest -> hidden file
+        self._is_clean = False  #: whether what a crash left was removed
         self._slices: dict[int, int] | None = None  #: till -> its last slice number, as far as known
 
     def open(self, delivery: Delivery) -> None:
-        """Make the directory if only it is missing; remove what a crash left of this agent's.
+        """Make the directory if only it is missing.
 
         Raises:
             ServiceRefuses: The directory cannot be used.
@@ -56,38 +72,60 @@ class FileUploader(RecordUploader):
         with self._meaning():
             if not os.path.isdir(self.directory):
                 os.mkdir(self.directory)
-            left = re.compile(rf"\.{re.escape(self.agent.id)}\.\d{{6,}}\.tmp")
-            for name in os.listdir(self.directory):
-                if left.fullmatch(name):
-                    os.unlink(os.path.join(self.directory, name))
-            if not os.access(self.directory, os.W_OK | os.X_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        self._aside = []
+            self._check_access()
+        self._aside, self._contents = [], {}
+        self._is_clean = False
         self._slices = None
 
     def begin_slice(self, till: int) -> None:
-        """Begin a slice; nothing is written before its first batch."""
+        """Begin a slice; nothing is written before its first batch.
+
+        The run's first one removes what a crash left of this agent's: not before, since one that
+        is only asked whether it works may be opened beside another in the middle of a slice.
+        """
         super().begin_slice(till)
         self._remove_aside()
+        if not self._is_clean:
+            with self._meaning():
+                self._remove_left(self.directory)
+                if os.path.isdir(self._contents_directory):
+                    self._remove_left(self._contents_directory)
+            self._is_clean = True
 
-    def _upload_batch(self, batch: Batch) -> None:
-        path = os.path.join(self.directory, f".{self.agent.id}.{len(self._aside) + 1:06}.tmp")
-        with self._meaning():
-            try:
-                with open(path, "wb") as stream:
-                    stream.write(encode_lines(batch))
-                    stream.flush()
-                    os.fsync(stream.fileno())
-            except OSError:
-                _remove(path)
-                raise
-        self._aside.append(path)
+    def _upload_batch(self, batch: Batch) -> list[Verdict] | None:
+        refused = refused_files(batch)
+        good = batch
+        if refused:
+            good = batch.only([i for i, record in enumerate(batch) if record.object_id not in refused])
+        if good:
+            with self._meaning():
+                contents = self._write_contents(good)
+                try:
+                    path = os.path.join(self.directory, self._hidden_name(len(self._aside) + 1))
+                    _write(path, [encode_lines(good)])
+                except OSError:
+                    for written in contents.values():
+                        _remove(written)
+                    raise
+            self._aside.append(path)
+            self._contents.update(contents)
+        return verdicts(batch, set(), refused)
 
     def end_slice(self, position: int | None) -> None:
-        """Give the slice's files their names, in order."""
+        """Give the slice's files their names, in order, those of contents first.
+
+        Raises:
+            LeaseLost: Another runner of this agent has begun meanwhile, and removed them.
+        """
         if not self._aside:
             return
+        if not all(map(os.path.exists, (*self._aside, *self._contents.values()))):
+            raise LeaseLost(
+                f"another runner of agent {self.agent.id!r} has removed what this one wrote into"
+                f" {self.directory}: nothing of this slice was kept"
+            )
         with self._meaning():
+            self._name_contents()
             number = self._name_first()
             for index, path in enumerate(self._aside[1:], 2):
                 _give_name(path, self._path(number, index))
@@ -101,6 +139,82 @@ class FileUploader(RecordUploader):
     def close(self) -> None:
         """Remove the files of a slice that was not ended."""
         self._remove_aside()
+
+    def probe(self) -> str:
+        """Return how much room there is.
+
+        Raises:
+            ServiceRefuses, RetryLater: The directory cannot be written.
+        """
+        with self._meaning():
+            self._check_access()
+            free = shutil.disk_usage(self.directory).free
+        return f"{free / 2**30:.1f} GiB free in {self.directory}"
+
+    def missing_files(self, digests: Set[str]) -> Set[str]:
+        """Return the contents that are neither there nor in the open slice."""
+        with self._meaning():
+            return {
+                digest
+                for digest in digests
+                if digest not in self._contents
+                and not (_DIGEST.fullmatch(digest) and os.path.exists(self._content_path(digest)))
+            }
+
+    @property
+    def _contents_directory(self) -> str:
+        return os.path.join(self.directory, _CONTENTS)
+
+    def _content_path(self, digest: str) -> str:
+        return os.path.join(self._contents_directory, digest[:2], digest)
+
+    def _hidden_name(self, number: int) -> str:
+        return f".{self.agent.id}.{number:06}.tmp"
+
+    def _remove_left(self, directory: str) -> None:
+        """Remove the hidden files that a crash left of this agent's."""
+        left = re.compile(rf"\.{re.escape(self.agent.id)}\.\d{{6,}}\.tmp")
+        for name in os.listdir(directory):
+            if left.fullmatch(name):
+                os.unlink(os.path.join(directory, name))
+
+    def _check_access(self) -> None:
+        if not os.path.isdir(self.directory):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if not os.access(self.directory, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def _write_contents(self, batch: Batch) -> dict[str, str]:
+        """Write the contents that came with ``batch`` and are not there yet; return digest -> hidden file."""
+        written: dict[str, str] = {}
+        try:
+            for file in _contents_of(batch):
+                if file.digest in written or not self.missing_files({file.digest}):
+                    continue
+                os.makedirs(self._contents_directory, exist_ok=True)
+                number = len(self._contents) + len(written) + 1
+                path = os.path.join(self._contents_directory, self._hidden_name(number))
+                _write(path, blocks(file))
+                written[file.digest] = path
+        except OSError:
+            for path in written.values():
+                _remove(path)
+            raise
+        return written
+
+    def _name_contents(self) -> None:
+        """Give the slice's contents their names, which must last before a line speaks of them."""
+        if not self._contents:
+            return
+        touched = {self._contents_directory, self.directory}
+        for digest, path in self._contents.items():
+            name = self._content_path(digest)
+            touched.add(os.path.dirname(name))
+            os.makedirs(os.path.dirname(name), exist_ok=True)
+            os.replace(path, name)  # should it be there by now, it is the same
+        for directory in touched:
+            _sync_directory(directory)
+        self._contents = {}
 
     def _name_first(self) -> int:
         """Name the first file of the slice, which claims the number; return the number."""
@@ -130,9 +244,9 @@ class FileUploader(RecordUploader):
         return os.path.join(self.directory, f"{self.till:012}-{number:06}-{index:06}.jsonl")
 
     def _remove_aside(self) -> None:
-        for path in self._aside:
+        for path in (*self._aside, *self._contents.values()):
             _remove(path)
-        self._aside = []
+        self._aside, self._contents = [], {}
 
     @contextmanager
     def _meaning(self) -> Iterator[None]:
@@ -147,6 +261,26 @@ class FileUploader(RecordUploader):
                     " make it, or mend the rights on it"
                 ) from exc
             raise RetryLater(reason=f"{self.directory}: {why}") from exc
+
+
+def _contents_of(batch: Batch) -> Iterator[AttachedFile]:
+    for record in batch:
+        for file in record.files or ():
+            if file.content is not None:
+                yield file
+
+
+def _write(path: str, parts: Iterable[bytes]) -> None:
+    """Write a file that lasts; one that cannot be written to its end is removed."""
+    try:
+        with open(path, "wb") as stream:
+            for part in parts:
+                stream.write(part)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError:
+        _remove(path)
+        raise
 
 
 def _give_name(path: str, name: str) -> None:
@@ -193,6 +327,7 @@ class FileAgent(PushSyncAgent):
             "directory", "path", help="where the files are written; made when it is not there",
             required=True, identifies=True,
         ),
+        *FILE_OPTIONS,
         *DELIVERY_OPTIONS,
     )  # fmt: skip
     uploader = FileUploader

@@ -39,7 +39,7 @@ from ..delivery.uploader import (
 )
 from ..errors import LeaseLost, OptionError
 from ..options import Option, load_function
-from ._attached import ContentDiffers, refused_files, verdicts, whole_content
+from ._attached import blocks, refused_files, verdicts
 
 #: What a scripted answer may be: raised, returned instead of storing, or asked.
 Scripted = Exception | list[Verdict] | Callable[[Batch], Iterable[Verdict] | None]
@@ -144,7 +144,12 @@ class MemoryService:
             scripted = self.script.popleft() if self.script else None
         answer = None if scripted is None else _played(scripted, batch)
         refused = refused_files(batch)
-        contents = _contents(batch, refused)
+        contents = {
+            file.digest: b"".join(blocks(file))
+            for record in batch
+            for file in record.files or ()
+            if file.content is not None and record.object_id not in refused
+        }
         taken = {record.object_id for record in batch} - refused.keys()
         if answer is not None:
             taken &= {verdict.object_id for verdict in answer if verdict.outcome is Outcome.ACCEPTED}
@@ -243,19 +248,6 @@ def _put(record: Record, body: bytes | None, staged: dict[str, _Row], rows: dict
     return True
 
 
-def _contents(batch: Batch, refused: dict[str, str]) -> dict[str, bytes]:
-    """Return the contents that came with ``batch``; a record whose files differ from them is refused."""
-    contents = {}
-    for record in batch:
-        try:
-            for file in record.files or ():
-                if file.content is not None:
-                    contents[file.digest] = whole_content(file)
-        except ContentDiffers as exc:
-            refused[record.object_id] = str(exc)
-    return contents
-
-
 def _held(object_id: str, row: _Row, quick: bool) -> HeldRow:
     assert row.body is not None
     return HeldRow(
@@ -285,7 +277,7 @@ class MemoryUploader(RecordUploader):
 
     def __init__(self, agent: SyncAgent, *args: Any, **kwargs: Any) -> None:
         self._service = self.service or _named_service(agent)
-        self.concurrent = self._service.concurrent  # type: ignore[misc] # each service says it for itself
+        self.concurrent = self._service.concurrent  # each service says it for itself
         super().__init__(agent, *args, **kwargs)
         self._staged = Staged()
         self._pointer: StoredPointer | None = None

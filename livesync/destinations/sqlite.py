@@ -13,59 +13,62 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..agent import SyncAgent
 from ..delivery.push import PushSyncAgent
-from ..delivery.record import Batch, Outcome, Verdict
-from ..delivery.uploader import DELIVERY_OPTIONS, Delivery, RecordUploader, StoredPointer
-from ..errors import DeliveryError
+from ..delivery.record import Batch, Verdict
+from ..delivery.uploader import (
+    DELIVERY_OPTIONS,
+    FILE_OPTIONS,
+    Delivery,
+    HeldRow,
+    RecordUploader,
+    StoredPointer,
+)
+from ..errors import DeliveryError, LeaseLost
 from ..options import Option
-from ._sqlite_file import delivery_error, open_for_reading, open_for_writing, tie_index
+from ._attached import refused_files, verdicts
+from ._sqlite_attached import FileTables, has_file_tables, make_file_tables, sweep_files
+from ._sqlite_file import (
+    delivery_error,
+    open_for_reading,
+    open_for_writing,
+    refuse_unwritable,
+    tie_index,
+)
+from ._sqlite_reading import read_rows, read_rows_of
+from ._sqlite_tables import DocumentTables
+from ._text import document_text as document_text
 
-#: Parameters of one look-up; every SQLite allows 999.
-_LOOK_UP = 500
+#: Most of a file that is mapped into memory when its rows are read: they lie in another order than
+#: their ids, and copying a page for each takes half of the time. The pages are the system's to drop.
+_MAPPED_BYTES = 2**31 - 2**16
 
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What the file has of a living object."""
-
-    rowid: int
-    position: int
-    document: str
-    tied: bool  #: the full-text row of the same rowid is this object's
-
-
-@dataclass(slots=True)
-class _Plan:
-    """What one batch comes to, as rows for each statement."""
-
-    stale: set[str] = field(default_factory=set)
-    added: list[tuple[int, str, int, str]] = field(default_factory=list)
-    indexed: list[tuple[int, str, str]] = field(default_factory=list)
-    changed: list[tuple[int, str, int]] = field(default_factory=list)
-    reindexed: list[tuple[int, str, str]] = field(default_factory=list)
-    removed: list[tuple[int]] = field(default_factory=list)
-    buried: list[tuple[str, int]] = field(default_factory=list)
-    revived: list[tuple[str]] = field(default_factory=list)
+#: The pointer has not been looked at yet.
+_UNREAD = StoredPointer(-2, "", -1)
 
 
 class SQLiteUploader(RecordUploader):
     """Carries records into an SQLite file; keeps the agent's pointer there."""
 
     keeps_pointer = True
+    readable = True
+    takes_files = True
 
     def __init__(self, agent: SyncAgent, *args: Any, **kwargs: Any) -> None:
         super().__init__(agent, *args, **kwargs)
         self.path: str = agent.values["path"]
         self._opened: sqlite3.Connection | None = None
+        self._reading: sqlite3.Connection | None = None
         self._batches_in_slice = 0
-        self._next_rowid = 0
-        self._has_graves = False
+        self._documents: DocumentTables | None = None
+        self._files: FileTables | None = None
+        #: The agent's row of ``pointers`` as this uploader knows it: nobody else may have touched it.
+        self._pointer: StoredPointer | None = _UNREAD
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -81,15 +84,23 @@ class SQLiteUploader(RecordUploader):
             RetryLater: It cannot be used now.
         """
         super().open(delivery)
+        self._pointer = _UNREAD
         self._opened = open_for_writing(self.path)
+        if self.agent.values.get("files"):
+            with self._meaning():
+                make_file_tables(self._opened)
 
     def read_pointer(self) -> StoredPointer | None:
-        """Return this agent's row of ``pointers``."""
+        """Return this agent's row of ``pointers``; until it is read again, nobody else may change it."""
         with self._meaning():
-            row = self._connection.execute(
-                "SELECT position, track_id, generation FROM pointers WHERE agent_id = ?",
-                (self.delivery.agent_id,),
-            ).fetchone()
+            self._pointer = self._stored_pointer()
+        return self._pointer
+
+    def _stored_pointer(self) -> StoredPointer | None:
+        row = self._connection.execute(
+            "SELECT position, track_id, generation FROM pointers WHERE agent_id = ?",
+            (self.delivery.agent_id,),
+        ).fetchone()
         return None if row is None else StoredPointer(row[0], row[1] or "", row[2] or 0)
 
     def begin_slice(self, till: int) -> None:
@@ -98,11 +109,15 @@ class SQLiteUploader(RecordUploader):
         self._batches_in_slice = 0
 
     def _upload_batch(self, batch: Batch) -> list[Verdict] | None:
+        refused = refused_files(batch)
         try:
             with self._meaning():
-                self._begin()
-                plan = self._plan(batch)
-                _write(self._connection, plan)
+                documents = self._begin()
+                with self._wholly():
+                    plan = documents.take(batch, refused)
+                    if self._files is not None:
+                        self._files.store(plan.taken)
+                        self._files.remove([object_id for object_id, _ in plan.buried])
         except DeliveryError as exc:
             if self._batches_in_slice and not self._connection.in_transaction:
                 # A full disk may end the whole transaction. Were this batch alone tried again, the
@@ -110,22 +125,38 @@ class SQLiteUploader(RecordUploader):
                 raise DeliveryError(f"{exc}; the slice was rolled back, run again") from exc
             raise
         self._batches_in_slice += 1
-        self._next_rowid += len(plan.added)
-        self._has_graves = self._has_graves or bool(plan.buried)
-        return _verdicts(batch, plan.stale) if plan.stale else None
+        return verdicts(batch, plan.stale, refused)
 
     def end_slice(self, position: int | None) -> None:
-        """Commit the slice's rows and, unless ``position`` is None, the pointer."""
+        """Commit the slice's rows and, unless ``position`` is None, the pointer.
+
+        Raises:
+            LeaseLost: Another runner has moved the pointer meanwhile; everything is rolled back.
+        """
         with self._meaning():
             self._begin()
-            if position is not None:
-                who = self.delivery
-                self._connection.execute(
-                    "INSERT OR REPLACE INTO pointers VALUES (?, ?, ?, ?)",
-                    (who.agent_id, position, who.track_id, who.generation),
-                )
+            if self._files is not None:
+                self._files.drop_unnamed()
+            pointer = self._pointer if position is None else self._move_pointer(position)
             self._connection.execute("COMMIT")
+        self._pointer = pointer
         self._batches_in_slice = 0
+
+    def _move_pointer(self, position: int) -> StoredPointer:
+        """Write the agent's pointer, in the slice's transaction."""
+        who = self.delivery
+        stored = self._stored_pointer()
+        if stored != self._pointer:
+            self._connection.execute("ROLLBACK")
+            raise LeaseLost(
+                f"another runner of agent {who.agent_id!r} has written to {self.path} meanwhile:"
+                " nothing of this slice was kept"
+            )
+        self._connection.execute(
+            "INSERT OR REPLACE INTO pointers VALUES (?, ?, ?, ?)",
+            (who.agent_id, position, who.track_id, who.generation),
+        )
+        return StoredPointer(position, who.track_id, who.generation)
 
     def abandon_slice(self) -> None:
         """Roll the slice's rows back."""
@@ -153,85 +184,89 @@ class SQLiteUploader(RecordUploader):
             )
             connection.execute(f"DELETE FROM documents_fts WHERE rowid IN ({old})", (before,))  # noqa: S608
             removed = connection.execute("DELETE FROM documents WHERE position < ?", (before,)).rowcount
+            if self._files is not None:
+                sweep_files(connection)
             connection.execute("COMMIT")
         return removed
 
+    def probe(self) -> str:
+        """Return SQLite's version and the number of documents.
+
+        Raises:
+            ServiceRefuses: The file cannot be written.
+            RetryLater: It cannot be read now.
+        """
+        refuse_unwritable(self.path)
+        with self._meaning():
+            documents = self._connection.execute("SELECT count(*) FROM documents").fetchone()[0]
+        return f"SQLite {sqlite3.sqlite_version}, {documents} documents in {self.path}"
+
+    def rows(self, after: str | None = None, quick: bool = False) -> Iterator[HeldRow]:
+        """Yield the rows of ``documents`` by ascending ids.
+
+        The digest is made anew of what the row says. It is "" where the full-text index has another
+        text than the document, or none: sending that object again mends it.
+        """
+        with self._meaning():
+            yield from read_rows(self._reader(), after, quick)
+
+    def rows_of(self, object_ids: Sequence[str]) -> list[HeldRow]:
+        """Return the rows of these objects."""
+        with self._meaning():
+            return read_rows_of(self._reader(), object_ids)
+
+    def missing_files(self, digests: Set[str]) -> Set[str]:
+        """Return the contents that the file lacks; what it has stays until the slice ends."""
+        with self._meaning():
+            self._begin()
+            return digests if self._files is None else self._files.missing(digests)
+
     def close(self) -> None:
         """Close the file; a slice that is still open is rolled back."""
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
+        opened, reading = self._opened, self._reading
+        self._opened = self._reading = None
+        if reading is not None:
+            reading.close()
+        if opened is not None:
+            opened.close()
 
-    def _begin(self) -> None:
+    def _reader(self) -> sqlite3.Connection:
+        """Return a connection of its own for reading: it may look into the file as if it were memory."""
+        if self._reading is None:
+            self._reading = open_for_reading(self.path)
+            self._reading.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
+        return self._reading
+
+    def _begin(self) -> DocumentTables:
         """Begin a transaction unless one is open; it takes the write lock at once."""
         connection = self._connection
-        if connection.in_transaction:
-            return
+        if self._documents is not None and connection.in_transaction:
+            return self._documents
+        self._documents = None
         connection.execute("BEGIN IMMEDIATE")
-        last, last_indexed = connection.execute(
-            "SELECT ifnull((SELECT max(rowid) FROM documents), 0),"
-            " ifnull((SELECT rowid FROM documents_fts ORDER BY rowid DESC LIMIT 1), 0)"
-        ).fetchone()
-        if last_indexed > last:
-            tie_index(connection)
-        self._next_rowid = last + 1
-        self._has_graves = connection.execute("SELECT EXISTS (SELECT 1 FROM tombstones)").fetchone()[0] == 1
+        try:
+            if self._pointer is _UNREAD:
+                self._pointer = self._stored_pointer()
+            self._files = FileTables(connection) if has_file_tables(connection) else None
+            self._documents = DocumentTables(connection)
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return self._documents
 
-    def _plan(self, batch: Batch) -> _Plan:
-        """Return what ``batch`` comes to, given what the file has."""
-        ids = [record.object_id for record in batch]
-        known = self._known(ids)
-        if not all(row.tied for row in known.values()):
-            tie_index(self._connection)
-        buried = self._buried(ids)
-        plan = _Plan()
-        for record, body in zip(batch, batch.bodies, strict=True):
-            object_id, position = record.object_id, record.position
-            row = known.get(object_id)
-            grave = buried.get(object_id)
-            if (row is not None and row.position > position) or (grave is not None and grave > position):
-                plan.stale.add(object_id)
-                continue
-            if body is None:
-                plan.buried.append((object_id, position))
-                if row is not None:
-                    plan.removed.append((row.rowid,))
-                continue
-            if grave is not None:
-                plan.revived.append((object_id,))
-            document = body.decode()
-            if row is None:
-                rowid = self._next_rowid + len(plan.added)
-                plan.added.append((rowid, object_id, position, document))
-                plan.indexed.append((rowid, object_id, document_text(record.document)))
-            else:
-                plan.changed.append((position, document, row.rowid))
-                # an export sends mostly what is here already
-                if document != row.document or not row.tied:
-                    plan.reindexed.append((row.rowid, object_id, document_text(record.document)))
-        return plan
-
-    def _known(self, ids: list[str]) -> dict[str, _Known]:
-        """Return what the file has of the living among ``ids``."""
-        return {
-            object_id: _Known(rowid, position, document, bool(tied))
-            for object_id, rowid, position, document, tied in self._looked_up(
-                "SELECT d.object_id, d.rowid, d.position, d.document, f.object_id IS d.object_id"
-                " FROM documents d LEFT JOIN documents_fts f ON f.rowid = d.rowid WHERE d.object_id IN",
-                ids,
-            )
-        }
-
-    def _buried(self, ids: list[str]) -> dict[str, int]:
-        """Return the tombstones among ``ids``: position by id."""
-        if not self._has_graves:
-            return {}
-        return dict(self._looked_up("SELECT object_id, position FROM tombstones WHERE object_id IN", ids))
-
-    def _looked_up(self, select: str, ids: list[str]) -> Iterator[tuple[Any, ...]]:
-        for start in range(0, len(ids), _LOOK_UP):
-            some = ids[start : start + _LOOK_UP]
-            yield from self._connection.execute(f"{select} ({','.join('?' * len(some))})", some)
+    @contextmanager
+    def _wholly(self) -> Iterator[None]:
+        """Take back what was done inside when anything is raised: what is tried again begins anew."""
+        self._connection.execute("SAVEPOINT batch")
+        try:
+            yield
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK TO batch")
+                self._connection.execute("RELEASE batch")
+            raise
+        self._connection.execute("RELEASE batch")
 
     @contextmanager
     def _meaning(self) -> Iterator[None]:
@@ -240,38 +275,6 @@ class SQLiteUploader(RecordUploader):
             yield
         except sqlite3.Error as exc:
             raise delivery_error(exc, self.path) from exc
-
-
-def _verdicts(batch: Batch, stale: set[str]) -> list[Verdict]:
-    outcomes = {True: Outcome.STALE, False: Outcome.ACCEPTED}
-    return [Verdict(record.object_id, outcomes[record.object_id in stale]) for record in batch]
-
-
-def _write(connection: sqlite3.Connection, plan: _Plan) -> None:
-    """Write a plan, kind by kind: the full-text index likes its rowids ascending."""
-    plan.reindexed.sort()
-    plan.removed.sort()
-    many = connection.executemany
-    many("DELETE FROM documents_fts WHERE rowid = ?", plan.removed)
-    many("DELETE FROM documents WHERE rowid = ?", plan.removed)
-    many("INSERT OR REPLACE INTO tombstones(object_id, position) VALUES (?, ?)", plan.buried)
-    many("DELETE FROM tombstones WHERE object_id = ?", plan.revived)
-    many("UPDATE documents SET position = ?, document = ? WHERE rowid = ?", plan.changed)
-    many("INSERT INTO documents(rowid, object_id, position, document) VALUES (?, ?, ?, ?)", plan.added)
-    # not UPDATE: should a row of the index be missing, here it is made again
-    many("INSERT OR REPLACE INTO documents_fts(rowid, object_id, text) VALUES (?, ?, ?)", plan.reindexed)
-    many("INSERT INTO documents_fts(rowid, object_id, text) VALUES (?, ?, ?)", plan.indexed)
-
-
-def document_text(document: Any) -> str:
-    """Return all text values of a document, of nested lists and dicts too, a line each; no keys."""
-    texts: list[str] = []
-    containers = [document]
-    for container in containers:  # which grows as it is gone through
-        values = container.values() if type(container) is dict else container
-        texts += [value for value in values if type(value) is str]
-        containers += [value for value in values if type(value) is dict or type(value) is list]
-    return "\n".join(texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +331,7 @@ class SQLiteAgent(PushSyncAgent):
 
     options = (
         Option("path", "path", help="SQLite file; made when it is not there", required=True, identifies=True),
+        *FILE_OPTIONS,
         *DELIVERY_OPTIONS,
     )
     uploader = SQLiteUploader

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -22,7 +23,7 @@ from ..delivery.push import PushSyncAgent, bring_up_to_date
 from ..delivery.record import RunResult
 from ..delivery.run import Run
 from ..delivery.uploader import RecordUploader
-from ..delivery.work import Stop, Work
+from ..delivery.work import Stop, StopRequested, Work
 from ..errors import HostFailed, LiveSyncError, StateForbids, UsageError
 from ..host import Host
 from ..leases import LEASE_S
@@ -33,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 #: Objects between two notes of how far an export has come.
 CHUNK_SIZE: Final = 5_000
+
+#: Reasons why an agent is stopped that nothing but a whole export mends.
+NEEDS_EVERYTHING: Final = (StopReason.NEEDS_EXPORT.value, StopReason.DESTINATION_DIFFERS.value)
 
 
 class Mode(Enum):
@@ -73,6 +77,7 @@ def export(
     now: float | None = None,
     mode: Mode = Mode.INITIAL,
     rebuild: bool = False,
+    anew: bool = False,
     lease_s: float = LEASE_S,
 ) -> RunResult:
     """Send everything that exists to an agent's service; the agent is active afterwards.
@@ -91,6 +96,7 @@ def export(
         mode: What is sent, and what the agent does afterwards.
         rebuild: Build a new place and let it take the old one's in the end; the old one is kept up
             to date until then.
+        anew: Begin again, although one that broke off could go on where it stood.
         lease_s: How long the agent stays ours if we are not heard of any more, in seconds.
 
     Raises:
@@ -108,9 +114,9 @@ def export(
         if mode is Mode.NONE:
             result = _go_live(work)
         elif mode is Mode.WHEN_NEEDED and not _is_needed(work):
-            result = RunResult()
+            result = _go_on(work)
         else:
-            result = _Export(work, progress, mode, rebuild, now).run()
+            result = _Export(work, progress, mode, rebuild, anew, now).run()
     finally:
         access.close()
     bring_up_to_date(manager)
@@ -159,27 +165,46 @@ def _go_live(work: Work) -> RunResult:
     return RunResult()
 
 
+def _go_on(work: Work) -> RunResult:
+    """Let an agent that lacks nothing be active, whatever had stopped it."""
+
+    def activate(manager: SyncManager) -> bool | None:
+        if manager.stored(work.agent.id).state != State.STOPPED.value:
+            return None
+        manager.activate(work.agent.id)
+        return True
+
+    work.access.change(activate, f"agent {work.agent.id} goes on")
+    return RunResult()
+
+
 def _is_needed(work: Work) -> bool:
     """Tell whether the agent lacks something that no run can bring."""
     with work.access.snapshot() as manager:
         stored = manager.stored(work.agent.id)
-        reasons = (StopReason.NEEDS_EXPORT.value, StopReason.DESTINATION_DIFFERS.value)
-        if stored.state != State.ACTIVE.value and (
-            stored.state != State.STOPPED.value or stored.reason in reasons
-        ):
+        if stored.state not in (State.ACTIVE.value, State.STOPPED.value) or stored.reason in NEEDS_EVERYTHING:
+            return True
+        if stored.export is not None:
             return True
     return Run(work, None).destination_differs()
 
 
 class _Export:
     def __init__(
-        self, work: Work, progress: Progress | None, mode: Mode, rebuild: bool, now: float | None
+        self,
+        work: Work,
+        progress: Progress | None,
+        mode: Mode,
+        rebuild: bool,
+        anew: bool,
+        now: float | None,
     ) -> None:
         self._work = work
         self._agent_id = work.agent.id
         self._progress = progress
         self._mode = mode
         self._rebuild = rebuild
+        self._anew = anew
         self._live = Run(work, now)
         self._state: dict[str, Any] = {}
 
@@ -212,10 +237,11 @@ class _Export:
     def _begin(self, manager: SyncManager) -> None:
         """Place the pointer and note that an export is under way, or take up one that broke off."""
         stored = manager.stored(self._agent_id)
+        known = self._to_go_on_with(stored)
         stored.reason, stored.detail = "", ""
-        if stored.export is not None:
+        if known is not None:
             stored.state = State.RECORDING.value
-            self._state = dict(stored.export)
+            self._state = dict(known)
             return
         track = manager.track
         # Beyond whatever the destination may have from before, so that the sweep can tell: two
@@ -232,6 +258,15 @@ class _Export:
         if self._rebuild:
             stored.export["rebuild"] = f"g{stored.generation}"
         self._state = dict(stored.export)
+
+    def _to_go_on_with(self, stored: StoredAgent) -> dict[str, Any] | None:
+        """Return the state of an export that broke off, None where it is to begin anew."""
+        known: dict[str, Any] | None = stored.export
+        if self._anew or stored.reason in NEEDS_EVERYTHING:
+            return None  # another destination is named since, or changes that came after are gone
+        if known is not None and self._rebuild and "rebuild" not in known:
+            return None  # nothing of it is in the new place
+        return known
 
     def _needs_new_pointer(self, manager: SyncManager, stored: StoredAgent) -> bool:
         pointer = manager.track.get_pointer_timestamp(self._agent_id)
@@ -250,27 +285,47 @@ class _Export:
             part = work.send(ids, exporting=True)
             part.read += len(ids)
             done = state["done"] + len(ids)
-            work.settle(
+            stopped = work.settle(
                 part, ids, partial(self._note, ids[-1], done), f"export of {self._agent_id}: {done} objects"
             )
+            if stopped is not None:
+                raise stopped
             state["after"], state["done"] = ids[-1], done
             self._deliver_live()
             if self._progress is not None:
                 self._progress(ExportProgress(done, max(total, done), state["position"], earlier))
 
-    @staticmethod
-    def _note(after: str, done: int, manager: SyncManager, stored: StoredAgent) -> None:
-        stored.export = {**(stored.export or {}), "after": after, "done": done}
+    def _note(self, after: str, done: int, manager: SyncManager, stored: StoredAgent) -> StateForbids | None:
+        """Note how far it has come; return why it must not go on, if somebody has seen to that meanwhile."""
+        if stored.export is not None:
+            stored.export = {**stored.export, "after": after, "done": done}
+        return self._forbidden(stored)
+
+    def _forbidden(self, stored: StoredAgent) -> StateForbids | None:
+        if stored.state == State.RECORDING.value:
+            return None
+        why = f" ({stored.reason})" if stored.reason else ""
+        first = (
+            f"livesync agent activate {self._agent_id}, then: " if stored.state == State.PAUSED.value else ""
+        )
+        return StateForbids(
+            f"agent {self._agent_id!r} was {stored.state}{why} in the middle of its export;"
+            f" to go on: {first}livesync agent export {self._agent_id}",
+            agent_id=self._agent_id,
+            state=stored.state,
+        )
 
     def _deliver_live(self) -> None:
         """Deliver what has changed since the last time, so that nobody waits for the export's end."""
         collect_all(self._work.access, self._work.clock())
-        self._live.deliver_slices(exporting=True)
+        with suppress(StopRequested):  # whoever asked for it is heard before the next chunk
+            self._live.deliver_slices(exporting=True)
 
     def _end(self) -> None:
         """Let the new place take the old one's or sweep out what was not touched; go live."""
         work = self._work
         uploader = work.uploader
+        work.make_sure()
         if self._state.get("rebuild"):
             uploader.finish_rebuild()
         else:
@@ -289,9 +344,10 @@ class _Export:
         stored.attempted = max(stored.attempted, manager.track.sealed, newest)
         stored.acknowledged, stored.acknowledged_generation = manager.track_id, stored.generation
         stored.export = None
-        paused = self._mode is Mode.INITIAL_ONLY
-        stored.state = (State.PAUSED if paused else State.ACTIVE).value
-        stored.detail = "paused after its export, as it was asked for" if paused else ""
+        if stored.state == State.RECORDING.value:  # else somebody has paused or stopped it meanwhile
+            paused = self._mode is Mode.INITIAL_ONLY
+            stored.state = (State.PAUSED if paused else State.ACTIVE).value
+            stored.detail = "paused after its export, as it was asked for" if paused else ""
         self._work.result.till = manager.track.get_pointer_timestamp(self._agent_id)
         stored.last_run = None  # what failed before the export is no longer of interest
 

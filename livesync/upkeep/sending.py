@@ -9,16 +9,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Final
 
 from transaction.interfaces import TransientError
 
-from ..agent import State, StopReason
+from ..agent import State
 from ..delivery.access import ManagerAccess, collect_all
 from ..delivery.push import bring_up_to_date
 from ..delivery.record import Op, Record, RunResult
 from ..delivery.render import Renderer, Spool, spool_contents
+from ..delivery.run import ANYTHING, time_of_last_commit
 from ..delivery.uploader import Delivery, RecordUploader
 from ..delivery.work import Stop, Work
 from ..errors import HostFailed, LiveSyncError, StateForbids, UsageError
@@ -26,7 +28,7 @@ from ..host import Host
 from ..leases import LEASE_S
 from ..manager import SyncManager
 from . import export
-from .export import ids_after, prepared
+from .export import NEEDS_EVERYTHING, ids_after, prepared
 
 #: Objects of a slice.
 CHUNK_SIZE: Final = 1_000
@@ -73,7 +75,9 @@ def send_some(
         work = Work(agent, access, host, uploader, kind, stop or _never, now, lease_s)
         collect_all(access, work.clock())
         try:
-            work.begin()
+            # What is sent may lie after the pointer and be gone before a run comes to it: until it is
+            # known what was shown, no run may take it for something that nobody has seen.
+            work.begin(partial(_note_shown, agent_id, lambda manager: ANYTHING))
             _send_all(work, ids, progress)
         finally:
             work.close()
@@ -93,10 +97,14 @@ def _send_all(work: Work, ids: Iterable[str], progress: Counted | None) -> None:
             work.settle(part, chunk, lambda manager, stored: True, f"{work.kind} of {work.agent.id}")
             if progress is not None:
                 progress(work.result.read)
-        work.finish()
+        work.finish(lambda manager, stored: _note_shown(work.agent.id, time_of_last_commit, manager))
     except Exception as exc:
-        work.fail(exc)
+        work.fail(exc, partial(_note_shown, work.agent.id, time_of_last_commit))
         raise
+
+
+def _note_shown(agent_id: str, time: Callable[[SyncManager], float], manager: SyncManager) -> None:
+    manager.stored(agent_id).shown = time(manager)
 
 
 def check_has_begun(access: ManagerAccess, agent_id: str) -> None:
@@ -104,12 +112,12 @@ def check_has_begun(access: ManagerAccess, agent_id: str) -> None:
 
     Raises:
         UnknownAgent: There is none of this id.
-        StateForbids: It is new, or needs a whole export.
+        StateForbids: It is new, or needs a whole export, as one whose destination is another one does.
     """
     with access.snapshot() as manager:
         stored = manager.stored(agent_id)
         unfinished = stored.state in (State.NEW.value, State.RECORDING.value)
-        if unfinished or stored.reason == StopReason.NEEDS_EXPORT.value:
+        if unfinished or stored.reason in NEEDS_EVERYTHING:
             why = f" ({stored.reason})" if stored.reason else ""
             raise StateForbids(
                 f"agent {agent_id!r} is {stored.state}{why}: send it everything first:"

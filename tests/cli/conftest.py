@@ -2,6 +2,9 @@
 
 import json
 import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +13,7 @@ import transaction
 import ZODB
 from ZODB.FileStorage import FileStorage
 
+from livesync import ActionWrapper, leases
 from livesync.cli.main import main
 
 PLUGINS = '''
@@ -45,7 +49,10 @@ class ShelfHost(Host):
                 yield self.shelf[key]
 
     def contents(self, obj):
-        return iter(())
+        for other in self.shelf.values():
+            if other.get("parent") == obj["id"]:
+                yield other
+                yield from self.contents(other)
 
     def is_excluded(self, obj, audience="public"):
         return bool(obj.get("private"))
@@ -72,6 +79,10 @@ class BlindHost(ShelfHost):
 
     def get(self, object_id):
         raise RuntimeError("cannot see")
+
+
+def is_cup(host, obj):
+    return obj["id"] == "cup"
 
 
 def no_host():
@@ -173,6 +184,94 @@ def change(data):
             db.close()
 
     return carry_out
+
+
+@pytest.fixture
+def put(change):
+    """Put things on the shelf and record what was done: ``put(a={"title": "A"}, b=None)``; None takes off."""
+
+    def carry_out(**things):
+        def alter(root):
+            shelf = dict(root.get("shelf", {}))
+            for key, thing in things.items():
+                word = "deleted" if thing is None else "data_changed" if key in shelf else "created"
+                if thing is None:
+                    del shelf[key]
+                else:
+                    shelf[key] = {"id": key, **thing}
+                root["livesync"].record([ActionWrapper(0, key, [word])])
+            root["shelf"] = shelf
+
+        change(alter)
+
+    return carry_out
+
+
+class Shop(ThreadingHTTPServer):
+    """A service that takes what is posted, but refuses documents in which something is ``bad``."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), ShopHandler)
+        self.documents = {}
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/"
+
+
+class ShopHandler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        lines = self.rfile.read(int(self.headers["Content-Length"])).splitlines()
+        items = [self._take(json.loads(line)) for line in lines]
+        body = json.dumps({"items": items}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _take(self, record):
+        object_id, document = record["id"], record.get("document")
+        if document and "bad" in document:
+            return {"id": object_id, "status": 422, "reason": f"bad: {document['bad']}"}
+        if document:
+            self.server.documents[object_id] = document
+        else:
+            self.server.documents.pop(object_id, None)
+        return {"id": object_id, "status": 200}
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def shop(installed, monkeypatch):
+    """A real HTTP service, and an active agent ``shop`` for it."""
+    monkeypatch.setenv("LIVESYNC_HOST", "cliplugins:ShelfHost")
+    with Shop() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        assert installed("agent", "add", "shop", "--type", "http", "-o", f"url={server.url}").code == 0
+        assert installed("agent", "activate", "shop", "--from-start").code == 0
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def held_elsewhere(change):
+    """Let a runner on another machine hold an agent for an hour."""
+
+    def hold(agent_id):
+        def take(root):
+            lease = root["livesync"].stored(agent_id).lease
+            leases.take(agent_id, lease, ("elsewhere", 7, 0), "run", time.time(), 3600)
+
+        change(take)
+
+    return hold
 
 
 @pytest.fixture

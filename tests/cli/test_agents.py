@@ -2,6 +2,9 @@
 
 import pytest
 
+from livesync.delivery import ledger
+from livesync.delivery.record import RunResult
+
 TYPE = "cliplugins:CountingAgent"
 
 
@@ -158,6 +161,78 @@ def test_an_unknown_agent_is_not_found(added, command):
     assert len(answer.err.splitlines()) == 1
 
 
+def test_the_last_runs_are_shown_with_what_became_of_them(installed, shop, put):
+    put(a={"title": "A"}, b={"title": "B", "bad": "wasp"})
+    installed("agent", "run", "shop")
+    installed("dead", "retry", "shop", "--all")
+    put(c={"title": "C"})
+    shop.server_close()
+    installed("agent", "edit", "shop", "-o", "max_attempts=1")
+    installed("agent", "run", "shop")
+
+    answer = installed("agent", "show", "shop")
+
+    runs = answer.lines[answer.lines.index("last runs:") + 1 :]
+    assert [line.split(" ")[3] for line in runs[:3]] == ["run,", "retry,", "run,"]
+    assert "; failed: " in runs[0]
+    assert runs[1].endswith(": 1 read, 1 dead")
+    assert runs[2].endswith(": 2 read, 1 accepted, 1 dead")
+    assert runs[3] == "dead letter: b: bad: wasp"
+    totals = next(line for line in answer.lines if line.startswith("totals:"))
+    assert "3 read, 1 accepted, 2 dead; " in totals
+    assert " requests, 95 % of them within " in totals
+
+
+def test_no_more_runs_are_shown_than_asked_for(installed, shop, put):
+    for number in range(7):
+        put(**{f"thing-{number}": {"title": "T"}})
+        installed("agent", "run", "shop")
+
+    def runs(*arguments):
+        return installed("agent", "show", "shop", *arguments, "--json").get_json()["agent"]["runs"]
+
+    assert [len(runs(*arguments)) for arguments in ([], ["--runs", "0"], ["--runs", "50"])] == [5, 0, 7]
+    assert [run["number"] for run in runs()] == [6, 5, 4, 3, 2]
+    assert {(run["kind"], run["balance"]) for run in runs()} == {("run", 0)}
+
+
+def test_a_run_that_was_killed_and_one_that_does_not_balance_are_told(added, change):
+    def note(root):
+        stored = root["livesync"].stored("a")
+        ledger.note(stored, ledger.begin(stored, "export", 100.0), RunResult(read=5, accepted=3))
+
+    change(note)
+
+    line = added("agent", "show", "a").lines[-1]
+
+    assert line == ("  1970-01-01T00:01:40Z export, not ended: 5 read, 3 accepted; does not balance: 2")
+
+
+def test_who_holds_an_agent_and_what_is_queued_is_shown(active, held_elsewhere):
+    active("agent", "enqueue", "a", "x", "y", "z")
+    held_elsewhere("a")
+
+    lines = active("agent", "show", "a").lines
+
+    assert "held:         run by process 7 on elsewhere" in lines
+    assert "slow queue:   3 objects" in lines
+
+
+def test_of_many_dead_letters_the_last_ones_are_named(active, change):
+    def die(root):
+        letter = {"reason": "why", "op": "upsert", "position": 1, "attempts": 1}
+        for number in range(25):
+            root["livesync"].stored("a").dead[f"{number:02}"] = {**letter, "time": float(number)}
+
+    change(die)
+
+    lines = active("agent", "show", "a").lines
+
+    assert lines[-11:-9] == ["dead letter: 24: why", "dead letter: 23: why"]
+    assert lines[-1] == "and 15 more: livesync dead list a"
+    assert len(shown(active)["dead_letters"]) == 25
+
+
 def test_editing_changes_what_is_given_and_leaves_the_rest(added):
     added("agent", "edit", "a", "-o", "size=5", "--description", "for the intranet")
     added("agent", "edit", "a", "--name", "Search")
@@ -226,6 +301,26 @@ def test_an_agent_that_has_a_pointer_keeps_it(active):
 
     assert answer.code == 2
     assert "rewind" in answer.err
+
+
+def test_pausing_tells_of_a_run_that_is_under_way(active, held_elsewhere):
+    held_elsewhere("a")
+
+    answer = active("agent", "pause", "a")
+
+    assert answer.code == 0
+    assert "run by process 7 on elsewhere" in answer.out
+    assert "ends after its slice" in answer.out
+    assert shown(active)["state"] == "paused"
+
+
+def test_a_pointer_is_not_moved_under_a_run(active, held_elsewhere):
+    held_elsewhere("a")
+    active("agent", "pause", "a")
+
+    answer = active("agent", "rewind", "a", "--to", "0")
+
+    assert (answer.code, len(answer.err.splitlines())) == (9, 1)
 
 
 def test_a_new_agent_cannot_be_paused(added):

@@ -31,6 +31,9 @@ EXPECTED_CODES = {
     "BatchRefused": 7,
     "ServiceRefuses": 7,
     "AgentStopped": 7,
+    "TooManyRefused": 7,
+    "Leased": 9,
+    "LeaseLost": 9,
 }
 
 
@@ -80,6 +83,22 @@ def test_version_is_told(cli):
         ["agent", "add_task", "x"],
         ["agent", "activate", "x", "--from-start", "--from-now"],
         ["list", "--pointer", "a", "--from", "3"],
+        ["agent", "enqueue"],
+        ["agent", "export", "x", "--mode", "sometimes"],
+        ["agent", "export", "x", "--failed", "--under", "y"],
+        ["agent", "export", "x", "--id"],
+        ["agent", "verify"],
+        ["agent", "verify", "x", "--limit", "-1"],
+        ["agent", "repair", "x", "--limit", "1"],
+        ["agent", "show", "x", "--runs", "some"],
+        ["dead"],
+        ["dead", "nonsense"],
+        ["dead", "list", "--limit", "many"],
+        ["dead", "show", "x"],
+        ["dead", "retry"],
+        ["forget"],
+        ["prune", "--keep", "-1"],
+        ["prune", "--keep", "1d", "--before", "5"],
         ["adopt"],
     ],
 )
@@ -163,6 +182,15 @@ def test_a_command_without_a_database_says_how_to_name_one(cli, monkeypatch):
         ["agent", "pause", "a"],
         ["agent", "rewind", "a", "--to", "1"],
         ["agent", "add_task", "a", "--off"],
+        ["agent", "enqueue", "a", "x"],
+        ["agent", "export", "a", "--host", "cliplugins:ShelfHost"],
+        ["agent", "verify", "a", "--host", "cliplugins:ShelfHost"],
+        ["agent", "repair", "a", "--host", "cliplugins:ShelfHost"],
+        ["dead", "list"],
+        ["dead", "show", "a", "x"],
+        ["dead", "retry", "a", "--all", "--host", "cliplugins:ShelfHost"],
+        ["dead", "discard", "a", "--all"],
+        ["forget", "x"],
         ["agent", "add", "a", "--type", "cliplugins:CountingAgent"],
     ],
 )
@@ -184,6 +212,13 @@ def test_a_database_that_is_missing_is_never_made_by_mistake(cli, data, command)
         ["agent", "pause", "a"],
         ["run", "--host", "cliplugins:ShelfHost"],
         ["install"],
+        ["agent", "enqueue", "a", "x"],
+        ["agent", "export", "a", "--host", "cliplugins:ShelfHost"],
+        ["agent", "export", "a", "--id", "x", "--host", "cliplugins:ShelfHost"],
+        ["agent", "repair", "a", "--host", "cliplugins:ShelfHost"],
+        ["dead", "retry", "a", "--all", "--host", "cliplugins:ShelfHost"],
+        ["dead", "discard", "a", "--all"],
+        ["forget", "x"],
     ],
 )
 def test_a_writing_command_on_a_file_that_is_open_elsewhere_says_the_three_ways_out(
@@ -200,7 +235,9 @@ def test_a_writing_command_on_a_file_that_is_open_elsewhere_says_the_three_ways_
     assert len(answer.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("command", [["list"], ["status"], ["agent", "list"], ["agent", "types"], ["doctor"]])
+@pytest.mark.parametrize(
+    "command", [["list"], ["status"], ["agent", "list"], ["agent", "types"], ["doctor"], ["dead", "list"]]
+)
 def test_a_reading_command_works_while_another_process_has_the_file_open(installed, locked, command):
     locked()
 
@@ -220,6 +257,16 @@ def test_a_reading_command_works_while_another_process_has_the_file_open(install
         ["agent", "list"],
         ["agent", "show", "a"],
         ["agent", "run", "a", "--host", "cliplugins:ShelfHost"],
+        ["agent", "enqueue", "a", "x"],
+        ["agent", "export", "a", "--host", "cliplugins:ShelfHost"],
+        ["agent", "export", "a", "--to", "files", "--host", "cliplugins:ShelfHost"],
+        ["agent", "verify", "a", "--host", "cliplugins:ShelfHost"],
+        ["agent", "repair", "a", "--host", "cliplugins:ShelfHost"],
+        ["dead", "list"],
+        ["dead", "show", "a", "x"],
+        ["dead", "retry", "a", "x", "--host", "cliplugins:ShelfHost"],
+        ["dead", "discard", "a", "x"],
+        ["forget", "x"],
     ],
 )
 def test_where_nothing_is_installed_it_is_said(installed, data, command):

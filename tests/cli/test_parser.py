@@ -19,12 +19,15 @@ EXPECTED = {
         "status",
         "run",
         "prune",
+        "forget",
         "agent",
+        "dead",
     },
     "livesync agent": {
         *("list", "types", "add", "show", "edit", "remove", "activate", "pause"),
-        *("run", "simulate", "export", "rewind", "add_task"),
+        *("run", "simulate", "enqueue", "export", "verify", "repair", "rewind", "add_task"),
     },
+    "livesync dead": {"list", "show", "retry", "discard"},
 }
 
 
@@ -72,7 +75,7 @@ def test_help_fits_a_terminal(parser, monkeypatch):
 
 
 def test_there_is_a_man_page_for_the_command_and_each_group():
-    assert [name for name, _ in group_parsers()] == ["livesync", "livesync-agent"]
+    assert [name for name, _ in group_parsers()] == ["livesync", "livesync-agent", "livesync-dead"]
     assert set(manual.SUMMARIES) == {name for name, _ in group_parsers()}
 
 

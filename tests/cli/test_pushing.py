@@ -6,9 +6,8 @@ import sys
 
 import pytest
 
-from livesync.cli.exporting import ProgressLines
+from livesync.cli.progress import ProgressLines, describe_pace
 from livesync.demo.__main__ import main as demo
-from livesync.upkeep.export import ExportProgress
 
 
 @pytest.fixture(scope="session")
@@ -187,12 +186,19 @@ def test_progress_without_a_terminal_is_a_line_now_and_then_with_rate_and_time_l
     report = ProgressLines(lines.append, "search", lambda: next(now))
 
     for done in (1000, 3000, 6000, 7000, 9000):
-        report(ExportProgress(done, 11000, 5))
+        report(done, 11000, earlier=1000)
 
     assert lines == [
         "search: 6,000 of 11,000 objects, 500/s, 10s left",
         "search: 9,000 of 11,000 objects, 200/s, 10s left",
     ]
+
+
+def test_progress_tells_what_is_known():
+    assert describe_pace(0, None, 0, 0.0) == ""
+    assert describe_pace(50, 100, 50, 5.0) == ""
+    assert describe_pace(50, None, 0, 5.0) == "10/s"
+    assert describe_pace(2000, 1000, 1000, 1.0) == "1,000/s, 0s left"
 
 
 class Terminal:

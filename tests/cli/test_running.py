@@ -1,7 +1,11 @@
 """livesync run, livesync agent run and livesync prune, with agents that end as they are told."""
 
+import socket
+import time
+
 import pytest
 
+from livesync import leases
 from livesync.action import ActionWrapper
 
 TYPE = "cliplugins:CountingAgent"
@@ -112,6 +116,74 @@ def test_a_copy_of_the_database_runs_nothing(three, monkeypatch):
         assert answer.out == ""
 
 
+def test_an_agent_that_another_runner_holds_is_left_to_it_where_all_run(search_and_shop, held_elsewhere):
+    held_elsewhere("shop")
+
+    answer = search_and_shop("run")
+
+    assert answer.code == 0
+    assert answer.lines[1] == "shop: left alone, a runner is at it: run by process 7 on elsewhere"
+    assert answer.lines[0].startswith("other: ")
+    assert answer.err == ""
+
+
+@pytest.mark.parametrize("command", [["run", "shop", "other"], ["agent", "run", "shop"]])
+def test_an_agent_that_was_named_and_is_held_is_an_error(search_and_shop, held_elsewhere, command):
+    held_elsewhere("shop")
+
+    answer = search_and_shop(*command)
+
+    assert answer.code == 9
+    assert answer.err.startswith("livesync: agent shop: agent 'shop' is held: run by process 7 on elsewhere")
+    assert len(answer.err.splitlines()) == 1
+
+
+def test_as_json_who_holds_an_agent_is_told(search_and_shop, held_elsewhere):
+    held_elsewhere("shop")
+
+    other, shop = search_and_shop("run", "--json").get_json()["agents"]
+
+    assert (other["held"], shop["held"]) == ("", "run by process 7 on elsewhere")
+    assert (shop["result"], shop["error"]) == (None, None)
+
+
+def test_a_lease_of_a_process_that_is_gone_keeps_nobody_from_running(search_and_shop, change):
+    def take(root):
+        lease = root["livesync"].stored("shop").lease
+        gone = (socket.gethostname(), 2**22 + 1, 0)  # no process has such an id
+        leases.take("shop", lease, gone, "run", time.time(), 3600)
+
+    change(take)
+
+    assert search_and_shop("agent", "run", "shop").code == 0
+
+
+def test_in_the_end_people_are_told_who_has_stopped(three, put, tmp_path):
+    script = tmp_path / "tell"
+    script.write_text(f"#!/bin/sh\ncat >> {tmp_path}/told\n")
+    script.chmod(0o755)
+    (tmp_path / "livesync.toml").write_text(f'[notices]\ncommand = "{script}"\n')
+    three("agent", "add", "gone", "--type", "sqlite", "-o", f"path={tmp_path}")
+    three("agent", "activate", "gone", "--from-start")
+    put(a={"title": "A"})
+
+    three("run")
+    three("run")
+
+    told = (tmp_path / "told").read_text().splitlines()
+    assert len(told) == 1
+    assert told[0].startswith("agent gone is stopped (service_refuses): ")
+
+
+def test_notices_that_make_no_sense_keep_all_from_running(three, tmp_path):
+    (tmp_path / "livesync.toml").write_text('[notices]\nmail = "me"\n')
+
+    answer = three("run")
+
+    assert (answer.code, answer.out, len(answer.err.splitlines())) == (2, "", 1)
+    assert "'mail'" in answer.err
+
+
 def test_an_agent_that_only_reads_cannot_run(three):
     three("agent", "add", "d", "--type", "cliplugins:LookingAgent")
 
@@ -130,6 +202,15 @@ def test_without_a_host_nothing_runs(three, monkeypatch, host, code):
     assert answer.code == code
     assert "host" in answer.err
     assert len(answer.err.splitlines()) == 1
+
+
+@pytest.fixture
+def search_and_shop(installed, shop, put, tmp_path):
+    """A command line with two active agents, ``shop`` and ``other``, that have something to do."""
+    installed("agent", "add", "other", "--type", "sqlite", "-o", f"path={tmp_path}/other.db")
+    installed("agent", "activate", "other", "--from-start")
+    put(a={"title": "A"})
+    return installed
 
 
 @pytest.fixture
@@ -156,11 +237,9 @@ def test_what_every_pointer_has_passed_is_pruned(behind):
 
 
 def test_pruning_goes_no_further_than_asked(behind):
-    assert behind("prune", "--before", "11", "--json").get_json() == {
-        "format": 1,
-        "dropped": 10,
-        "left_behind": [],
-    }
+    values = behind("prune", "--before", "11", "--json").get_json()
+
+    assert (values["dropped"], values["left_behind"]) == (10, [])
 
 
 def test_agents_that_are_left_behind_are_named(behind):
@@ -170,6 +249,60 @@ def test_agents_that_are_left_behind_are_named(behind):
     assert len(answer.lines) == 2
     assert "agent c was left behind" in answer.lines[1]
     assert behind("agent", "show", "c", "--json").get_json()["agent"]["reason"] == "needs_export"
+
+
+def test_who_holds_much_back_is_a_warning(behind):
+    answer = behind("prune")
+
+    assert [line.split()[:4] for line in answer.err.splitlines()] == [
+        ["livesync:", "warning:", "agent", "c"],
+        ["livesync:", "warning:", "agent", "a"],
+    ]
+    held = behind("prune", "--json").get_json()["held_back"]
+    assert [(one["agent_id"], one["actions"]) for one in held] == [("c", 70), ("a", 40)]
+    assert held[0]["days"] > 20_000
+    assert held[0]["bytes"] > 0
+
+
+@pytest.fixture
+def recent(three, change):
+    """Three agents that have passed all of a track with an action of ten days and one of an hour ago."""
+
+    def fill(root):
+        manager = root["livesync"]
+        now = int(time.time())
+        for age in (10 * 86400, 3600):
+            manager.add(now - age, ActionWrapper(now - age, "x", ["data_changed"]))
+        manager.track.seal(now)
+        for agent_id in "abc":
+            manager.advance(agent_id, now)
+
+    change(fill)
+    return three
+
+
+@pytest.mark.parametrize(
+    ("arguments", "dropped"),
+    [
+        ([], 1),
+        (["--keep", "0"], 2),
+        (["--keep", "30m"], 2),
+        (["--keep", "2h"], 1),
+        (["--keep", "30d"], 0),
+        (["--before", "2100-01-01T00:00:00Z"], 2),
+    ],
+)
+def test_what_is_young_is_kept_for_a_while(recent, arguments, dropped):
+    answer = recent("prune", *arguments, "--json")
+
+    assert answer.get_json()["dropped"] == dropped
+    assert answer.err == ""
+
+
+@pytest.mark.parametrize("text", ["-1", "0.5", "soon", "400d", "", "0d5"])
+def test_a_time_to_keep_that_makes_no_sense_prunes_nothing(recent, text):
+    assert recent("prune", f"--keep={text}").code == 2
+    assert recent("status", "--json").get_json()["status"]["actions"] == 2
 
 
 @pytest.mark.parametrize("moment", ["x", "-1", "2026-11-05"])

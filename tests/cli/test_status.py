@@ -60,6 +60,8 @@ def test_all_well_is_ok():
         (agent(lag_seconds=61.0), Health.CRITICAL, "a lags 1m 1s"),
         (agent(state="stopped", reason="service_refuses"), Health.CRITICAL, "a is stopped (service_refuses)"),
         (agent(state="recording"), Health.WARNING, "a has an export that is not finished"),
+        (agent(state="recording", holder="export by process 7 on x"), Health.OK, ""),
+        (agent(holder="run by process 7 on x", queued=9), Health.OK, ""),
         (agent(last_error="boom"), Health.WARNING, "a had an error in its last run"),
         (agent(dead=4), Health.WARNING, "a has 4 dead letters"),
         (agent(dead=3), Health.OK, ""),
@@ -128,6 +130,18 @@ def test_the_table_is_plain_text_of_80_columns_where_there_is_no_terminal(busy):
 
     assert "\x1b" not in answer.out
     assert all(len(line) <= 80 for line in answer.lines)
+
+
+def test_who_runs_an_agent_and_what_is_queued_is_told(busy, held_elsewhere):
+    busy("agent", "enqueue", "b", "x", "y")
+    held_elsewhere("b")
+
+    answer = busy("status")
+
+    assert "b: held: run by process 7 on elsewhere" in answer.lines
+    assert "b: slow queue: 2 objects" in answer.lines
+    found = busy("status", "--json").get_json()["status"]["agents"][1]
+    assert (found["holder"], found["queued"]) == ("run by process 7 on elsewhere", 2)
 
 
 def test_what_waits_is_counted(busy, change):

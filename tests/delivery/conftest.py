@@ -8,9 +8,7 @@ from support.shelf import World
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, no_fsync: None) -> Iterator[World]:
     made = World(str(tmp_path / "host.fs"))
     yield made
-    made.tm.abort()
-    made.connection.close()
-    made.db.close()
+    made.close()

@@ -4,7 +4,14 @@ from email.utils import formatdate
 import pytest
 
 from livesync.delivery.record import Op, Outcome, Record, Verdict
-from livesync.destinations._answers import Answer, judge, outcome, retry_after_s, without_secrets
+from livesync.destinations._answers import (
+    Answer,
+    judge,
+    outcome,
+    refuse_unless_answered,
+    retry_after_s,
+    without_secrets,
+)
 from livesync.errors import BatchRefused, RetryLater, ServiceRefuses
 
 URL = "https://service.example/sync"
@@ -214,3 +221,32 @@ def test_retry_after_is_seconds_or_a_date(header, seconds):
 )
 def test_a_url_is_shown_without_what_may_be_secret(url, shown):
     assert without_secrets(url) == shown
+
+
+# an answer to a question
+
+
+@pytest.mark.parametrize("status", [200, 204])
+def test_an_answer_to_a_question_passes(status):
+    refuse_unless_answered(Answer(status), URL, "GET", NOW)
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
+def test_a_question_that_cannot_be_answered_now_is_asked_later(status):
+    with pytest.raises(RetryLater, match=f"answered {status}") as caught:
+        refuse_unless_answered(Answer(status, retry_after="3"), URL, "GET", NOW)
+
+    assert caught.value.after_s == 3
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 405, 407, 409, 410, 413, 422])
+def test_a_question_that_is_refused_stops_whoever_asks(status):
+    with pytest.raises(ServiceRefuses, match=rf"^{URL} answered {status}"):
+        refuse_unless_answered(Answer(status), URL, "GET", NOW)
+
+
+def test_the_remedy_names_the_method():
+    with pytest.raises(ServiceRefuses, match="answered 405: the URL takes no POST"):
+        judged(405)
+    with pytest.raises(ServiceRefuses, match="answered 405 to GET: the URL takes no GET"):
+        refuse_unless_answered(Answer(405), URL, "GET", NOW)

@@ -12,6 +12,7 @@ import pytest
 from livesync.delivery.backoff import Backoff
 from livesync.delivery.record import Op, Record
 from livesync.delivery.uploader import Delivery
+from livesync.destinations import _http_rows
 from livesync.destinations.http import HTTPAgent, HTTPUploader
 from livesync.errors import OptionError, RetryLater, ServiceRefuses
 
@@ -93,7 +94,7 @@ def test_the_idempotency_key_is_that_of_the_batch_in_its_slice(receiver, make_up
 def test_a_batch_that_is_sent_again_keeps_its_key(receiver, make_uploader):
     receiver.script += [(503, {"Retry-After": "2"}, b""), (500, {}, b"")]
 
-    uploader = make_uploader(receiver.url)
+    uploader = make_uploader(receiver.url, in_flight=1)
     result = uploader.iterate_over([upsert("a")])
 
     assert result.accepted == 1
@@ -105,7 +106,7 @@ def test_a_batch_that_is_sent_again_keeps_its_key(receiver, make_uploader):
 def test_a_retry_after_with_a_date_is_counted_from_the_clock(receiver, make_uploader):
     receiver.script.append((429, {"Retry-After": "Tue, 14 Nov 2023 22:14:20 GMT"}, b""))
 
-    uploader = make_uploader(receiver.url)
+    uploader = make_uploader(receiver.url, in_flight=1)
     uploader.iterate_over([upsert("a")])
 
     assert uploader.waits == [60]
@@ -292,3 +293,186 @@ def test_open_comes_first(receiver):
 def test_options_of_a_wrong_form_are_refused(options):
     with pytest.raises(OptionError):
         HTTPAgent("a", **options)
+
+
+# several requests at once
+
+
+def test_batches_are_under_way_at_once_and_one_object_stays_in_order(receiver, make_uploader):
+    together = threading.Barrier(3, timeout=10)
+    apply = receiver.applied.apply
+
+    def wait_for_the_others(line):
+        receiver.lock.release()  # which the handler holds, one request at a time
+        try:
+            together.wait()
+        finally:
+            receiver.lock.acquire()
+        return apply(line)
+
+    receiver.applied.apply = wait_for_the_others
+    uploader = make_uploader(receiver.url, in_flight=3, batch_size=1)
+
+    result = uploader.iterate_over([upsert(object_id) for object_id in "abc"])
+    receiver.applied.apply = apply
+    for number in range(20):
+        result.add(uploader.iterate_over([upsert("d", n=number), upsert("e"), upsert("d", n=number + 1)]))
+
+    assert result.accepted == 63
+    assert receiver.applied.documents["d"] == b'{"id":"d","n":20}'
+
+
+# what the receiver holds
+
+
+def asked(receiver):
+    return [(method, path) for method, path, _, _ in receiver.questions]
+
+
+def test_without_a_rows_url_nothing_can_be_read(receiver, make_uploader):
+    uploader = make_uploader(receiver.url)
+
+    assert not uploader.readable
+    with pytest.raises(NotImplementedError, match="rows_url"):
+        uploader.rows()
+    with pytest.raises(NotImplementedError, match="rows_url"):
+        uploader.rows_of(["a"])
+
+
+def test_rows_are_asked_for_page_by_page_until_there_are_none(receiver, make_uploader, monkeypatch):
+    monkeypatch.setattr(_http_rows.HeldRows.page, "__defaults__", (2,))
+    monkeypatch.setenv("SYNC_TOKEN", "s3cret")
+    uploader = make_uploader(receiver.url, rows_url=receiver.rows_url, token="env:SYNC_TOKEN")
+    uploader.iterate_over([upsert(object_id) for object_id in ["a", "b c&d", "é"]])
+
+    assert uploader.readable
+    assert [row.object_id for row in uploader.rows(quick=True)] == ["a", "b c&d", "é"]
+    assert asked(receiver) == [
+        ("GET", "/rows?key=1&limit=2&digests=no"),
+        ("GET", "/rows?key=1&limit=2&after=b%20c%26d&digests=no"),
+        ("GET", "/rows?key=1&limit=2&after=%C3%A9&digests=no"),
+    ]
+    _, _, headers, _ = receiver.questions[0]
+    assert (headers["Accept"], headers["Authorization"]) == ("application/x-ndjson", "Bearer s3cret")
+
+
+def test_rows_of_ids_are_asked_for_with_a_list(receiver, make_uploader):
+    uploader = make_uploader(receiver.url, rows_url=receiver.rows_url)
+    uploader.iterate_over([upsert("a"), upsert("é")])
+    receiver.script.append((200, {}, receiver.row("a") + receiver.row("é") + b"\n"))
+
+    assert [row.object_id for row in uploader.rows_of(["é", "x"])] == ["é"]  # and nothing unasked
+
+    [(method, path, headers, body)] = receiver.questions
+    assert (method, path, headers["Content-Type"]) == ("POST", "/rows?key=1", "application/json")
+    assert json.loads(body) == {"ids": ["é", "x"]}
+    assert uploader.rows_of([]) == []
+
+
+def test_a_receiver_without_positions_says_null(receiver, make_uploader):
+    receiver.script.append((200, {}, b'{"id":"a","position":null}'))
+    uploader = make_uploader(receiver.url, rows_url=receiver.rows_url)
+
+    assert next(uploader.rows(quick=True)) == ("a", None, None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ((200, {}, b'{"id":"a"}'), "rows of another form: .*position"),
+        ((200, {}, b'{"id":1,"position":1}'), "rows of another form"),
+        ((200, {}, b'[{"id":"a","position":1}]'), "rows of another form"),
+        ((200, {"Content-Type": "text/html"}, b"<html>"), "text/html, not JSON Lines: is it a login page"),
+        ((200, {}, b"\xff"), "not JSON Lines"),
+        ((200, {}, b"[" * 100_000), "not JSON Lines|another form"),
+        ((200, {}, b'{"id":"a","position":1}'), "tells no digest of 'a'"),
+        ((200, {}, b" " * 9_000_000), "more than was asked for"),
+        ((302, {"Location": "/login"}, b""), "redirects are not followed"),
+        ((401, {}, b""), "answered 401 to GET: check the token"),
+        ((404, {}, b""), "answered 404 to GET: check the URL"),
+        ((405, {}, b""), "answered 405 to GET: the URL takes no GET"),
+        ((400, {"Content-Type": "text/plain"}, b"no limit?"), "answered 400 to GET: check the URL: no limit"),
+    ],
+)
+def test_answers_that_are_no_rows_are_said_in_one_line(receiver, make_uploader, answer, reason):
+    receiver.script.append(answer)
+    uploader = make_uploader(receiver.url, rows_url=receiver.rows_url)
+
+    with pytest.raises(ServiceRefuses, match=reason) as caught:
+        list(uploader.rows())
+
+    assert "key=1" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_rows_that_do_not_ascend_are_refused(receiver, make_uploader):
+    uploader = make_uploader(receiver.url, rows_url=receiver.rows_url)
+    uploader.iterate_over([upsert("a"), upsert("b")])
+
+    receiver.script.append((200, {}, receiver.row("b") + receiver.row("a")))
+    with pytest.raises(ServiceRefuses, match="tells of 'a' after 'b': rows must come by ascending ids"):
+        list(uploader.rows())
+    receiver.script += [(200, {}, receiver.row("a"))] * 2  # a service that does not look at "after"
+    with pytest.raises(ServiceRefuses, match="tells of 'a' after 'a'"):
+        list(uploader.rows())
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_rows_that_cannot_be_had_now_are_asked_for_later(receiver, make_uploader, status):
+    receiver.script.append((status, {"Retry-After": "7"}, b""))
+    uploader = make_uploader(receiver.url, rows_url=receiver.rows_url)
+
+    with pytest.raises(RetryLater, match=f"answered {status}") as caught:
+        list(uploader.rows())
+
+    assert caught.value.after_s == 7
+
+
+# whether it can be reached
+
+
+@pytest.mark.parametrize(("status", "more"), [(200, ""), (405, ""), (501, ""), (404, ": whether it takes a")])
+def test_a_probe_asks_with_a_head(receiver, make_uploader, status, more):
+    receiver.script.append((status, {}, b""))
+
+    line = make_uploader(receiver.url + "?key=1").probe()
+
+    assert line.startswith(f"{receiver.url} can be reached (HEAD: {status}){more}")
+    assert asked(receiver) == [("HEAD", "/sync?key=1")]
+
+
+def test_a_probe_reads_a_row_where_there_are_some(receiver, make_uploader):
+    line = make_uploader(receiver.url, rows_url=receiver.rows_url).probe()
+
+    assert line == f"{receiver.url} can be reached (HEAD: 405); what it holds can be read"
+    assert asked(receiver) == [("HEAD", "/sync"), ("GET", "/rows?key=1&limit=1")]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "reason"),
+    [
+        (401, ServiceRefuses, "answered 401: check the token"),
+        (403, ServiceRefuses, "answered 403: check the token and its rights"),
+        (407, ServiceRefuses, "answered 407: check the proxy"),
+        (301, ServiceRefuses, "redirects are not followed"),
+        (429, RetryLater, "answered 429"),
+        (500, RetryLater, "answered 500"),
+    ],
+)
+def test_a_probe_that_is_turned_away_says_why(receiver, make_uploader, status, kind, reason):
+    receiver.script.append((status, {}, b""))
+
+    with pytest.raises(kind, match=reason):
+        make_uploader(receiver.url).probe()
+
+
+def test_a_probe_of_nobody_says_so(make_uploader, closed_port):
+    with pytest.raises(RetryLater, match="did not answer"):
+        make_uploader(f"http://127.0.0.1:{closed_port}/").probe()
+
+
+def test_another_rows_url_is_no_other_destination():
+    declared = {option.name: option for option in HTTPAgent.declared_options()}
+
+    assert declared["url"].identifies
+    assert not declared["rows_url"].identifies

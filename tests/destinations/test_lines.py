@@ -1,9 +1,10 @@
+import io
 import json
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from livesync.delivery.record import Batch, Op, Record, encode_document
+from livesync.delivery.record import AttachedFile, Batch, Op, Record, encode_document
 from livesync.destinations._lines import encode_lines
 
 
@@ -16,6 +17,24 @@ def test_a_line_is_a_record_with_its_keys_in_order():
     assert encode_lines(batch).decode() == (
         '{"op":"upsert","id":"a/é","position":7,"document":{"z":1,"é":2}}\n{"op":"delete","id":"b\\"","position":8}\n'
     )
+
+
+def test_files_come_last_and_only_where_a_record_speaks_of_them():
+    file = AttachedFile("ä.txt", "text/plain", 3, "0" * 32, io.BytesIO(b"one"))
+    records = [
+        Record(Op.UPSERT, "a", 7, files=(file,)),
+        Record(Op.UPSERT, "b", 7, files=()),
+        Record(Op.UPSERT, "c", 7),
+    ]
+
+    lines = encode_lines(Batch(records, [b"{}"] * 3)).decode().splitlines()
+
+    facts = f'{{"name":"ä.txt","media_type":"text/plain","size":3,"digest":"{"0" * 32}"}}'
+    assert lines == [
+        f'{{"op":"upsert","id":"a","position":7,"document":{{}},"files":[{facts}]}}',
+        '{"op":"upsert","id":"b","position":7,"document":{},"files":[]}',
+        '{"op":"upsert","id":"c","position":7,"document":{}}',
+    ]
 
 
 def test_no_records_are_no_bytes():

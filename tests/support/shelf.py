@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import transaction
 import ZODB
 from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
+from ZODB.DemoStorage import DemoStorage
 from ZODB.FileStorage import FileStorage
 
-from livesync import Host, PushSyncAgent, SyncManager
+from livesync import File, Host, PushSyncAgent, Record, SyncManager
+from livesync.delivery.access import ManagerAccess
+from livesync.delivery.uploader import DELIVERY_OPTIONS, FILE_OPTIONS
 from livesync.destinations.memory import MemoryService
 from livesync.errors import NoDocument
+from livesync.host import content_digest
 
 
 class Shelf(Host):
-    """Things by id; a thing may lie in another (``parent``), be ``private``, or be ``broken``."""
+    """Things by id; a thing may lie in another (``parent``), be ``private``, or be ``broken``.
 
-    def __init__(self, things: Any = None) -> None:
+    Its ``files`` are a dict of names and contents (bytes); one that is None cannot be listed.
+
+    Attributes:
+        opened: The names of the files whose contents were read, in order.
+    """
+
+    def __init__(self, things: Any = None, opened: list[str] | None = None) -> None:
         self._things = things
+        self.opened = [] if opened is None else opened
         self.snapshots = 0
         self.open_snapshots = 0
 
@@ -30,7 +43,7 @@ class Shelf(Host):
         self.snapshots += 1
         self.open_snapshots += 1
         try:
-            yield Shelf(connection.root()["things"])
+            yield Shelf(connection.root()["things"], self.opened)
         finally:
             self.open_snapshots -= 1
 
@@ -65,28 +78,57 @@ class Shelf(Host):
             raise ZeroDivisionError("by nought")
         return {"title": obj["title"], "extra": obj.get("extra")}
 
+    def files(self, obj: Any, audience: str = "public") -> Iterator[File]:
+        for name, content in sorted(obj.get("files", {}).items()):
+            if content is None:
+                raise LookupError(f"{name} is lost")
+            yield File(
+                name,
+                "text/plain",
+                len(content),
+                content_digest(content),
+                lambda name=name, content=content: self._open(name, content),  # type: ignore[misc]
+            )
+
+    def _open(self, name: str, content: bytes) -> io.BytesIO:
+        self.opened.append(name)
+        if content == b"unreadable":
+            raise OSError(5, "Input/output error")
+        return io.BytesIO(content)
+
 
 class World:
-    """A database with a manager, a host, a service in memory, and an agent between them."""
+    """A database with a manager, a host, a service in memory, and an agent between them.
 
-    def __init__(self, path: str) -> None:
-        self.db = ZODB.DB(FileStorage(path))
+    Args:
+        path: The file of the database, which may be there; None: in memory.
+    """
+
+    def __init__(self, path: str | None = None) -> None:
+        self.db = ZODB.DB(DemoStorage() if path is None else FileStorage(path))
         self.tm = transaction.TransactionManager()
         self.connection = self.db.open(transaction_manager=self.tm)
-        self.manager = SyncManager.install(self.connection.root())
-        self.things = self.connection.root()["things"] = OOBTree()
+        root = self.connection.root()
+        is_new = "things" not in root
+        if is_new:
+            root["things"] = OOBTree()
+            SyncManager.install(root)
+        self.manager = SyncManager.get(root)
+        self.things = root["things"]
         self.host = Shelf()
         self.service = MemoryService()
         self.clock = 1_000_000_000.0
 
         class Agent(PushSyncAgent):
+            options = (*DELIVERY_OPTIONS, *FILE_OPTIONS)
             uploader = self.service.uploader_type()
 
         self.agent_type = Agent
         self.agent = Agent("index")
-        self.manager.register_agent(self.agent)
-        self.manager.activate("index", from_start=True)
-        self.tm.commit()
+        if is_new:
+            self.manager.register_agent(self.agent)
+            self.manager.activate("index", from_start=True)
+            self.tm.commit()
 
     def put(self, object_id: str, action: str | None = None, **fields: Any) -> None:
         """Create or change a thing in a transaction of its own."""
@@ -129,3 +171,38 @@ class World:
     def stored(self) -> Any:
         self.tm.begin()
         return self.manager.stored("index")
+
+    def with_uploader(self, uploader: Any, **options: Any) -> PushSyncAgent:
+        """The agent, with another uploader and options of its own."""
+        return type("Agent", (self.agent_type,), {"uploader": uploader})("index", **options)
+
+    def close(self) -> None:
+        self.tm.abort()
+        self.connection.close()
+        self.db.close()
+
+    @contextmanager
+    def access(self) -> Iterator[ManagerAccess]:
+        """Somebody else's access to the manager, with transactions of its own."""
+        self.tm.begin()
+        found = ManagerAccess(self.manager)
+        try:
+            yield found
+        finally:
+            found.close()
+
+    def change(self, function: Callable[[SyncManager], object]) -> None:
+        """Change the manager in a transaction of somebody else's."""
+        with self.access() as access:
+            access.change(lambda manager: (function(manager), True)[1], "a test")
+
+
+class PlainAgent(PushSyncAgent):
+    """An agent type that can be found by its name; it has all options and no service."""
+
+    options = (*DELIVERY_OPTIONS, *FILE_OPTIONS)
+
+
+def renamed(record: Record) -> Record:
+    """A transform that can be found by its name."""
+    return msgspec.structs.replace(record, document={**(record.document or {}), "title": "by its name"})

@@ -224,6 +224,7 @@ class _Failing:
     """Fails where its faults say; sleeps never."""
 
     def __init__(self, agent, *args, **kwargs):
+        self.agent = agent  # its key says which service it is
         super().__init__(agent, *args, sleep=lambda seconds: None, **kwargs)
         self.faults = faults(agent.values["key"])
 
@@ -420,6 +421,15 @@ class Site:
         with self.looking(), self.host.at(self.connection) as host:
             return {
                 host.object_id(obj): json.loads(encode_document(host.document(obj, audience)))
+                for obj in host.iter_objects()
+                if not host.is_excluded(obj, audience) and not obj.broken
+            }
+
+    def expected_ids(self, audience="public"):
+        """Return the ids of what a destination for this audience must hold; called while looking."""
+        with self.host.at(self.connection) as host:
+            return {
+                host.object_id(obj)
                 for obj in host.iter_objects()
                 if not host.is_excluded(obj, audience) and not obj.broken
             }

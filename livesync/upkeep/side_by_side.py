@@ -1,0 +1,59 @@
+"""Two streams by ascending ids, side by side. Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter, lt
+from typing import Any, Final, TypeVar
+
+#: Tuples whose first value is an id.
+Ours = TypeVar("Ours", bound=tuple[Any, ...])
+Theirs = TypeVar("Theirs", bound=tuple[Any, ...])
+
+_id: Final = itemgetter(0)
+
+
+def side_by_side(
+    expected: Iterable[list[Ours]], held: Iterable[list[Theirs]]
+) -> Iterator[tuple[list[Ours], list[Theirs]]]:
+    """Yield what both streams say of one range of ids after the other; together these are all ids.
+
+    Lists rather than one id at a time: most of the work on them can then be done without a line of
+    Python for each. Neither stream is read further than it must be.
+
+    Args:
+        expected: Lists that are not empty, by ascending ids.
+        held: The same.
+    """
+    objects, rows = iter(expected), iter(held)
+    ours: list[Ours] = []
+    theirs: list[Theirs] = []
+    while True:
+        ours = ours or next(objects, [])
+        theirs = theirs or next(rows, [])
+        if not ours or not theirs:
+            if not ours and not theirs:
+                return
+            yield ours, theirs
+            ours, theirs = [], []
+            continue
+        till = min(ours[-1][0], theirs[-1][0])
+        some = bisect_right(ours, till, key=_id)
+        rest = bisect_right(theirs, till, key=_id)
+        yield ours[:some], theirs[:rest]
+        ours, theirs = ours[some:], theirs[rest:]
+
+
+def first_out_of_order(ids: Sequence[str], after: str | None) -> int | None:
+    """Return the index of the first id that is not greater than the one before it; None: all are.
+
+    Args:
+        ids: At least one.
+        after: What stands before the first; None: nothing.
+    """
+    if after is not None and ids[0] <= after:
+        return 0
+    if all(map(lt, ids, ids[1:])):
+        return None
+    return next(index for index in range(1, len(ids)) if ids[index] <= ids[index - 1])

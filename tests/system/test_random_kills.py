@@ -1,0 +1,133 @@
+"""A runner killed at random, again and again, while eight writers go on: nothing is lost, for any service.
+
+How often is set by ``LIVESYNC_TEST_KILLS`` (20); ``bin/test --soak`` sets it to 100.
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import transaction
+import ZEO
+from destinations.conftest import KINDS, Receiver
+from keep_writing import WRITERS
+from syshost import NodeHost, Store
+
+from livesync.delivery import ledger
+from livesync.delivery.record import encode_document
+from livesync.manager import SyncManager
+
+KILLS = int(os.environ.get("LIVESYNC_TEST_KILLS", "20"))
+HERE = Path(__file__).parent
+KILLED = [kind for kind in KINDS if not kind.startswith(("memory", "webhook-", "marcxml"))]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
+]
+
+
+@pytest.fixture
+def zeo(tmp_path):
+    """The address of a ZEO server, and a database of it with a store and a place for each writer."""
+    address, stop = ZEO.server(str(tmp_path / "Data.fs"))
+    db = ZEO.DB(address, wait_timeout=20)
+    with db.transaction() as connection:
+        store = connection.root()["store"] = Store()
+        for number in range(WRITERS):
+            store.add(None, f"w{number}", "A writer's", announce=False)
+        SyncManager.install(connection.root())
+    yield address, db
+    db.close()
+    stop()
+
+
+@pytest.fixture
+def receiver():
+    with Receiver() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def started(script, environment, *args):
+    process = subprocess.Popen(
+        [sys.executable, str(HERE / script), *map(str, args)],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n", process.communicate()
+    return process
+
+
+def killed_after(process, seconds):
+    """Kill a process after so many seconds; return what it said if it had ended by itself."""
+    try:
+        process.wait(seconds)
+        return process.communicate()[1]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return ""
+
+
+def expected_of(db):
+    manager = transaction.TransactionManager(explicit=True)
+    manager.begin()
+    connection = db.open(manager)
+    with NodeHost().at(connection) as host:
+        found = {
+            host.object_id(obj): encode_document(host.document(obj))
+            for obj in host.iter_objects()
+            if not host.is_excluded(obj)
+        }
+    manager.abort()
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize("kind", KILLED)
+def test_a_runner_killed_at_random_loses_nothing(kind, tmp_path, receiver, zeo, child_environment):
+    address, db = zeo
+    place = tmp_path / "service"
+    place.mkdir()
+    destination = KINDS[kind](place, receiver)
+    agent = destination.agent("a", batch_size=7)
+    with db.transaction() as connection:
+        SyncManager.get(connection.root()).register_agent(agent)
+    # what the agent names, secrets and functions, must be there for the runner too
+    environment = {**child_environment, **{k: v for k, v in os.environ.items() if k.startswith("LIVESYNC_")}}
+    environment["PYTHONPATH"] += os.pathsep + str(HERE.parent)
+    dice = random.Random(f"kills of {kind}")
+
+    writers = started("keep_writing.py", environment, *address, 1)
+    ended = []
+    for _ in range(KILLS):
+        runner = started("keep_running.py", environment, *address, "a")
+        ended.append(killed_after(runner, dice.random() * 0.5))
+    told = json.loads(writers.communicate("")[0])
+    last = started("keep_running.py", environment, *address, "a", "once")
+    _, said = last.communicate(timeout=120)
+
+    assert [text for text in ended if text] == []
+    assert last.returncode == 0, said
+    assert (told["errors"], told["conflicts"]) == ([], 0)
+    assert told["commits"] > KILLS
+    assert destination.documents() == expected_of(db)
+    with db.transaction() as connection:
+        stored = SyncManager.get(connection.root()).stored("a")
+        lines = ledger.entries(stored)
+        assert [entry for entry in lines if ledger.balance(entry)] == []
+        assert any(entry["ended"] is None for entry in lines)  # some were killed in the middle
+        assert stored.lease.holder is None
+        assert dict(stored.dead) == {}
