@@ -16,7 +16,7 @@ from rich.console import Console
 
 from .rows import CheckFailed, show
 
-NAMES = ("startup", "track", "collect", "capture", "drain", "inflight", "latency", "conflicts", "memory")
+NAMES = ("startup", "track", "collect", "capture", "drain", "inflight", "latency", "verify", "conflicts", "memory")
 
 
 def sizes(module: ModuleType) -> dict[str, int]:

@@ -9,7 +9,8 @@
     ├── NoConnection                      an action that belongs to no database, or to several
     ├── NotFound (LookupError)
     │   ├── UnknownAgent
-    │   └── UnknownAgentType
+    │   ├── UnknownAgentType
+    │   └── UnknownObject
     ├── UsageError (ValueError)           a setting or an argument makes no sense
     ├── OptionError (ValueError)          an agent's option is missing, unknown or of a wrong form
     ├── AgentStopped                      a run ended before it began: the agent is stopped
@@ -84,6 +85,14 @@ class UnknownAgent(NotFound):
 
 class UnknownAgentType(NotFound):
     """Raised when no agent type of this name can be loaded."""
+
+
+class UnknownObject(NotFound):
+    """Raised when the host has no object of this id now."""
+
+    def __init__(self, object_id: str) -> None:
+        super().__init__(f"there is no object {object_id!r} now")
+        self.object_id = object_id
 
 
 class OptionError(LiveSyncError, ValueError):

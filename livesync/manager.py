@@ -257,7 +257,8 @@ class SyncManager(Persistent):
                 agent_id=agent_id,
                 state=stored.state,
             )
-        _become(stored, State.ACTIVE)
+        # one that was paused in the middle of its export still lacks the rest of it
+        _become(stored, State.ACTIVE if stored.export is None else State.RECORDING)
 
     def pause(self, agent_id: str) -> None:
         """Keep an agent from running until it is activated again.
@@ -326,7 +327,9 @@ class SyncManager(Persistent):
             raise ValueError(f"an interval is longer than 0 seconds, not {seconds!r}")
         self.stored(agent_id).interval_s = seconds
 
-    def enqueue(self, agent_id: str, object_ids: Iterable[str], words: Iterable[str] = (DATA_CHANGED,)) -> int:
+    def enqueue(
+        self, agent_id: str, object_ids: Iterable[str], words: Iterable[str] = (DATA_CHANGED,)
+    ) -> int:
         """Have an agent send these objects as they will be then, apart from the track.
 
         Args:

@@ -37,16 +37,18 @@ def test_an_id_is_text():
         SyncAgent(3)
 
 
-def test_every_agent_has_an_audience_and_an_only():
+def test_every_agent_has_an_audience_an_only_and_a_transform():
     agent = SyncAgent("a")
 
-    assert dict(agent.values) == {"audience": "public", "only": None}
+    assert dict(agent.values) == {"audience": "public", "only": None, "transform": None}
     assert agent.audience == "public"
 
 
 def test_a_type_may_say_more_of_the_common_options():
     assert Reader("a").audience == "staff"
-    assert [option.name for option in Reader.declared_options()] == ["path", "token", "audience", "only"]
+    assert [option.name for option in Reader.declared_options()] == [
+        "path", "token", "audience", "only", "transform",
+    ]  # fmt: skip
 
 
 def test_only_what_differs_from_the_defaults_is_stored():

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 ROOT = Path(__file__).parent.parent
-NAMES = ("startup", "track", "collect", "capture", "drain", "inflight", "latency", "conflicts", "memory")
+NAMES = ("startup", "track", "collect", "capture", "drain", "inflight", "latency", "verify", "conflicts", "memory")
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:

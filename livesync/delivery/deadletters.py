@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Final
 
-from ..track.stored import StoredAgent
+from ..track.stored import StoredAgent, StoredBody
 from .record import DeadRecord
 
 #: A longer document is kept by its size and digest only.
@@ -17,8 +17,8 @@ def store_dead(stored: StoredAgent, dead: Iterable[DeadRecord], delivered: Itera
     """Keep dead records as dead letters, and clear those of objects that were delivered since.
 
     A letter is a dict: ``op``, ``position``, ``reason``, ``actions`` (sorted), ``time`` and
-    ``first_time`` (epoch seconds), ``attempts``; ``body`` (the document's JSON, None where there was
-    none or it is long), ``size`` (bytes) and ``digest`` of it.
+    ``first_time`` (epoch seconds), ``attempts``; ``body`` (a StoredBody of the document's JSON, None
+    where there was none or it is long), ``size`` (bytes) and ``digest`` of it.
     """
     dead = list(dead)
     for object_id in set(delivered) - {record.object_id for record in dead}:
@@ -37,5 +37,5 @@ def store_dead(stored: StoredAgent, dead: Iterable[DeadRecord], delivered: Itera
             "attempts": 1 if known is None else known["attempts"] + 1,
             "size": 0 if body is None else len(body),
             "digest": "" if body is None else hashlib.blake2b(body, digest_size=16).hexdigest(),
-            "body": body if body is not None and len(body) <= MAX_BODY_BYTES else None,
+            "body": StoredBody(body) if body is not None and len(body) <= MAX_BODY_BYTES else None,
         }

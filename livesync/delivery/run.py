@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from persistent.timestamp import TimeStamp
 
 from ..agent import State, StopReason
-from ..errors import AgentStopped, PositionPruned
+from ..errors import AgentStopped, DeliveryError, PositionPruned
 from ..manager import SyncManager
 from ..track import queue
 from ..track.stored import QueuePage, StoredAgent
@@ -130,14 +130,17 @@ class Run:
 
     def _look_only(self) -> RunResult:
         work = self._work
-        work.open()
-        if self._uploader.keeps_pointer:
-            start = self._compared()
-            if start.reason is not None or start.position != self._own_pointer().position:
-                # what is to be done about it needs the lease
-                self._uploader.close()
-                work.begin()
-                return self._run_leased()
+        try:
+            work.open()
+            start = self._compared() if self._uploader.keeps_pointer else None
+        except DeliveryError:
+            start = Start(-1, StopReason.FAILING)  # whatever it is, a run that may write says so and notes it
+        if start is not None and (
+            start.reason is not None or start.position != self._own_pointer().position
+        ):
+            self._uploader.close()
+            work.begin()
+            return self._run_leased()
         work.close()
         work.result.till = self._pointer_or_none()
 

@@ -7,6 +7,7 @@ short transaction with whatever made it necessary: the pointer, the dead letters
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -23,6 +24,7 @@ from .access import ManagerAccess
 from .deadletters import store_dead
 from .hold import Hold
 from .measures import Histogram
+from .pace import Refusals
 from .record import Op, Record, RunResult
 from .render import Renderer
 from .uploader import Delivery, RecordUploader
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+
+#: The kind of work that sends dead letters again.
+RETRY: Final = "retry"
 
 #: Dead records that a result lists; all are kept as dead letters.
 _DEAD_SHOWN: Final = 1000
@@ -96,7 +101,11 @@ class Work:
             stored = manager.stored(self.agent.id)
             self._line = ledger.begin(stored, self.kind, self.clock())
             self._dead_ids = frozenset(stored.dead)
-            self.uploader.refusals = self.uploader.count_refusals(stored.refusals)
+            if self.kind == RETRY:
+                # What died once may well die again: that says nothing of the service.
+                self.uploader.refusals = Refusals(1, sys.maxsize)
+            else:
+                self.uploader.refusals = self.uploader.count_refusals(stored.refusals)
             also(manager)
 
         self._hold.take(start)
@@ -309,7 +318,7 @@ class Work:
             merged.seconds = time.perf_counter() - self._began
             ledger.add_to_totals(stored, part)
             ledger.note(stored, self._line, merged)
-            if stored.refusals != refusals:
+            if stored.refusals != refusals and self.kind != RETRY:
                 stored.refusals = refusals
             return (outcome,)  # None would mean that there is nothing to commit
 

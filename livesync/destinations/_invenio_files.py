@@ -52,7 +52,11 @@ class FilePlan:
 
 
 class Upload:
-    """A content on its way out, with the length that a request needs to know beforehand."""
+    """A content on its way out, with the length that a request needs to know beforehand.
+
+    Args:
+        file: Whose content; it is read from its beginning.
+    """
 
     def __init__(self, file: AttachedFile) -> None:
         self._size = file.size
@@ -65,12 +69,10 @@ class Upload:
     def __iter__(self) -> Iterator[bytes]:
         return self._blocks
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int) -> bytes:
         """Return up to ``size`` bytes, b"" at the end."""
         if not self._left:
             self._left = next(self._blocks, b"")
-        if size < 0:
-            size = len(self._left)
         part, self._left = self._left[:size], self._left[size:]
         return part
 

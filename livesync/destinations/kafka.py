@@ -355,7 +355,7 @@ class KafkaUploader(RecordUploader):
                 f"the slice took longer than Kafka lets a transaction last ({longest_s:g} s); it was rolled"
                 " back, run again; transaction.timeout.ms in client_config makes it longer"
             )
-        if isinstance(found, LeaseLost):
+        if isinstance(found, LeaseLost) and not isinstance(exc, LeaseLost):
             return found
         if earlier and isinstance(exc, (RetryLater, BatchRefused)):
             # Were this batch alone tried again, the pointer would be moved past batches that are gone.

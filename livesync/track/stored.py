@@ -150,6 +150,13 @@ class StoredRun(Persistent):
     entry: dict[str, Any] | None = None
 
 
+class StoredBody(Persistent):
+    """A document's JSON beside the dead letter that it belongs to, loaded only where it is looked at."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+
 class QueuePage(Persistent):
     """Ids that an agent is to send apart from the track, and the actions that they are sent for.
 

@@ -58,6 +58,7 @@ class DeadLetter:
     @classmethod
     def of(cls, agent_id: str, object_id: str, kept: Mapping[str, Any], with_body: bool = True) -> DeadLetter:
         """Return what is ``kept`` of a dead letter; one that an older livesync has kept lacks some of it."""
+        body = kept.get("body") if with_body else None
         return cls(
             agent_id,
             object_id,
@@ -70,7 +71,7 @@ class DeadLetter:
             kept["time"],
             kept.get("size", 0),
             kept.get("digest", ""),
-            kept.get("body") if with_body else None,
+            None if body is None else body.content,
         )
 
 

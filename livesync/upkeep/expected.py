@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Set
 from enum import Enum
-from itertools import islice, repeat
+from itertools import islice
 from typing import Final
 
 from transaction.interfaces import TransientError
@@ -30,7 +30,6 @@ class Fate(Enum):
     ABSENT = "absent"  #: gone, excluded, or made a delete of: the service is not to hold it
     KEPT_BACK = "kept back"  #: the agent's transform sends nothing of it
     NO_DOCUMENT = "no document"  #: it has none that could be sent
-    UNSEEN = "unseen"  #: nobody has looked at more than its id
 
 
 #: What a service ought to hold of an object: the digest of its document, or why there is none.
@@ -60,7 +59,7 @@ class Expected:
         #: Why the objects whose fate is NO_DOCUMENT have none: those of the last call of :meth:`of`.
         self.reasons: dict[str, str] = {}
 
-    def ids(self) -> Iterator[list[Told]]:
+    def ids(self) -> Iterator[list[str]]:
         """Yield all ids of the host in lists, ascending, and nothing else of them.
 
         Raises:
@@ -68,7 +67,7 @@ class Expected:
         """
         after = None
         while listed := self._listed(after):
-            yield list(zip(listed, repeat(Fate.UNSEEN)))
+            yield listed
             after = listed[-1]
 
     def all(self) -> Iterator[list[Told]]:

@@ -241,6 +241,8 @@ class _Export:
         stored.reason, stored.detail = "", ""
         if known is not None:
             stored.state = State.RECORDING.value
+            if self._mode is Mode.INITIAL_ONLY:
+                stored.export = known = {**known, "mode": self._mode.value}
             self._state = dict(known)
             return
         track = manager.track
@@ -254,7 +256,7 @@ class _Export:
             track.move_pointer(self._agent_id, position)
         stored.state = State.RECORDING.value
         stored.generation += 1
-        stored.export = {"after": None, "done": 0, "position": position}
+        stored.export = {"after": None, "done": 0, "position": position, "mode": self._mode.value}
         if self._rebuild:
             stored.export["rebuild"] = f"g{stored.generation}"
         self._state = dict(stored.export)
@@ -345,7 +347,7 @@ class _Export:
         stored.acknowledged, stored.acknowledged_generation = manager.track_id, stored.generation
         stored.export = None
         if stored.state == State.RECORDING.value:  # else somebody has paused or stopped it meanwhile
-            paused = self._mode is Mode.INITIAL_ONLY
+            paused = self._state.get("mode") == Mode.INITIAL_ONLY.value
             stored.state = (State.PAUSED if paused else State.ACTIVE).value
             stored.detail = "paused after its export, as it was asked for" if paused else ""
         self._work.result.till = manager.track.get_pointer_timestamp(self._agent_id)

@@ -15,7 +15,7 @@ from typing import Final
 
 from transaction.interfaces import TransientError
 
-from ..agent import State
+from ..agent import MissingAgent, State
 from ..delivery.access import ManagerAccess, collect_all
 from ..delivery.push import bring_up_to_date
 from ..delivery.record import Op, Record, RunResult
@@ -23,7 +23,14 @@ from ..delivery.render import Renderer, Spool, spool_contents
 from ..delivery.run import ANYTHING, time_of_last_commit
 from ..delivery.uploader import Delivery, RecordUploader
 from ..delivery.work import Stop, Work
-from ..errors import HostFailed, LiveSyncError, StateForbids, UsageError
+from ..errors import (
+    HostFailed,
+    LiveSyncError,
+    StateForbids,
+    UnknownAgentType,
+    UnknownObject,
+    UsageError,
+)
 from ..host import Host
 from ..leases import LEASE_S
 from ..manager import SyncManager
@@ -156,6 +163,9 @@ def copy_to(
     try:
         with access.snapshot() as at:
             agent = at.get_agent(agent_id)
+            if isinstance(agent, MissingAgent):
+                # without its type nobody knows for whom its documents are made
+                raise UnknownAgentType(f"agent {agent_id!r} cannot be copied: {agent.missing}")
             delivery = Delivery(agent_id, at.track_id, at.stored(agent_id).generation)
         uploader.open(delivery)
         for chunk in _chunks(access, host, ids):
@@ -210,7 +220,7 @@ def ids_under(manager: SyncManager, host: Host, object_id: str) -> Spool:
     """Return the id of an object and those of everything below it, as they are now; close it when done.
 
     Raises:
-        UsageError: There is no such object.
+        UnknownObject: It does not exist now.
         HostFailed: The host raised.
     """
     access = ManagerAccess(manager)
@@ -225,7 +235,7 @@ def ids_under(manager: SyncManager, host: Host, object_id: str) -> Spool:
                     f"the host failed to look up {object_id!r}: {type(exc).__name__}: {exc}"
                 ) from exc
         if not exists:
-            raise UsageError(f"there is no object {object_id!r} now")
+            raise UnknownObject(object_id)
         spool = spool_contents(access, host, object_id, {object_id})
     finally:
         access.close()

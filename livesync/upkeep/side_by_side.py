@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter, lt
 from typing import Any, Final, TypeVar
 
-#: Tuples whose first value is an id.
-Ours = TypeVar("Ours", bound=tuple[Any, ...])
+#: What a stream tells of an id.
+Ours = TypeVar("Ours")
 Theirs = TypeVar("Theirs", bound=tuple[Any, ...])
 
-_id: Final = itemgetter(0)
+#: Returns the id of a tuple that begins with it.
+first: Final = itemgetter(0)
 
 
 def side_by_side(
-    expected: Iterable[list[Ours]], held: Iterable[list[Theirs]]
+    expected: Iterable[list[Ours]], held: Iterable[list[Theirs]], id_of: Callable[[Ours], str]
 ) -> Iterator[tuple[list[Ours], list[Theirs]]]:
     """Yield what both streams say of one range of ids after the other; together these are all ids.
 
@@ -24,7 +25,8 @@ def side_by_side(
 
     Args:
         expected: Lists that are not empty, by ascending ids.
-        held: The same.
+        held: The same; their ids come first.
+        id_of: Returns the id of what stands in the first stream.
     """
     objects, rows = iter(expected), iter(held)
     ours: list[Ours] = []
@@ -38,9 +40,9 @@ def side_by_side(
             yield ours, theirs
             ours, theirs = [], []
             continue
-        till = min(ours[-1][0], theirs[-1][0])
-        some = bisect_right(ours, till, key=_id)
-        rest = bisect_right(theirs, till, key=_id)
+        till = min(id_of(ours[-1]), theirs[-1][0])
+        some = bisect_right(ours, till, key=id_of)
+        rest = bisect_right(theirs, till, key=first)
         yield ours[:some], theirs[:rest]
         ours, theirs = ours[some:], theirs[rest:]
 

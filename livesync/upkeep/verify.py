@@ -14,7 +14,7 @@ digests, so a difference that it tells of is one; an altered document is not to 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -35,7 +35,7 @@ from .findings import Findings
 from .reading import Reader
 from .recheck import MISSING, NOT_COMPARABLE, ORPHANED, STALE, Recheck, check_verifiable, newest_position
 from .sending import Counted, send_some
-from .side_by_side import side_by_side
+from .side_by_side import first, side_by_side
 
 
 class Difference(NamedTuple):
@@ -271,24 +271,27 @@ class _Verifying:
             limit = newest_position(manager)
             if quick:
                 findings.keep_positions(_delivered(manager, self._agent_id))
-        expected = self._expected.ids() if quick else self._expected.all()
         with closing(self._reader.rows(quick)) as held:
-            for objects, rows in side_by_side(expected, held):
-                if self._stop():
-                    return False
-                if quick:
-                    suspects = self._suspects_by_position(objects, rows, limit)
-                else:
-                    suspects = self._suspects_by_digest(objects, rows, limit)
+            for suspects in self._quick_look(held, limit) if quick else self._whole_look(held, limit):
                 findings.suspect(suspects)
-                found.held += len(rows)
                 if progress is not None:
                     progress(found.checked)
+                if self._stop():
+                    return False
         return True
+
+    def _whole_look(self, held: Iterable[list[HeldRow]], limit: int) -> Iterator[list[str]]:
+        for objects, rows in side_by_side(self._expected.all(), held, id_of=first):
+            yield self._suspects_by_digest(objects, rows, limit)
+
+    def _quick_look(self, held: Iterable[list[HeldRow]], limit: int) -> Iterator[list[str]]:
+        for ids, rows in side_by_side(self._expected.ids(), held, id_of=str):
+            yield self._suspects_by_position(ids, rows, limit)
 
     def _suspects_by_digest(self, objects: list[Told], rows: list[HeldRow], limit: int) -> list[str]:
         """Return the objects and rows of a range that differ."""
         found = self._found
+        found.held += len(rows)
         held = {row[0]: row for row in rows}
         suspects = []
         for object_id, expectation in objects:
@@ -306,22 +309,17 @@ class _Verifying:
         found.checked += len(objects) + len(held)
         return suspects + list(held)
 
-    def _suspects_by_position(self, objects: list[Told], rows: list[HeldRow], limit: int) -> list[str]:
+    def _suspects_by_position(self, ids: list[str], rows: list[HeldRow], limit: int) -> list[str]:
         """Return what may differ in a range: what only one side has, and what has a strange position.
 
         A row is not to be older than what was delivered of its object, or newer than everything.
         """
         found = self._found
-        found.expected += len(objects)
-        ids = [object_id for object_id, _ in objects]
         held = [row[0] for row in rows]
-        if ids == held:
-            on_one_side: set[str] = set()
-            found.checked += len(ids)
-        else:
-            listed = set(ids)
-            on_one_side = listed.symmetric_difference(held)
-            found.checked += len(listed.union(held))
+        on_one_side: set[str] = set() if ids == held else set(ids).symmetric_difference(held)
+        found.held += len(held)
+        found.expected += len(ids)
+        found.checked += (len(ids) + len(held) + len(on_one_side)) // 2
         if not rows:
             return list(on_one_side)
         least = found._findings.positions(held[0], held[-1]).get

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 
 from livesync.agent import SyncAgent
 from livesync.delivery.record import DeadRecord, Op, RunResult
+from livesync.destinations.memory import MemoryService
 from livesync.errors import ServiceRefuses
 from livesync.host import Host
 from livesync.options import Option
@@ -62,6 +63,13 @@ class ShelfHost(Host):
 
     def label(self, obj):
         return obj.get("title", obj["id"])
+
+
+SERVICE = MemoryService()
+
+
+def service():
+    return SERVICE
 
 
 class CrossHost(ShelfHost):

@@ -112,6 +112,17 @@ def test_of_a_document_that_was_too_long_size_and_digest_are_shown(installed, sh
     assert installed("dead", "show", "shop", "a", "--json").get_json()["dead_letter"]["document"] is None
 
 
+def test_a_letter_that_an_older_livesync_kept_is_shown(installed, change):
+    installed("agent", "add", "a", "--type", "cliplugins:CountingAgent")
+    kept = {"reason": "no title", "op": "upsert", "position": 3, "time": 5.0, "attempts": 2}
+    change(lambda root: root["livesync"].stored("a").dead.update({"x": kept}))
+
+    lines = installed("dead", "show", "a", "x").lines
+
+    assert "first time:   1970-01-01T00:00:05Z" in lines
+    assert lines[-1] == "document:     none was sent"
+
+
 def test_control_characters_in_a_document_do_not_reach_the_terminal(installed, shop, put):
     put(a={"title": "\x1b[31m\x9b31m\u2028", "bad": "1"})
     installed("agent", "run", "shop")

@@ -147,6 +147,18 @@ def test_as_json_who_holds_an_agent_is_told(search_and_shop, held_elsewhere):
     assert (shop["result"], shop["error"]) == (None, None)
 
 
+def test_of_many_records_set_aside_the_first_are_named(installed, shop, put):
+    installed("agent", "edit", "shop", "-o", "dead_threshold=500")
+    put(**{f"thing-{number:03}": {"bad": "luck"} for number in range(103)})
+
+    answer = installed("agent", "run", "shop")
+
+    assert answer.code == 8
+    lines = answer.err.splitlines()
+    assert len(lines) == 101
+    assert lines[-1] == "livesync: agent shop: and 3 more: livesync dead list shop"
+
+
 def test_a_lease_of_a_process_that_is_gone_keeps_nobody_from_running(search_and_shop, change):
     def take(root):
         lease = root["livesync"].stored("shop").lease

@@ -5,6 +5,8 @@ from contextlib import closing, nullcontext
 
 import pytest
 
+from livesync.errors import BatchRefused
+
 
 @pytest.fixture
 def live(installed, put, tmp_path, monkeypatch):
@@ -186,7 +188,22 @@ def test_a_repair_that_is_interrupted_says_how_to_go_on(live, meddle, monkeypatc
     assert len(found["differences"]) == 1
 
 
-def test_a_document_that_cannot_be_made_dies_and_the_others_are_mended(live, meddle, change):
+def test_what_dies_while_it_is_mended_has_its_code_and_its_reason(live):
+    import cliplugins
+
+    live("agent", "add", "memory", "--type", "memory", "-o", "service=cliplugins:service")
+    live("agent", "export", "memory")
+    cliplugins.SERVICE.alter("thing-03", {})
+    cliplugins.SERVICE.answer_next(BatchRefused("too wild"))
+
+    answer = live("agent", "repair", "memory")
+
+    assert answer.code == 8
+    assert "set aside thing-03: too wild" in answer.err
+    assert " memory thing-03 upsert, 1 attempt: too wild" in live("dead", "list", "memory").out
+
+
+def test_a_document_that_cannot_be_made_is_named_and_the_others_are_mended(live, meddle, change):
     meddle(LOSE, "DELETE FROM documents WHERE object_id = 'thing-07'")
     odd = {"id": "thing-07", "title": frozenset()}
     change(lambda root: root.__setitem__("shelf", root["shelf"] | {"thing-07": odd}))

@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from support.destination import Destination
 from support.invenio_service import InvenioDestination
+from support.kafka_service import KafkaDestination
 from support.marc_service import MARCXMLDestination
 from support.opensearch_service import OpenSearchDestination
 from support.postgres_service import PostgresDestination
@@ -328,6 +329,7 @@ KINDS = {
     "http-gzip": GzipDestination,
     "opensearch": OpenSearchDestination,
     "invenio": InvenioDestination,
+    "kafka": KafkaDestination,
     "marcxml": MARCXMLDestination,
     "postgres": PostgresDestination,
     "webhook": WebhookDestination,

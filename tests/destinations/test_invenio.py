@@ -160,6 +160,7 @@ def test_a_mark_that_people_have_changed_is_none():
     for wrong in ("", "10.5281/zenodo.7", text[:-1], text + "b", text.replace("/7/", "/x/"), "x" + text):
         assert parse_mark(wrong) is None
     assert parse_mark(text.replace(TRACK, "other")) is None
+    assert parse_mark(text.replace("/-/a", "/odd/a")).files == (FileMark("odd", "", False),)
 
 
 def test_keys_are_words_that_no_two_objects_share():
@@ -330,10 +331,12 @@ def test_what_the_search_shows_late_does_not_mislead(repository, make_uploader, 
     repository.refresh_s = 4  # it shows no more than that
     make_uploader().iterate_over([upsert("a", 9)])
 
-    result = make_uploader().iterate_over([upsert("a", 8)])
+    for record in (upsert("a", 8), delete("a", 8)):
+        result = make_uploader().iterate_over([record])
+        assert (result.accepted, result.stale) == (0, 1)
 
-    assert (result.accepted, result.stale) == (0, 1)
     assert [mark.position for mark in marks_of(repository)] == [9]
+    assert only(repository).draft is None
 
 
 def test_one_uploader_sees_at_once_what_it_has_written(repository, make_uploader):
@@ -432,6 +435,15 @@ def test_without_its_mark_nothing_is_published(repository, make_uploader, mappin
     result = make_uploader(mapping=own).iterate_over([upsert("a")])
     assert "Only one identifier per scheme is allowed." in result.dead_records[0].reason
 
+    assert repository.versions == {}
+
+
+def test_a_repository_that_drops_the_mark_without_a_word_is_noticed(repository, make_uploader, monkeypatch):
+    monkeypatch.setattr("support.invenio_service._valid_identifiers", lambda *_: [])
+
+    result = make_uploader().iterate_over([upsert("a")])
+
+    assert "has not kept the identifier" in result.dead_records[0].reason
     assert repository.versions == {}
 
 
@@ -534,6 +546,69 @@ def test_what_somebody_else_has_removed_is_not_brought_back(repository, make_upl
 
     assert version.tombstone["note"] == "taken down"
     assert make_uploader().iterate_over([delete("a", 9)]).accepted == 1
+
+
+@pytest.mark.parametrize("graves", [False, True])
+def test_a_draft_that_was_never_published_goes_with_its_object(
+    repository, service, make_uploader, clock, graves
+):
+    service.script.append(answering(503, when=on("POST", "/publish")))
+    with pytest.raises(RetryLater):
+        make_uploader(max_attempts=1, settle_s=0).iterate_over(
+            [upsert("a", 7, description="Nobody's business")]
+        )
+    clock.now += 5
+
+    for _ in range(2):
+        assert make_uploader(graves=graves).iterate_over([delete("a", 8)]).accepted == 1
+        clock.now += 5
+
+    assert [mark.deleted for mark in marks_of(repository)] == [True] * graves
+    assert all("business" not in str(version.draft) for version in repository.versions.values())
+
+
+def test_what_goes_while_it_is_looked_at_is_looked_for_again(repository, service, make_uploader, clock):
+    service.script.append(answering(503, when=on("POST", "/publish")))
+    with pytest.raises(RetryLater):
+        make_uploader(max_attempts=1, settle_s=0).iterate_over([upsert("a", 7)])
+    clock.now += 5
+    version = only(repository)
+    repository.versions.clear()  # the search shows it all the same
+    uploader = make_uploader()
+    clock.now += 5
+
+    result = uploader.iterate_over([delete("a", 8)])
+
+    assert (result.accepted, result.retried) == (1, 1)
+    assert version.id not in repository.versions
+
+
+def test_answers_to_one_record_speak_of_that_record(repository, service, make_uploader, clock):
+    make_uploader().iterate_over([upsert(name, 7) for name in "abc"])
+    clock.now += 5
+    told = b'{"message": "No.", "errors": [{"field": "x", "messages": {"y": ["bad", "worse"]}}]}'
+    service.script += [
+        answering(400, told, when=on("DELETE", "/delete")),
+        answering(418, when=on("PUT", "/draft")),
+    ]
+
+    result = make_uploader().iterate_over([delete("a", 8), upsert("b", 8), upsert("c", 8)])
+
+    assert (result.accepted, result.dead) == (1, 2)
+    reasons = {dead.object_id: dead.reason for dead in result.dead_records}
+    assert reasons["a"].endswith("/delete: No. x: y: bad, worse")
+    assert reasons["b"].startswith("HTTP 418 to PUT /records/")
+
+
+def test_a_record_that_the_account_may_not_edit_stops_the_agent(service, make_uploader, clock):
+    make_uploader().iterate_over([upsert("a", 7)])
+    clock.now += 5
+    service.script.append(answering(403, b'{"message": "Permission denied."}', when=on("POST", "/draft")))
+
+    with pytest.raises(
+        ServiceRefuses, match=r"answered 403 to POST .*: Permission denied\.; check the token"
+    ):
+        make_uploader().iterate_over([upsert("a", 8)])
 
 
 # what a search does not show yet
@@ -1007,6 +1082,31 @@ def test_a_file_whose_content_is_not_its_own_stops_nobody(repository, make_uploa
     assert {mark.object_id for mark in marks_of(repository)} == {"b"}
 
 
+def test_files_that_come_later_or_go_again_follow_the_object(repository, make_uploader, clock):
+    for till, files in ((7, ()), (8, (attached("x", b"one"),)), (9, ()), (10, (attached("y", b"two"),))):
+        assert make_uploader(files=True).iterate_over([upsert("a", till, files=files)]).accepted == 1
+        clock.now += 5
+
+    assert [version.published.files for version in repository.versions.values()] == [
+        {}, {"x": b"one"}, {}, {"y": b"two"}
+    ]  # fmt: skip
+
+
+def test_files_of_a_draft_that_was_never_published_do_not_stay(repository, service, make_uploader, clock):
+    service.script.append(answering(503, when=on("POST", "/publish")))
+    with pytest.raises(RetryLater):
+        make_uploader(files=True, max_attempts=1, settle_s=0).iterate_over(
+            [upsert("a", 7, files=(attached("x", b"one"),))]
+        )
+    assert only(repository).draft.files == {"x": b"one"}
+    clock.now += 5
+
+    assert make_uploader(files=True).iterate_over([upsert("a", 8, files=())]).accepted == 1
+
+    assert only(repository).published.files == {}
+    assert only(repository).published.enabled is False
+
+
 # what is there
 
 
@@ -1068,6 +1168,19 @@ def test_a_sweep_removes_what_an_export_did_not_bring(repository, make_uploader,
     assert [row.object_id for row in make_uploader(removal=removal).rows()] == ["kept"]
     assert make_uploader(removal=removal).sweep(9) == 0
     assert make_uploader(removal=removal).iterate_over([upsert("gone", 8)]).stale == 1
+
+
+def test_a_sweep_leaves_what_went_or_cannot_go(repository, service, make_uploader, clock, caplog):
+    make_uploader().iterate_over([upsert(name, 7) for name in "abcd"])
+    clock.now += 5
+    gone = next(iter(repository.versions.values()))
+    gone.tombstone = {"note": "spam", "is_visible": True}  # which the search does not show yet
+    service.script.append(answering(422, when=on("DELETE", "/delete")))
+
+    assert make_uploader().sweep(9) == 2
+
+    assert sum(version.tombstone is None for version in repository.versions.values()) == 1
+    assert "was not removed: HTTP 422" in caplog.text
 
 
 # set-up

@@ -260,7 +260,6 @@ def test_a_paused_agent_sends_nothing_again(world: Any, two_dead: MemoryService)
         retry(world)
 
 
-@pytest.mark.xfail(reason="what dies again counts for dead_threshold, and stops the agent")
 def test_more_letters_than_may_be_refused_are_sent_again_all_the_same(
     world: Any, service: MemoryService
 ) -> None:
