@@ -16,7 +16,9 @@ from rich.console import Console
 
 from .rows import CheckFailed, show
 
-NAMES = ("startup", "track", "collect", "capture", "drain", "inflight", "latency", "verify", "conflicts", "memory")
+NAMES = (
+    "startup", "track", "collect", "capture", "drain", "inflight", "latency", "verify", "conflicts", "memory",
+)  # fmt: skip
 
 
 def sizes(module: ModuleType) -> dict[str, int]:

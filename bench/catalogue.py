@@ -64,6 +64,10 @@ class CatalogueHost(Host):
         """Yield the talks by id."""
         return iter(self._talks.values(after, excludemin=after is not None))
 
+    def iter_ids(self, after: str | None = None) -> Iterator[str]:
+        """Yield the talks' ids, and load none of them."""
+        return iter(self._talks.keys(after, excludemin=after is not None))
+
     def contents(self, obj: Talk) -> Iterator[Talk]:
         """Yield nothing: a talk is no container."""
         return iter(())

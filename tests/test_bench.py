@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 ROOT = Path(__file__).parent.parent
-NAMES = ("startup", "track", "collect", "capture", "drain", "inflight", "latency", "verify", "conflicts", "memory")
+NAMES = importlib.import_module("bench.__main__").NAMES
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -451,10 +451,12 @@ def test_a_runner_that_wakes_up_does_not_set_the_destinations_pointer_back(world
         world.put("b")
         ended.append(world.run())
 
-    frozen = world.with_uploader(uploader_that(world, _upload_batch=sleep_and_be_overtaken))
+    wrong: list[int] = []
+    frozen = uploader_that(world, _upload_batch=sleep_and_be_overtaken, end_slice=lambda: wrong.append(1))
     with pytest.raises(LeaseLost):
-        world.run(frozen)
+        world.run(world.with_uploader(frozen))
 
+    assert wrong == []  # not every destination would notice by itself
     assert world.service.pointers["index"].position == world.pointer == ended[0].till
     assert world.service.documents == world.expected()
     assert set(world.service.documents) == {"a", "b"}
