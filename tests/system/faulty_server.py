@@ -36,7 +36,7 @@ class FaultyServer(ThreadingHTTPServer):
         self.dice = random.Random(f"faults {seed}")
         self.poison = poison
         self.rows = {}  # id -> (position, document or None)
-        self.happened = {name: 0 for name in FAULTS}
+        self.happened = dict.fromkeys(FAULTS, 0)
         self.over = threading.Event()
         self.lock = threading.Lock()
 

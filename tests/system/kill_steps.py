@@ -1,9 +1,10 @@
 """Child process: kill a run, or an export, at each of its steps, and look at what a fresh one makes of it.
 
-Arguments: a directory, ``sqlite``, ``file`` or the URL of a server that keeps what is posted, and
-``run`` or ``export``. Every attempt is a process of its own, forked from this one, which opens the
-database anew; the first of each pair kills itself with SIGKILL at its k-th step. k grows until one
-ends by itself. Prints JSON: how many steps there were, and what was wrong after which of them.
+Arguments: a directory, ``sqlite``, ``file``, the URL of a server that keeps what is posted or the dsn of
+a PostgreSQL server, and ``run`` or ``export``. Every attempt is a process of its own, forked from this
+one, which opens the database anew; the first of each pair kills itself with SIGKILL at its k-th step. k
+grows until one ends by itself. Prints JSON: how many steps there were, and what was wrong after which of
+them.
 """
 
 import functools
@@ -14,6 +15,7 @@ import sys
 import traceback
 from pathlib import Path
 
+import psycopg
 import requests
 import transaction
 from syshost import Site, rows_of_sqlite
@@ -24,6 +26,7 @@ import livesync.destinations.file
 import livesync.upkeep.export
 from livesync.destinations.file import FileAgent, FileUploader
 from livesync.destinations.http import HTTPAgent, HTTPUploader
+from livesync.destinations.postgres import PostgresAgent, PostgresUploader
 from livesync.destinations.sqlite import SQLiteAgent, SQLiteUploader
 
 #: The steps. What is on the disk after one is what is there before the next, so each counts once, and the
@@ -39,6 +42,10 @@ WHERE = (
     (FileUploader, "end_slice"),
     (HTTPUploader, "_upload_batch"),
     (HTTPUploader, "end_slice"),
+    (PostgresUploader, "begin_slice"),
+    (PostgresUploader, "_upload_batch"),
+    (PostgresUploader, "end_slice"),
+    (PostgresUploader, "sweep"),
     (livesync.destinations.file, "_give_name"),
 )
 
@@ -152,6 +159,16 @@ def rows_of_server(url):
     }
 
 
+def rows_of_postgres(dsn, table):
+    with psycopg.connect(dsn) as connection:
+        return {
+            object_id: (position, document)
+            for object_id, position, document in connection.execute(
+                f"SELECT object_id, position, document FROM {table}"
+            )
+        }
+
+
 def faults_after(directory, agent, rows):
     """Return what differs between host and destination."""
     site = Site(directory / "Data.fs")
@@ -192,6 +209,10 @@ def main(directory, kind, what):
         elif kind == "file":
             agent = FileAgent("a", directory=str(here / "out"), batch_size=3)
             rows = functools.partial(rows_of_files, here / "out")
+        elif "dbname=" in kind:
+            table = f"{what}_{step}"
+            agent = PostgresAgent("a", dsn=kind, table=table, batch_size=3)
+            rows = functools.partial(rows_of_postgres, kind, table)
         else:
             url = f"{kind}/{what}/{step}"
             agent = HTTPAgent("a", url=url, batch_size=3)

@@ -91,6 +91,21 @@ def run(db, agent_id):
     return result
 
 
+def replay_with_runs(db, dice):
+    """Replay everything, with runs of each agent now and then and in the end; return how many lines."""
+    applied = 0
+    for path in histories():
+        lines = read_history(path)
+        while part := list(islice(lines, dice.randrange(1, 40))):
+            applied += replay(db, part).applied
+            for kind in KINDS_OF_HISTORY:
+                if dice.random() < 0.3:
+                    run(db, kind)
+    for kind in KINDS_OF_HISTORY:
+        run(db, kind)
+    return applied
+
+
 def test_every_destination_ends_equal_to_the_catalogue(tmp_path, catalogue, receiver):
     dice = random.Random("run times")
     destinations = {}
@@ -104,16 +119,7 @@ def test_every_destination_ends_equal_to_the_catalogue(tmp_path, catalogue, rece
             if dice.random() < 0.5:
                 manager.activate(kind, from_start=True)
 
-    applied = 0
-    for path in histories():
-        lines = read_history(path)
-        while part := list(islice(lines, dice.randrange(1, 40))):
-            applied += replay(catalogue, part).applied
-            for kind in KINDS_OF_HISTORY:
-                if dice.random() < 0.3:
-                    run(catalogue, kind)
-    for kind in KINDS_OF_HISTORY:
-        run(catalogue, kind)
+    applied = replay_with_runs(catalogue, dice)
 
     assert applied >= 90
     expected = looking(catalogue, expected_of)

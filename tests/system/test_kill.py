@@ -48,11 +48,24 @@ def keeper():
     thread.join()
 
 
+@pytest.fixture
+def place(request, tmp_path):
+    """What ``kill_steps.py`` calls a destination."""
+    if request.param == "http":
+        return request.getfixturevalue("keeper")
+    if request.param == "postgres":
+        from support.postgres_service import postgres_server
+
+        server = postgres_server()
+        return server.dsn(server.new_database())
+    return request.param
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["run", "export"])
-@pytest.mark.parametrize("kind", ["sqlite", "file", "http"])
-def test_a_process_killed_at_any_step_loses_nothing(child, tmp_path, keeper, kind, what):
-    ended = child("kill_steps.py", tmp_path, keeper if kind == "http" else kind, what)
+@pytest.mark.parametrize("place", ["sqlite", "file", "http", "postgres"], indirect=True)
+def test_a_process_killed_at_any_step_loses_nothing(child, tmp_path, place, what):
+    ended = child("kill_steps.py", tmp_path, place, what)
 
     assert ended.returncode == 0, ended.stderr
     told = json.loads(ended.stdout)
