@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 
 from livesync.agent import agent_types, load_agent_type
 from livesync.cli.exitcodes import MEANINGS, ExitCode
 from livesync.cli.parser import build_parser
 from livesync.options import OPTION_TYPES, Option
+
+#: What means something in reStructuredText, wherever it stands (``whsec_`` would name a target).
+_MARKUP = re.compile(r"[\\*_|]")
 
 
 def commands(parser: argparse.ArgumentParser | None = None) -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -27,14 +31,15 @@ def command_reference() -> list[str]:
     for name, parser in commands():
         underline = ("~" if " " in name else "-") * len(name)
         lines += ["", f".. _{name.replace(' ', '-')}:", "", name, underline, ""]
-        lines += [" ".join((parser.description or "").split()), ""]
+        lines += [_text(" ".join((parser.description or "").split())), ""]
         lines += ["::", "", *(f"   {line}" for line in parser.format_usage().splitlines()), ""]
         for action in parser._actions:
             if action.help == argparse.SUPPRESS or isinstance(
                 action, (argparse._HelpAction, argparse._SubParsersAction)
             ):
                 continue
-            lines += [f"``{_shown(action)}``", f"   {_literal(action.help or '')}", ""]
+            # argparse fills in a help text by "%", in which a sign of its own stands twice
+            lines += [f"``{_shown(action)}``", f"   {_text((action.help or '').replace('%%', '%'))}", ""]
     return lines
 
 
@@ -46,9 +51,13 @@ def _shown(action: argparse.Action) -> str:
     return ", ".join(f"{name} {metavar}" if takes_value else name for name in action.option_strings)
 
 
-def _literal(text: str) -> str:
-    """Return help text, in which single backquotes mean what double ones mean here."""
-    return text.replace("`", "``").replace("%%", "%").replace("*", "\\*")
+def _text(text: str) -> str:
+    """Return plain text as reStructuredText that shows it; what stands in single backquotes is literal."""
+    plain, *rest = text.split("`")
+    made = [_MARKUP.sub(r"\\\g<0>", plain)]
+    for literal, between in zip(rest[::2], rest[1::2], strict=True):
+        made += [f"``{literal}``", _MARKUP.sub(r"\\\g<0>", between)]
+    return "".join(made)
 
 
 def exit_code_reference() -> list[str]:
@@ -56,7 +65,7 @@ def exit_code_reference() -> list[str]:
     lines = [".. list-table::", "   :header-rows: 1", "   :widths: 8 22 70", ""]
     for row in (
         ("Code", "Name", "Meaning"),
-        *((str(code.value), code.name, _literal(MEANINGS[code])) for code in ExitCode),
+        *((str(code.value), code.name, _text(MEANINGS[code])) for code in ExitCode),
     ):
         lines += _row(row)
     return lines
@@ -74,15 +83,25 @@ def agent_reference() -> list[str]:
         lines += [".. list-table::", "   :header-rows: 1", "   :widths: 20 25 15 40", ""]
         lines += _row(("Option", "Form", "Default", "Meaning"))
         for option in agent_type.declared_options():
-            lines += _row((f"``{option.name}``", OPTION_TYPES[option.type], _default(option), option.help))
+            lines += _row((f"``{option.name}``", _form(option), _default(option), _text(option.help)))
         lines.append("")
     return lines
+
+
+def _form(option: Option) -> str:
+    if option.choices:
+        return ", ".join(f"``{choice}``" for choice in option.choices)
+    return OPTION_TYPES[option.type]
 
 
 def _default(option: Option) -> str:
     if option.required:
         return "needed"
-    return "" if option.default is None else f"``{option.default}``"
+    if option.default is None or option.default == "":
+        return ""  # two backquotes, nothing, and two more would be a ruler
+    if option.type == "bool":
+        return "``yes``" if option.default else "``no``"
+    return f"``{option.default}``"
 
 
 def _row(cells: tuple[str, ...]) -> list[str]:

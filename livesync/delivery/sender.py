@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from ..errors import BatchRefused, DeliveryError, NoDocument, RetryLater
 from .record import Batch, DeadRecord, Op, Outcome, Record, RunResult, Verdict, encode_document
@@ -86,10 +86,14 @@ class Sender:
         try:
             self._deliver_parts([(batch, 0)], result)
         finally:
-            for record in batch:
-                for file in record.files or ():
-                    if file.content is not None:
-                        file.content.close()
+            for content in self._contents(batch):
+                content.close()
+
+    def _contents(self, batch: Batch) -> list[BinaryIO]:
+        """Return the contents of files that come with a batch."""
+        if not self._uploader.takes_files:
+            return []
+        return [file.content for record in batch for file in record.files or () if file.content is not None]
 
     def _deliver_parts(self, parts: list[tuple[Batch, int]], result: RunResult) -> None:
         while parts:
@@ -119,10 +123,8 @@ class Sender:
         wait_s = self._uploader.pace.take_turn()
         if wait_s > 0:
             self._pause(wait_s)
-        for record in part:
-            for file in record.files or ():
-                if file.content is not None:
-                    file.content.seek(0)
+        for content in self._contents(part):
+            content.seek(0)
         started = time.perf_counter()
         said = "accepted"
         try:

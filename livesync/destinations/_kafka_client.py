@@ -141,6 +141,8 @@ class Settings:
         most_s = min(self.timeout_s, self.transaction_s) if transactional_id else self.timeout_s
         own: dict[str, Any] = {
             "compression.type": self.compression,
+            # a batch of records is waited for as a whole, and nothing follows until it is settled
+            "linger.ms": 1,
             # the Java client's: other producers of the same keys hit the same partitions
             "partitioner": "murmur2_random",
             "socket.timeout.ms": int(min(most_s, 60) * 1000),

@@ -12,6 +12,9 @@ from ._kafka_client import Settings
 
 logger = logging.getLogger(__name__)
 
+#: How long an answer may take, in seconds: what is asked here is good to know, and no more.
+_ANSWER_S: Final = 5.0
+
 #: What the topic for the pointers is made with: only the newest of an agent counts.
 _FOR_POINTERS: Final = {"cleanup.policy": "compact"}
 
@@ -23,8 +26,9 @@ def topic_settings(settings: Settings) -> dict[str, str]:
         OptionError: The client's settings make no sense.
     """
     resource = ConfigResource(ConfigResource.Type.TOPIC, settings.topic)
+    admin = settings.admin()  # kept until the answer is there: it takes its requests with it
     try:
-        asked = settings.admin().describe_configs([resource], request_timeout=settings.timeout_s)
+        asked = admin.describe_configs([resource], request_timeout=min(_ANSWER_S, settings.timeout_s))
         told = asked[resource].result(settings.timeout_s + 1)
     except (KafkaException, TimeoutError) as exc:
         # there is no topic yet, or no right to ask
@@ -46,8 +50,9 @@ def make_pointer_topic(settings: Settings) -> None:
         OptionError: The client's settings make no sense.
     """
     topic = NewTopic(settings.pointer_topic, num_partitions=1, config=dict(_FOR_POINTERS))
+    admin = settings.admin()  # kept until the answer is there
     try:
-        asked = settings.admin().create_topics([topic], request_timeout=settings.timeout_s)
+        asked = admin.create_topics([topic], request_timeout=min(_ANSWER_S, settings.timeout_s))
         asked[settings.pointer_topic].result(settings.timeout_s + 1)
     except (KafkaException, TimeoutError) as exc:
         # another runner was quicker, we may not, or the brokers cannot

@@ -102,7 +102,9 @@ class Writer:
         deadline = time.monotonic() + self._settings.timeout_s + _GRACE_S
         with _untangled():
             self._produce(messages, deadline)
-            while self._producer.flush(_STEP_S):
+            # Not flush(): after a fatal error it goes on calling us, with its exception already set.
+            while len(self._producer):
+                self._producer.poll(_STEP_S)
                 if self._failures and self._transactional:
                     break
                 self._check(deadline)
@@ -189,8 +191,8 @@ class Writer:
 def _untangled() -> Iterator[None]:
     """Raise what the client has raised.
 
-    After a fatal error it calls :meth:`Writer._report` with its own exception already set, which
-    Python takes for a fault of the function that is called next.
+    After a fatal error it may call us with its own exception already set, which Python takes for a
+    fault of the function that is called next; and what that clears is lost.
     """
     try:
         yield
@@ -198,6 +200,6 @@ def _untangled() -> Iterator[None]:
         below: BaseException | None = exc
         while below is not None and not isinstance(below, KafkaException):
             below = below.__cause__
-        if below is None:
-            raise
-        raise KafkaException(below.args[0]) from None  # not itself: each would be the other's context
+        # not itself, or each would be the other's context
+        error = KafkaError(KafkaError._FATAL, str(exc), True) if below is None else below.args[0]
+        raise KafkaException(error) from None

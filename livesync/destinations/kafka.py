@@ -61,12 +61,14 @@ _ABORT_S: Final = 2.0
 
 
 class _Pointer(msgspec.Struct, frozen=True):
+    """What the message with an agent's pointer says, keys in this order."""
+
+    generation: int
     position: int | None
     track_id: str
-    generation: int
 
 
-_pointer_encoder = msgspec.json.Encoder(order="deterministic")
+_pointer_encoder = msgspec.json.Encoder()
 _pointer_decoder = msgspec.json.Decoder(_Pointer)
 
 
@@ -105,7 +107,8 @@ class KafkaUploader(RecordUploader):
             try:
                 pointer = self._look(_SETTLE_S)
             except Unsettled:
-                # a runner was cut off in its transaction: ours, if it was this agent's
+                # A runner was cut off in its transaction. If it was this agent's, a new producer ends it.
+                self._drop_writer()
                 self._fence()
                 pointer = self._look(self._settings.timeout_s)
         self._pointer, self._pointer_was_read = pointer, True
@@ -188,7 +191,7 @@ class KafkaUploader(RecordUploader):
         with self._transaction():
             if position is not None:
                 self._begin()
-                self._write_all([self._pointer_message(_Pointer(position, who.track_id, who.generation))])
+                self._write_all([self._pointer_message(_Pointer(who.generation, position, who.track_id))])
             self._commit()
         self._batches_in_slice = 0
         if position is not None:

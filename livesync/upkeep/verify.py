@@ -1,9 +1,9 @@
 """Proof that a destination equals the host, and mending where it does not.
 
 The host's objects and the service's rows are gone through side by side, both by ascending ids, so
-that each is read once and nothing need be remembered. What differs there is suspicious and no more;
-it is looked at again, see ``recheck.py``, which also says why what is left then is real and why
-nothing lasting is missed.
+that each is read once and nothing need be remembered (``first_look.py``). What differs there is
+suspicious and no more; it is looked at again (``recheck.py``, which also says why what is left then
+is real, and why nothing lasting is missed).
 
 A quick look reads ids and positions only. It suspects what only one of the two has, a row whose
 position lies ahead of all that was sent, and one older than the newest action on its object that
@@ -14,28 +14,28 @@ digests, so a difference that it tells of is one; an altered document is not to 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from ..agent import MissingAgent
 from ..delivery.access import ManagerAccess, collect_all
 from ..delivery.push import PushSyncAgent, bring_up_to_date
 from ..delivery.record import RunResult
-from ..delivery.uploader import Delivery, HeldRow, RecordUploader
+from ..delivery.uploader import Delivery, RecordUploader
 from ..delivery.work import Stop
 from ..errors import StateForbids, UsageError
 from ..host import Host
 from ..leases import LEASE_S
 from ..manager import SyncManager
-from .expected import Expected, Fate, Told
+from .expected import Expected
 from .findings import Findings
+from .first_look import FirstLook
 from .reading import Reader
-from .recheck import MISSING, NOT_COMPARABLE, ORPHANED, STALE, Recheck, check_verifiable, newest_position
+from .recheck import MISSING, NOT_COMPARABLE, ORPHANED, STALE, Recheck, check_verifiable
 from .sending import Counted, send_some
-from .side_by_side import first, side_by_side
 
 
 class Difference(NamedTuple):
@@ -156,9 +156,12 @@ def verify(
         found = Verification()
         try:
             began = time.perf_counter()
+            if not access.database.storage.isReadOnly():
+                # what waits in the inbox is read for every few suspects: let it be little
+                collect_all(access, time.time() if now is None else now)
             with closing(uploader):
                 uploader.open(delivery)
-                _Verifying(access, agent, host, uploader, found).run(quick, progress, now)
+                _look(access, agent, host, uploader, found, quick, progress)
             found.seconds = time.perf_counter() - began
         except BaseException:
             found.close()
@@ -225,119 +228,29 @@ def _prepared(access: ManagerAccess, agent_id: str) -> tuple[PushSyncAgent, Reco
     return agent, uploader, Delivery(agent_id, track_id, generation)
 
 
-class _Verifying:
-    """One verification: the first look, and the second."""
-
-    def __init__(
-        self,
-        access: ManagerAccess,
-        agent: PushSyncAgent,
-        host: Host,
-        uploader: RecordUploader,
-        found: Verification,
-    ) -> None:
-        self._access = access
-        self._agent_id = agent.id
-        self._host = host
-        self._stop = uploader.stop
-        self._found = found
-        names_files = uploader.takes_files and bool(agent.values.get("files"))
-        self._expected = Expected(access, host, agent, names_files)
-        self._reader = Reader(uploader)
-
-    def run(self, quick: bool, progress: Counted | None, now: float | None) -> None:
-        found = self._found
-        if not self._access.database.storage.isReadOnly():
-            # what waits in the inbox is read for every few suspects: let it be little
-            collect_all(self._access, time.time() if now is None else now)
-        found.complete = self._first_look(quick, progress)
-        if not found.complete:
-            return
-        recheck = Recheck(
-            self._access, self._agent_id, self._host, self._expected, self._reader, found._findings
-        )
-        result, found.complete = recheck.run(self._stop)
-        kinds = result.kinds
-        found.missing, found.stale, found.orphaned = kinds[MISSING], kinds[STALE], kinds[ORPHANED]
-        found.not_comparable, found.pending = kinds[NOT_COMPARABLE], result.pending
-        if quick:
-            found.expected -= result.unexpected
-            found.kept_back = result.kept_back
-
-    def _first_look(self, quick: bool, progress: Counted | None) -> bool:
-        """Compare everything and note suspects; return whether it came to its end."""
-        found, findings = self._found, self._found._findings
-        with self._access.snapshot() as manager:
-            limit = newest_position(manager)
-            if quick:
-                findings.keep_positions(_delivered(manager, self._agent_id))
-        with closing(self._reader.rows(quick)) as held:
-            for suspects in self._quick_look(held, limit) if quick else self._whole_look(held, limit):
-                findings.suspect(suspects)
-                if progress is not None:
-                    progress(found.checked)
-                if self._stop():
-                    return False
-        return True
-
-    def _whole_look(self, held: Iterable[list[HeldRow]], limit: int) -> Iterator[list[str]]:
-        for objects, rows in side_by_side(self._expected.all(), held, id_of=first):
-            yield self._suspects_by_digest(objects, rows, limit)
-
-    def _quick_look(self, held: Iterable[list[HeldRow]], limit: int) -> Iterator[list[str]]:
-        for ids, rows in side_by_side(self._expected.ids(), held, id_of=str):
-            yield self._suspects_by_position(ids, rows, limit)
-
-    def _suspects_by_digest(self, objects: list[Told], rows: list[HeldRow], limit: int) -> list[str]:
-        """Return the objects and rows of a range that differ."""
-        found = self._found
-        found.held += len(rows)
-        held = {row[0]: row for row in rows}
-        suspects = []
-        for object_id, expectation in objects:
-            row = held.pop(object_id, None)
-            if expectation is Fate.KEPT_BACK:
-                found.kept_back += 1
-            elif expectation is Fate.ABSENT:
-                if row is not None:
-                    suspects.append(object_id)
-            else:
-                found.expected += expectation is not Fate.NO_DOCUMENT
-                _, position, digest = row or _NOTHING
-                if digest != expectation or (position is not None and position > limit):
-                    suspects.append(object_id)
-        found.checked += len(objects) + len(held)
-        return suspects + list(held)
-
-    def _suspects_by_position(self, ids: list[str], rows: list[HeldRow], limit: int) -> list[str]:
-        """Return what may differ in a range: what only one side has, and what has a strange position.
-
-        A row is not to be older than what was delivered of its object, or newer than everything.
-        """
-        found = self._found
-        held = [row[0] for row in rows]
-        on_one_side: set[str] = set() if ids == held else set(ids).symmetric_difference(held)
-        found.held += len(held)
-        found.expected += len(ids)
-        found.checked += (len(ids) + len(held) + len(on_one_side)) // 2
-        if not rows:
-            return list(on_one_side)
-        least = found._findings.positions(held[0], held[-1]).get
-        strange = [
-            object_id
-            for object_id, position, _ in rows
-            if position is not None and not least(object_id, -1) <= position <= limit
-        ]
-        return [*on_one_side, *strange]
-
-
-#: Stands for a row that is not there.
-_NOTHING: Final = HeldRow("", None, None)
-
-
-def _delivered(manager: SyncManager, agent_id: str) -> Iterator[tuple[str, int]]:
-    """Yield the id and position of each action that an agent has passed and the track still keeps."""
-    pointer = manager.track.get_pointer_timestamp(agent_id)
-    if pointer is not None:
-        for position, action in manager.track.iterate(None, pointer):
-            yield action.object_id, position
+def _look(
+    access: ManagerAccess,
+    agent: PushSyncAgent,
+    host: Host,
+    uploader: RecordUploader,
+    found: Verification,
+    quick: bool,
+    progress: Counted | None,
+) -> None:
+    """Compare everything, look again at what is suspicious, and put into ``found`` what comes of it."""
+    names_files = uploader.takes_files and bool(agent.values.get("files"))
+    expected, reader = Expected(access, host, agent, names_files), Reader(uploader)
+    seen = FirstLook(access, agent.id, expected, reader, found._findings).run(quick, progress, uploader.stop)
+    found.checked, found.expected, found.held = seen.checked, seen.expected, seen.held
+    found.kept_back, found.complete = seen.kept_back, seen.complete
+    if not found.complete:
+        return
+    recheck = Recheck(access, agent.id, host, expected, reader, found._findings)
+    result, found.complete = recheck.run(uploader.stop)
+    kinds = result.kinds
+    found.missing, found.stale, found.orphaned = kinds[MISSING], kinds[STALE], kinds[ORPHANED]
+    found.not_comparable, found.pending = kinds[NOT_COMPARABLE], result.pending
+    if quick:
+        # only now is known what the objects are that a quick look has seen the ids of
+        found.expected -= result.unexpected
+        found.kept_back = result.kept_back

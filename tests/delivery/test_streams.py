@@ -20,7 +20,7 @@ from livesync.delivery.uploader import DELIVERY_OPTIONS, IN_FLIGHT_OPTION, Recor
 from livesync.errors import BatchRefused, RetryLater, ServiceRefuses, TooManyRefused
 
 #: Longer than anything here takes; whoever waits so long waits for ever.
-LONG_S = 20
+LONG_S = 10
 
 
 def batch_of(ids: Iterable[str]) -> Batch:

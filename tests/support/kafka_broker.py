@@ -670,9 +670,10 @@ class Broker:
                     number = wire.i32()
                     denied = TOPIC_DENIED if f"topic:{topic}" in self.denied else OK
                     partitions.append(i32(number) + i16(code or denied))
-                    if known is not None and not code and not denied:
-                        if (topic, number) not in known.partitions:
-                            known.partitions.append((topic, number))
+                    if known is None or code or denied:
+                        continue
+                    if (topic, number) not in known.partitions:
+                        known.partitions.append((topic, number))
                 answers.append(text(topic) + array(partitions))
         return i32(0) + array(answers)
 

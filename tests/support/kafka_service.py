@@ -1,9 +1,9 @@
 """Kafka for tests, and the harness of its destination.
 
 The broker is the stand-in of :mod:`support.kafka_broker`, one a session, in this process; or, where
-``LIVESYNC_KAFKA`` holds ``host:port`` of a real one that makes topics when they are used, that. librdkafka's own
-mock cluster is here too, for a second opinion on the protocol: it keeps messages and knows the requests of
-transactions, but neither hides what was aborted nor fences anybody.
+``LIVESYNC_KAFKA`` holds ``host:port`` of a real one that makes topics when they are used, that.
+librdkafka's own mock cluster is here too, for a second opinion on the protocol: it keeps messages and
+knows the requests of transactions, but neither hides what was aborted nor fences anybody.
 """
 
 from __future__ import annotations

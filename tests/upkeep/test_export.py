@@ -323,6 +323,37 @@ def test_an_initial_export_only_pauses_and_an_activation_loses_nothing(
     assert service.documents == world.expected()
 
 
+@pytest.mark.parametrize("first", [Mode.INITIAL, Mode.INITIAL_ONLY])
+@pytest.mark.parametrize("second", [Mode.INITIAL, Mode.INITIAL_ONLY])
+def test_one_that_was_to_pause_in_the_end_does_so_although_it_broke_off(
+    world: Any, service: MemoryService, chunks_of_2: None, first: Mode, second: Mode
+) -> None:
+    for key in "abc":
+        world.put(key)
+    stops = iter([False, True])
+    run_export(world, mode=first, stop=lambda: next(stops))
+
+    result = run_export(world, mode=second)
+
+    assert result.read == 1
+    assert state(world)[0] == ("paused" if Mode.INITIAL_ONLY in (first, second) else "active")
+
+
+def test_one_that_is_begun_anew_sends_all_of_it(
+    world: Any, service: MemoryService, chunks_of_2: None
+) -> None:
+    for key in "abc":
+        world.put(key)
+    stops = iter([False, True])
+    run_export(world, stop=lambda: next(stops))
+
+    result = run_export(world, anew=True)
+
+    assert result.read == 3
+    assert service.documents == world.expected()
+    assert state(world) == ("active", "")
+
+
 def test_the_mode_none_sends_nothing_and_goes_live_from_now(world: Any, service: MemoryService) -> None:
     world.put("before")
 
@@ -487,8 +518,9 @@ def test_why_a_service_refuses_an_export_is_in_the_detail(world: Any, service: M
     assert stored(world).detail == "who are you?"
 
 
+@pytest.mark.parametrize("when", ["upload", "everything is sent"])
 def test_an_export_that_loses_its_lease_notes_nothing_and_sweeps_nothing(
-    world: Any, service: MemoryService, chunks_of_2: None, monkeypatch: pytest.MonkeyPatch
+    world: Any, service: MemoryService, chunks_of_2: None, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     for key in "abcd":
         world.put(key)
@@ -502,13 +534,17 @@ def test_an_export_that_loses_its_lease_notes_nothing_and_sweeps_nothing(
         monkeypatch.setattr(exporting, "CHUNK_SIZE", 2)
         exported.append(run_export(world))
 
-    step = at_the_first("upload", overtaken)
+    def progress(progress: ExportProgress) -> None:
+        if progress.done == 4:
+            step("everything is sent")
+
+    step = at_the_first(when, overtaken)
     watching(monkeypatch, lambda name: (swept.append(name) if name == "sweep" else None, step(name)))
     with pytest.raises(LeaseLost):
-        run_export(world)
+        run_export(world, progress=progress)
 
     assert swept == []
-    assert exported[0].read == 4
+    assert exported[0].read == (4 if when == "upload" else 0)
     assert state(world) == ("active", "")
     assert stored(world).last_run is None
     assert service.documents == world.expected()
@@ -535,9 +571,11 @@ def test_a_pause_ends_an_export_and_it_goes_on_when_it_is_activated(
     paused = (state(world), sorted(service.documents))
     world.manager.activate("new")
     world.tm.commit()
+    activated = state(world)
     seen: list[int] = []
     run_export(world, progress=lambda progress: seen.append(progress.done))
 
+    assert activated == ("recording", "")  # it lacks the rest of it still
     assert paused == (("paused", ""), list("abcd"))
     assert seen == [5]
     assert state(world) == ("active", "")
