@@ -25,7 +25,7 @@ from .receiver import received, receiving
 from .rows import Row, check
 from .timing import timed
 
-TITLE = "in flight: a service that takes 50 ms for each answer"
+TITLE = "inflight: a service that takes 50 ms for each answer"
 QUICK = {"actions": 300, "repeats": 1, "wait_ms": 5}
 
 _LIMIT = 0.9

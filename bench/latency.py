@@ -123,7 +123,7 @@ def _run_again_and_again(db: Any, over: threading.Event) -> None:
 
 def _wait_for(committed: Iterable[tuple[str, int]]) -> None:
     """Wait until the newest state of every object has arrived."""
-    newest = dict(committed)
+    newest = dict(list(committed))  # by object: the number that was committed last
     give_up = time.perf_counter() + 30
     while not all(item in _Arrivals.seen for item in newest.items()):
         check(time.perf_counter() < give_up, "not everything arrived within 30 s")

@@ -27,7 +27,9 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.server] if name == "drain" else []) for name in NAMES]
+)
 def test_benchmark_does_its_work_and_prints_its_table(name: str) -> None:
     done = _run("--quick", name)
 

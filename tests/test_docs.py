@@ -12,11 +12,14 @@ import pytest
 
 from livesync.agent import COMMON_OPTIONS, agent_types, load_agent_type
 from livesync.cli.exitcodes import MEANINGS, ExitCode
+from livesync.delivery.uploader import RecordUploader
 from livesync.manager import SyncManager
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 DOCS = CHECKOUT / "docs"
 PAGES = {str(path.relative_to(DOCS)): path.read_text("utf-8") for path in sorted(DOCS.rglob("*.rst"))}
+PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]
+DESTINATIONS = sorted(PROJECT["entry-points"]["livesync.agents"])
 TEXTS = PAGES | {name: (CHECKOUT / name).read_text("utf-8") for name in ("README.md", "CHANGELOG.md")}
 
 
@@ -82,15 +85,52 @@ def test_exit_codes_named_in_the_text_are_right():
     assert named <= {(code.value, code.name) for code in ExitCode}
 
 
-@pytest.mark.parametrize("name", ["sqlite", "file", "http", "memory"])
+@pytest.mark.parametrize("name", DESTINATIONS)
 def test_agent_types_are_in_the_reference_with_all_their_options(name):
     lines = rendering.agent_reference()
-    section = "\n".join(lines[lines.index(name) :])
+    begin = lines.index(name)
+    end = next((n for n in range(begin + 2, len(lines)) if re.fullmatch("-+", lines[n])), len(lines))
+    section = "\n".join(lines[begin:end])
 
     assert name in agent_types()
     for option in load_agent_type(name).declared_options():
         assert f"``{option.name}``" in section
-    assert f"\n{name}" in PAGES["howto/destinations.rst"]
+
+
+@pytest.mark.parametrize("name", DESTINATIONS)
+def test_what_a_destination_can_do_is_in_the_table(name):
+    rows = re.findall(r"^   \* - (.+)\n((?:     - .+\n){7})", PAGES["howto/destinations.rst"], re.MULTILINE)
+    cells = {title: re.findall("- (.+)", row) for title, row in rows}
+    columns = [cell.lower() for cell in cells["Type"]]
+    said = dict(zip(columns, (cell.startswith("yes") for cell in cells[f"``{name}``"]), strict=True))
+
+    uploader = load_agent_type(name).uploader
+
+    assert said["keeps the pointer"] == uploader.keeps_pointer
+    assert said["verify"] == uploader.readable
+    assert said["sweep"] == (uploader.sweep is not RecordUploader.sweep)
+    assert said["files"] == uploader.takes_files
+    assert said["in flight"] == uploader.concurrent
+    assert said["rebuild"] == uploader.rebuilds
+
+
+def test_every_destination_has_a_page_or_a_section():
+    for name in DESTINATIONS:
+        assert f"howto/{name}.rst" in PAGES or f"\n{name}" in PAGES["howto/destinations.rst"]
+
+
+@pytest.mark.parametrize(
+    ("text", "markup"),
+    [
+        ("whsec_ and the rest", r"whsec\_ and the rest"),
+        ("of metadata and custom_fields", r"of metadata and custom\_fields"),
+        ("http:// with a host: like this", r"http\:// with a host: like this"),
+        ("all * of |them| \\", r"all \* of \|them\| \\"),
+        ("see `livesync agent add_task`, or `a*b`", "see ``livesync agent add_task``, or ``a*b``"),
+    ],
+)
+def test_help_texts_are_shown_as_they_are(text, markup):
+    assert rendering._text(text) == markup
 
 
 def test_options_that_everybody_has_are_explained():
@@ -102,8 +142,9 @@ def test_options_that_everybody_has_are_explained():
     "word",
     [
         "acknowledge", "action", "ActionWrapper", "audience", "backfill", "batch", "dead letter", "entry",
-        "granularity", "inbox", "lag", "lane", "pointer", "position", "prune", "reader", "record", "rewind",
-        "runner", "seal", "slice", "tombstone", "track", "verdict",
+        "fence", "granularity", "inbox", "lag", "lane", "lease", "ledger", "pointer", "position", "prune",
+        "reader", "rebuild", "record", "retention", "rewind", "runner", "seal", "slice", "slow queue",
+        "token", "tombstone", "track", "transform", "verdict", "verify",
     ],
 )  # fmt: skip
 def test_word_is_in_the_glossary(word):
@@ -120,11 +161,15 @@ def test_guarantees_are_numbered_and_each_says_how_or_not_yet():
 
 
 def test_dependencies_are_all_explained():
-    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]
-
-    for requirement in project["dependencies"]:
+    for requirement in PROJECT["dependencies"]:
         name = re.match(r"[\w.-]+", requirement)[0]
         assert f"\n   * - {name}\n" in PAGES["dependencies.rst"]
+
+
+def test_extras_are_all_explained():
+    for extra in set(PROJECT["optional-dependencies"]) - {"all", "dev", "test"}:
+        assert f"\n   * - ``[{extra}]``\n" in PAGES["dependencies.rst"]
+        assert f"`{extra}`" in TEXTS["README.md"]
 
 
 def test_states_are_all_explained():
@@ -175,6 +220,9 @@ def test_tutorial_works_as_printed(tmp_path):
 
     assert done.returncode == 0, done.stderr
     assert "the same, byte for byte" in done.stdout
+    damaged, mended = done.stdout.split("there are differences\n")
+    assert re.search(r" [1-9]\d* missing, ", damaged.splitlines()[-1])
+    assert " 0 missing, 0 stale, 0 orphaned" in mended
     assert "livesync is removed" in done.stdout
 
 
@@ -194,8 +242,7 @@ def test_documentation_builds_without_a_warning(tmp_path):
 
 
 def test_every_test_that_the_features_name_is_there():
-    text = (DOCS / "features.rst").read_text("utf-8")
-    named = re.findall(r"``(tests/[\w/]+\.py)::(\w+)``", text)
+    named = re.findall(r"``(tests/[\w/]+\.py)::(\w+)``", PAGES["features.rst"])
     missing = [
         f"{path}::{name}"
         for path, name in named
@@ -207,9 +254,8 @@ def test_every_test_that_the_features_name_is_there():
 
 
 def test_every_feature_has_a_test_or_says_why_not():
-    rows = re.findall(
-        r"^   \* - (\d+)\n     - .*\n     - (.*)\n     -(.*)$", (DOCS / "features.rst").read_text("utf-8"), re.M
-    )
+    row = r"^   \* - (\d+)\n     - .*\n     - (.*)\n     -(.*)$"
+    rows = re.findall(row, PAGES["features.rst"], re.MULTILINE)
 
     assert [int(number) for number, _, _ in rows] == [*range(1, 70), *range(1, 16)]
     assert [number for number, says, shown in rows if not shown.strip() and "not yet" not in says] == []

@@ -11,8 +11,9 @@ from livesync.cli.exitcodes import MEANINGS, ExitCode
 from livesync.cli.parser import build_parser
 from livesync.options import OPTION_TYPES, Option
 
-#: What means something in reStructuredText, wherever it stands (``whsec_`` would name a target).
-_MARKUP = re.compile(r"[\\*_|]")
+#: What means something in reStructuredText, wherever it stands: ``whsec_`` names a target, ``http://``
+#: becomes a link.
+_MARKUP = re.compile(r"[\\*_|]|:(?=//)")
 
 
 def commands(parser: argparse.ArgumentParser | None = None) -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -91,7 +92,7 @@ def agent_reference() -> list[str]:
 def _form(option: Option) -> str:
     if option.choices:
         return ", ".join(f"``{choice}``" for choice in option.choices)
-    return OPTION_TYPES[option.type]
+    return _text(OPTION_TYPES[option.type])
 
 
 def _default(option: Option) -> str:

@@ -135,9 +135,7 @@ class Run:
             start = self._compared() if self._uploader.keeps_pointer else None
         except DeliveryError:
             start = Start(-1, StopReason.FAILING)  # whatever it is, a run that may write says so and notes it
-        if start is not None and (
-            start.reason is not None or start.position != self._own_pointer().position
-        ):
+        if start is not None and (start.reason is not None or start.position != self._own_pointer().position):
             self._uploader.close()
             work.begin()
             return self._run_leased()
@@ -289,15 +287,14 @@ class Run:
             done.delivered += work.had_dead_letter(noted.ids)
             self._count_unsent(done, noted)
             if inside:
-                uploader.end_slice(None)
+                work.end_slice(None)
                 for object_id, words in inside.items():
                     self._cascade(object_id, words, renderer, done, noted.ids)
                 uploader.begin_slice(part.till)
             work.keep_dead(done.result)
-            work.make_sure()  # else a runner that was frozen would set the destination's pointer back
             # A part of a position leaves the destination's pointer where it stood, but sees to it
             # that there is one. An export moves it at its own end.
-            uploader.end_slice(None if exporting else part.before if part.offset else part.till)
+            work.end_slice(None if exporting else part.before if part.offset else part.till)
         except BaseException:
             uploader.abandon_slice()
             raise
@@ -328,7 +325,7 @@ class Run:
                 self._uploader.begin_slice(done.part.till)
                 records = self._inner_records(ids, words, done)
                 self._work.upload(records, renderer, done.result, done.part.catching_up)
-                self._uploader.end_slice(None)
+                self._work.end_slice(None)
             done.result.cascaded += spool.count
         finally:
             spool.close()

@@ -162,10 +162,7 @@ class Work:
                 self.result.till = manager.track.get_pointer_timestamp(self.agent.id)
             if reason is not None:
                 stored.refusals = ()  # whoever lets it go on has looked at it
-                if stored.state == State.RECORDING.value:
-                    stored.detail = detail  # it still needs the rest of its export
-                else:
-                    manager.stop_agent(self.agent.id, reason, detail)
+                self._stop_agent(manager, stored, reason, detail)
             stored.last_run = {**summary(self.result), "time": self.clock(), "error": error}
             ledger.note(stored, self._line, self.result, self.clock(), error)
             self._hold.release(manager)
@@ -178,6 +175,12 @@ class Work:
         except Exception:
             # the reason why it failed is worth more than why it could not be noted
             logger.exception("agent %s: the failure could not be noted", self.agent.id)
+
+    def _stop_agent(self, manager: SyncManager, stored: StoredAgent, reason: StopReason, detail: str) -> None:
+        if stored.state in (State.RECORDING.value, State.PAUSED.value):
+            stored.detail = detail  # it still needs the rest of its export, or was paused meanwhile
+        elif stored.reason != StopReason.NEEDS_EXPORT.value:
+            manager.stop_agent(self.agent.id, reason, detail)
 
     def close(self) -> None:
         """Let go of the service, and of the lease where an interrupt has kept it from being given back."""
@@ -199,6 +202,15 @@ class Work:
     def change(self, function: Callable[[SyncManager], Result], note: str) -> Result:
         """Change something in a short transaction that holds only while the lease does."""
         return self._hold.change(function, note)
+
+    def end_slice(self, position: int | None) -> None:
+        """Let the service keep a slice, and with it a pointer that it keeps (None: leave that alone).
+
+        Raises:
+            LeaseLost: The lease is not ours: a runner that was frozen would set the pointer back.
+        """
+        self.make_sure()
+        self.uploader.end_slice(position)
 
     def make_sure(self) -> None:
         """Make sure that the lease is ours: before the service is told what it cannot take back.
@@ -260,8 +272,7 @@ class Work:
             records = (Record(Op.UPSERT, object_id, position, actions) for object_id in ids)
             self.upload(records, self.renderer(), part, at_sealed=True)
             self.keep_dead(part)
-            self.make_sure()
-            self.uploader.end_slice(None)
+            self.end_slice(None)
         except BaseException:
             self.uploader.abandon_slice()
             raise

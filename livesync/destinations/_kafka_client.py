@@ -59,8 +59,8 @@ class Complaints:
         self._agent_id = agent_id
         self._secrets = secrets
         self.last: KafkaError | None = None
-        self.refusal: KafkaError | None = None
         self.all_down = False
+        self._refusal: KafkaError | None = None
 
     def log(self, level: int, message: str, *args: object) -> None:
         """Take a line of the client's log, as a ``logging.Logger`` does."""
@@ -74,11 +74,16 @@ class Complaints:
             return
         self.last = error
         if is_for_good(error):
-            self.refusal = error
+            self._refusal = error
+
+    @property
+    def refusal(self) -> KafkaError | None:
+        """Why nobody lets us in; None while one broker may."""
+        return self._refusal if self.all_down else None
 
     def forget(self) -> None:
         """Begin anew: what was said before an answer came no longer matters."""
-        self.last = self.refusal = None
+        self.last = self._refusal = None
         self.all_down = False
 
     def hide(self, text: str) -> str:

@@ -118,8 +118,8 @@ class Gathered:
 
 def _position(message: Message) -> int | None:
     """Return what the header says, None where it says nothing that is a position."""
-    for name, value in cast("list[tuple[str, object]]", message.headers() or []):
-        if name == POSITION_HEADER and isinstance(value, bytes) and value.isdigit() and len(value) < 20:
+    for name, value in cast("list[tuple[str, bytes | None]]", message.headers() or []):
+        if name == POSITION_HEADER and value is not None and value.isdigit() and len(value) < 20:
             position = int(value)
             return position if position <= _MAX_POSITION else None
     return None

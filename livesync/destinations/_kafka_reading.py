@@ -19,8 +19,16 @@ _STEP_S: Final = 0.25
 _CHUNK: Final = 2_000
 _CHUNK_BYTES: Final = 8 * 1024 * 1024
 
-#: Answers on a topic that a moment later are others.
-_SOON: Final = frozenset({KafkaError.LEADER_NOT_AVAILABLE, KafkaError.REPLICA_NOT_AVAILABLE})
+#: Answers on a topic that a moment later are others: it has just been made, or moves.
+_SOON: Final = frozenset(
+    {
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError._UNKNOWN_TOPIC,
+    }
+)
 
 
 class Unsettled(RetryLater):
@@ -122,13 +130,13 @@ class Reader:
         heard = time.monotonic()
         while waiting:
             messages: list[Message] = []
-            for event in self._events(size):
-                heard = time.monotonic()
+            events = self._events(size)
+            for event in events:
                 number, offset = _place(event)
-                hidden.discard(number)
                 if event.error() is None:
                     messages.append(event)
                     offsets[number] = offset + 1
+                    hidden.discard(number)
                     continue
                 offsets[number] = offset
                 if self._is_end(topic, number, offset):
@@ -139,6 +147,7 @@ class Reader:
                 size = _chunk_size(messages)
                 yield messages
             now = time.monotonic()
+            heard = now if events else heard
             if waiting and waiting == hidden and now > settled_by:
                 if strict:
                     raise Unsettled(reason=f"a transaction in {topic} is still open; it ends by itself")
@@ -162,7 +171,7 @@ class Reader:
         error = event.error()
         if error is None or error.code() == KafkaError._PARTITION_EOF:
             return True
-        if is_for_good(error):
+        if is_for_good(error) and error.code() not in _SOON:
             raise self._settings.failure(error)
         self._settings.complaints.error(error)
         return False

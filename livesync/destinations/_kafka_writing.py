@@ -33,10 +33,15 @@ class Outgoing(NamedTuple):
     value: bytes | None
     headers: Headers
 
-    def size(self) -> int:
-        """Return how many bytes it takes alone in a batch, uncompressed, at most."""
-        headers = sum(len(name) + len(value or b"") + _HEADER_OVERHEAD_BYTES for name, value in self.headers)
-        return _OVERHEAD_BYTES + len(self.key) + len(self.value or b"") + headers
+
+def bytes_around(headers: Headers) -> int:
+    """Return how many bytes a message with these headers has besides key and value, at most.
+
+    Counted is what it takes alone in a batch, uncompressed.
+    """
+    return _OVERHEAD_BYTES + sum(
+        len(name) + len(value or "") + _HEADER_OVERHEAD_BYTES for name, value in headers
+    )
 
 
 class Writer:

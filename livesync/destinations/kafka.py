@@ -26,6 +26,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -49,9 +50,11 @@ from ._kafka_errors import TOO_LARGE, is_for_good
 from ._kafka_gathered import POSITION_HEADER, Gathered
 from ._kafka_reading import Reader, Unsettled
 from ._kafka_topics import largest_message, make_pointer_topic, topic_settings
-from ._kafka_writing import Headers, Outgoing, Writer
+from ._kafka_writing import Headers, Outgoing, Writer, bytes_around
 
 logger = logging.getLogger(__name__)
+
+_DIGEST_HEADER: Final = "livesync-digest"
 
 #: How long what was committed may take to be seen, in seconds: brokers write the marks afterwards.
 _SETTLE_S: Final = 2.0
@@ -89,6 +92,7 @@ class KafkaUploader(RecordUploader):
         self._gathered: Gathered | None = None
         self._offsets: dict[int, int] = {}
         self._limit: int | None = None
+        self._bytes_around = 0
         self._batches_in_slice = 0
         self._pointer: StoredPointer | None = None
         self._pointer_was_read = False
@@ -153,6 +157,7 @@ class KafkaUploader(RecordUploader):
         super().open(delivery)
         self._batches_in_slice = 0
         self._pointer, self._pointer_was_read = None, False
+        self._bytes_around = bytes_around([*self._headers(2**63, ""), (_DIGEST_HEADER, "0" * 32)])
 
     def begin_slice(self, till: int) -> None:
         """Begin a slice; its transaction begins with the first batch."""
@@ -166,7 +171,9 @@ class KafkaUploader(RecordUploader):
         refused: dict[str, str] = {}
         for record, body in zip(batch, batch.bodies, strict=True):
             message = self._message(record, body)
-            size = message.size()
+            size = len(message.key) + (0 if body is None else len(body)) + self._bytes_around
+            if record.actions:
+                size += len(_joined(record.actions))
             if size > largest:
                 refused[record.object_id] = (
                     f"too large for Kafka: {size} bytes with its headers, uncompressed;"
@@ -260,10 +267,9 @@ class KafkaUploader(RecordUploader):
     # -- messages --------------------------------------------------------------------------------
 
     def _message(self, record: Record, body: bytes | None) -> Outgoing:
-        headers = self._headers(record.position, ",".join(sorted(record.actions)))
+        headers = self._headers(record.position, _joined(record.actions) if record.actions else "")
         if body is not None:
-            digest = hashlib.blake2b(body, digest_size=16).hexdigest()
-            headers.append(("livesync-digest", digest))
+            headers.append((_DIGEST_HEADER, hashlib.blake2b(body, digest_size=16).hexdigest()))
         return Outgoing(self._settings.topic, record.object_id.encode(), body, headers)
 
     def _headers(self, position: int, actions: str) -> Headers:
@@ -421,6 +427,11 @@ class KafkaUploader(RecordUploader):
                 self._drop_writer()  # nobody can fence it: it has lost its numbers
                 raise RetryLater(reason=str(failure)) from exc
             raise failure from exc
+
+
+@lru_cache(maxsize=1024)
+def _joined(actions: frozenset[str]) -> str:
+    return ",".join(sorted(actions))
 
 
 def _verdicts(batch: Batch, refused: dict[str, str], failed: dict[str, str]) -> list[Verdict]:

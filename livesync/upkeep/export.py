@@ -337,7 +337,7 @@ class _Export:
         with work.access.snapshot() as manager:
             pointer = manager.track.get_pointer_timestamp(self._agent_id)
         uploader.begin_slice(self._state["position"])
-        uploader.end_slice(-1 if pointer is None else pointer)
+        work.end_slice(-1 if pointer is None else pointer)
         work.finish(self._go_live)
 
     def _go_live(self, manager: SyncManager, stored: StoredAgent) -> None:

@@ -34,6 +34,7 @@ from ..errors import (
 from ..host import Host
 from ..leases import LEASE_S
 from ..manager import SyncManager
+from ..track.stored import StoredAgent
 from . import export
 from .export import NEEDS_EVERYTHING, ids_after, prepared
 
@@ -101,13 +102,27 @@ def _send_all(work: Work, ids: Iterable[str], progress: Counted | None) -> None:
         while not work.must_end() and (chunk := list(dict.fromkeys(islice(waiting, CHUNK_SIZE)))):
             part = work.send(chunk)
             part.read += len(chunk)
-            work.settle(part, chunk, lambda manager, stored: True, f"{work.kind} of {work.agent.id}")
+            forbidden = work.settle(part, chunk, partial(_forbidden, work), f"{work.kind} of {work.agent.id}")
             if progress is not None:
                 progress(work.result.read)
+            if forbidden is not None:
+                raise forbidden
         work.finish(lambda manager, stored: _note_shown(work.agent.id, time_of_last_commit, manager))
     except Exception as exc:
         work.fail(exc, partial(_note_shown, work.agent.id, time_of_last_commit))
         raise
+
+
+def _forbidden(work: Work, manager: SyncManager, stored: StoredAgent) -> StateForbids | None:
+    """Return why no more is to be sent, if somebody has seen to that meanwhile."""
+    if stored.state != State.PAUSED.value and stored.reason not in NEEDS_EVERYTHING:
+        return None
+    why = f" ({stored.reason})" if stored.reason else ""
+    return StateForbids(
+        f"agent {work.agent.id!r} was {stored.state}{why} meanwhile: the rest is not sent",
+        agent_id=work.agent.id,
+        state=stored.state,
+    )
 
 
 def _note_shown(agent_id: str, time: Callable[[SyncManager], float], manager: SyncManager) -> None:

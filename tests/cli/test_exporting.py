@@ -230,7 +230,7 @@ def test_a_part_that_is_interrupted_says_how_far_it_came(live, retitle, held, mo
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (["--under", "nothing"], 2, "no object 'nothing'"),
+        (["--under", "nothing"], 3, "no object 'nothing'"),
         (["--id", ""], 2, "1 to 512"),
         (["--id", "x" * 513], 2, "1 to 512"),
         (["--ids", "no-such-file"], 2, "no-such-file"),

@@ -21,6 +21,7 @@ EXPECTED_CODES = {
     "NotFound": 3,
     "UnknownAgent": 3,
     "UnknownAgentType": 3,
+    "UnknownObject": 3,
     "HostError": 6,
     "HostNotFound": 6,
     "HostFailed": 6,

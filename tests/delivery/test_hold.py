@@ -7,15 +7,29 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.shelf import World
 
 from livesync import leases, process
+from livesync.agent import StopReason
 from livesync.delivery import ledger, slices
 from livesync.delivery.hold import Hold
 from livesync.delivery.record import Outcome, Verdict
-from livesync.errors import HostFailed, Leased, LeaseLost, RetryLater, ServiceRefuses, UnknownAgent
+from livesync.errors import (
+    HostFailed,
+    Leased,
+    LeaseLost,
+    RetryLater,
+    ServiceRefuses,
+    StateForbids,
+    UnknownAgent,
+)
+from livesync.track import queue
 
 #: Longer than anything here takes; whoever waits so long waits for ever.
 LONG_S = 20
@@ -97,8 +111,8 @@ def state(world: Any) -> dict[str, Any]:
     }
 
 
-def uploader_that(world: Any, **steps: Any) -> Any:
-    """An uploader class of the world's service that does something before its own methods."""
+def uploader_that(world: Any, base: Any = None, **steps: Any) -> Any:
+    """An uploader class of the service, or of ``base``, that does something before its own methods."""
 
     def wrapped(name: str, step: Any) -> Any:
         def method(self: Any, *args: Any) -> Any:
@@ -109,7 +123,7 @@ def uploader_that(world: Any, **steps: Any) -> Any:
 
     made = type(
         "Watched",
-        (world.service.uploader_type(),),
+        (base or world.service.uploader_type(),),
         {name: wrapped(name, step) for name, step in steps.items()},
     )
     return made
@@ -533,6 +547,34 @@ def test_a_pause_ends_a_run_after_its_slice_and_loses_nothing(
     assert set(world.service.documents) == {"1", "2", "3", "4"}
 
 
+@pytest.mark.parametrize(
+    ("meanwhile", "expected"),
+    [
+        (lambda manager: manager.pause("index"), ("paused", "", "no rights")),
+        (
+            lambda manager: manager.stop_agent(
+                "index", StopReason.NEEDS_EXPORT, "it names another destination"
+            ),
+            ("stopped", "needs_export", "it names another destination"),
+        ),
+    ],
+)
+def test_what_somebody_has_decided_meanwhile_holds_although_the_run_fails(
+    world: Any, meanwhile: Any, expected: tuple[str, str, str]
+) -> None:
+    world.put("a")
+    world.service.answer_next(ServiceRefuses("no rights"))
+    agent = world.with_uploader(uploader_that(world, _upload_batch=lambda: world.change(meanwhile)))
+
+    with pytest.raises(ServiceRefuses):
+        world.run(agent)
+
+    assert (world.stored.state, world.stored.reason, world.stored.detail) == expected
+    assert world.stored.last_run["error"] == "no rights"
+    with pytest.raises(StateForbids):
+        world.run()
+
+
 def test_a_paused_agent_is_rewound_only_when_its_run_has_ended(
     world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -622,3 +664,109 @@ def test_logs_name_the_agent_when_the_lease_is_lost(world: Any, caplog: pytest.L
         world.run(world.with_uploader(uploader_that(world, _upload_batch=lambda: take_over(world))))
 
     assert "agent index: agent 'index' was taken from this runner" in caplog.text
+
+
+# frozen anywhere, while anything happens
+
+changes = st.lists(
+    st.tuples(
+        st.sampled_from(["put", "put", "remove", "hide", "show", "move", "enqueue"]),
+        st.sampled_from("abcdef"),
+    ),
+    max_size=8,
+)
+
+
+class Changes:
+    """Changes the host as it is told; each title is another one."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.version = 0
+
+    def __call__(self, story: list[tuple[str, str]]) -> None:
+        world = self.world
+        world.tm.begin()
+        for what, key in story:
+            self.version += 1
+            if what == "put":
+                world.put(key, title=self.version, parent="a" if key > "d" else None)
+            elif what == "enqueue":
+                world.manager.enqueue("index", [key])
+                world.tm.commit()
+            elif key not in world.things:
+                pass
+            elif what == "remove":
+                world.remove(key)
+            elif what == "move":
+                world.put(key, "moved", title=self.version)
+            else:
+                world.put(key, "set_private" if what == "hide" else "set_public", private=what == "hide")
+
+
+def rows_at_once(world: World) -> Any:
+    """A service without transactions and without pointers: what is sent is there at once."""
+
+    class AtOnce(world.service.uploader_type()):  # type: ignore[misc]
+        keeps_pointer = False
+
+        def _upload_batch(self, batch: Any) -> Any:
+            verdicts = super()._upload_batch(batch)
+            super().end_slice(None)
+            return verdicts
+
+    return AtOnce
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    changes, changes, changes,
+    st.integers(0, 12), st.sampled_from([1, 2, 10_000]), st.booleans(), st.sampled_from([1, 100]),
+)  # fmt: skip
+def test_a_runner_that_was_frozen_at_any_step_does_no_harm_when_it_wakes_up(
+    before: Any,
+    meanwhile: Any,
+    afterwards: Any,
+    when: int,
+    slice_size: int,
+    at_once: bool,
+    slow_above: int,
+) -> None:
+    world = World()
+    change = Changes(world)
+    steps: list[int] = []
+
+    def be_frozen() -> None:
+        steps.append(1)
+        if len(steps) == when + 1:
+            world.change(lambda manager: setattr(manager.stored("index").lease, "until", 0.0))
+            change(meanwhile)
+            world.run(other)
+            change(afterwards)
+
+    if at_once:
+        plain = rows_at_once(world)
+        frozen = uploader_that(
+            world, plain, **dict.fromkeys(("begin_slice", "_upload_batch", "end_slice"), be_frozen)
+        )
+    else:
+        plain = world.service.uploader_type()
+        frozen = uploader_that(world, plain, begin_slice=be_frozen, _upload_batch=be_frozen)
+    options = {"batch_size": 2, "slow_above": slow_above, "slow_budget": 3}
+    other = world.with_uploader(plain, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slices, "SLICE_SIZE", slice_size)
+        try:
+            change([("put", key) for key in "abcdef"])
+            world.run(other)
+            change(before)
+            with suppress(LeaseLost):
+                world.run(world.with_uploader(frozen, **options))
+            for _ in range(4):  # the queue goes out bit by bit
+                world.run(other)
+
+            assert queue.count(world.stored) == 0
+            assert world.service.documents == world.expected()
+            assert all(ledger.balance(entry) == 0 for entry in ledger.entries(world.stored))
+        finally:
+            world.close()

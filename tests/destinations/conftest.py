@@ -337,7 +337,13 @@ KINDS = {
 }
 
 
-@pytest.fixture(params=KINDS)
+#: Those that are tested against servers of their own.
+SERVERS = {"postgres", "kafka"}
+
+
+@pytest.fixture(
+    params=[pytest.param(kind, marks=[pytest.mark.server] if kind in SERVERS else []) for kind in KINDS]
+)
 def new_destination(request, tmp_path, receiver):
     """A function that makes an empty destination of one kind."""
     numbers = count()

@@ -26,6 +26,8 @@ from livesync.destinations.postgres import PostgresAgent, PostgresUploader
 from livesync.errors import DeliveryError, LeaseLost, OptionError, RetryLater, ServiceRefuses
 from livesync.host import content_digest
 
+pytestmark = pytest.mark.server
+
 
 def upsert(object_id, position=7, **document):
     return Record(Op.UPSERT, object_id, position, document={"id": object_id, **document})

@@ -73,6 +73,11 @@ class Seen(NamedTuple):
     headers: dict[str, bytes]
 
 
+def partition_count(topic: str) -> int:
+    producer = Producer({"bootstrap.servers": servers()}, logger=Quiet())
+    return len(producer.list_topics(topic, timeout=10).topics[topic].partitions)
+
+
 def consumed(topic: str, at: str = "", committed: bool = True) -> list[Seen]:
     """Everything in a topic, partition by partition, as any consumer reads it."""
     settings = {

@@ -414,6 +414,29 @@ def test_a_paused_agent_is_sent_nothing(world: Any, service: MemoryService) -> N
         send(world, ["a"])
 
 
+@pytest.mark.parametrize("how", ["paused", "needs_export"])
+def test_one_that_is_paused_or_lacks_everything_meanwhile_is_sent_no_more(
+    world: Any, service: MemoryService, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    from livesync.agent import StopReason
+
+    monkeypatch.setattr(sending, "CHUNK_SIZE", 2)
+
+    def meanwhile(done: int) -> None:
+        if done == 2 and how == "paused":
+            world.change(lambda manager: manager.pause("some"))
+        elif done == 2:
+            world.change(lambda manager: manager.stop_agent("some", StopReason.NEEDS_EXPORT))
+
+    with pytest.raises(StateForbids, match="meanwhile: the rest is not sent"):
+        send(world, "abcdef", progress=meanwhile)
+
+    assert sent_ids(service) == list("abcd")
+    assert how in (stored(world).state, stored(world).reason)
+    assert stored(world).lease.holder is None
+    assert ledger.entries(stored(world))[0]["read"] == 4
+
+
 def test_neither_is_one_that_somebody_holds(world: Any, service: MemoryService) -> None:
     process = ("elsewhere", 1, 1)
     world.change(
