@@ -150,7 +150,7 @@ class Gathered:
             if not changes.words and not changes.is_large():
                 continue
             try:
-                manager = SyncManager.get(connection.root())
+                manager = SyncManager.get(connection.root(), to_record=True)
             except NotInstalled:
                 logger.warning(
                     "livesync is not installed in a database that capture is attached to: not recorded"

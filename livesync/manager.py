@@ -37,7 +37,7 @@ from .track import queue
 from .track.lanes import append
 from .track.multipointer import ListMultiPointerTrack
 from .track.payload import paged_payload, small_payload
-from .track.stored import SCHEMA, StoredAgent
+from .track.stored import SCHEMA, SCHEMAS_TO_RECORD, StoredAgent
 
 #: Where the manager lies in a database's root.
 ROOT_KEY: Final = "livesync"
@@ -81,8 +81,13 @@ class SyncManager(Persistent):
         return manager
 
     @classmethod
-    def get(cls, root: Mapping[str, Any]) -> SyncManager:
+    def get(cls, root: Mapping[str, Any], to_record: bool = False) -> SyncManager:
         """Return the manager of the database whose ``root`` this is.
+
+        Args:
+            root: A ZODB root mapping.
+            to_record: Only :meth:`record` and its like will be called: then older schemas will do
+                whose inbox is as today's, so that the application works on until it is upgraded.
 
         Raises:
             NotInstalled: There is none.
@@ -93,7 +98,7 @@ class SyncManager(Persistent):
             raise NotInstalled("livesync is not installed in this database; run: livesync install")
         if not isinstance(manager, cls):
             raise NotInstalled(f"what lies under {ROOT_KEY!r} in this database is not livesync's")
-        if manager.schema != SCHEMA:
+        if manager.schema != SCHEMA and not (to_record and manager.schema in SCHEMAS_TO_RECORD):
             way = (
                 "run: livesync upgrade"
                 if manager.schema < SCHEMA

@@ -240,20 +240,40 @@ def test_data_of_an_older_schema_are_refused_and_the_way_on_is_told(old_file):
     assert (caught.value.stored, caught.value.expected) == (1, SCHEMA)
 
 
-def test_an_application_does_not_change_anything_that_would_go_unrecorded(old_file):
+def test_an_application_works_on_until_the_upgrade_and_nothing_of_it_is_lost(old_file):
     db = DB(FileStorage(str(old_file)))
-    capture = Capture(Titles()).install(db)
     transactions = transaction.TransactionManager()
     connection = db.open(transaction_manager=transactions)
-
-    connection.root()["something"] = "new"
-    capture.record("x", "created", connection=connection)
-    with pytest.raises(UpgradeNeeded):
+    with Capture(Titles()).attached(db) as capture:
+        connection.root()["something"] = "new"
+        capture.record("changed before the upgrade", "created", connection=connection)
         transactions.commit()
+
+    assert SyncManager.get(connection.root(), to_record=True).schema == 1
+    upgrade(connection.root())
+    transactions.commit()
+    waiting = [action.object_id for action in SyncManager.get(connection.root()).waiting()]
     transactions.abort()
-    refused = "something" not in connection.root()
     connection.close()
-    capture.uninstall()
+    db.close()
+    assert waiting[-1] == "changed before the upgrade"
+
+
+def test_an_application_does_not_change_anything_that_a_newer_schema_might_record_otherwise(old_file):
+    db = DB(FileStorage(str(old_file)))
+    transactions = transaction.TransactionManager()
+    connection = db.open(transaction_manager=transactions)
+    SyncManager.get(connection.root(), to_record=True).schema = SCHEMA + 1
+    transactions.commit()
+    with Capture(Titles()).attached(db) as capture:
+        connection.root()["something"] = "new"
+        capture.record("x", "created", connection=connection)
+        with pytest.raises(UpgradeNeeded):
+            transactions.commit()
+        transactions.abort()
+    refused = "something" not in connection.root()
+    transactions.abort()
+    connection.close()
     db.close()
 
     assert refused

@@ -175,7 +175,8 @@ class Settings:
         own = {
             # else a fetch from a broker whose partitions are all at their end holds up the others
             "fetch.wait.max.ms": 10,
-            "queued.max.messages.kbytes": 16 * 1024,
+            "queued.max.messages.kbytes": 8 * 1024,
+            "fetch.max.bytes": 8 * 1024 * 1024,
             "group.id": "livesync",  # the library wants one; no group is ever joined
             "auto.offset.reset": "earliest",
             "socket.timeout.ms": int(min(self.timeout_s, 60) * 1000),

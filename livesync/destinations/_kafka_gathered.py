@@ -52,6 +52,7 @@ class Gathered:
         self._connection = sqlite3.connect("", isolation_level=None)  # "": a private file of no name
         with _room():
             self._connection.execute("PRAGMA journal_mode = OFF")
+            self._connection.execute("PRAGMA cache_size = -16384")  # KiB: ids come in any order
             self._connection.execute(
                 "CREATE TABLE held (object_id BLOB PRIMARY KEY, position INTEGER, digest BLOB) WITHOUT ROWID"
             )
@@ -75,11 +76,11 @@ class Gathered:
 
     def rows(self, after: str | None, quick: bool) -> Iterator[HeldRow]:
         """Yield the living objects after an id, ascending; other calls may come meanwhile."""
-        last = None if after is None else after.encode("utf-8", "surrogatepass")
+        last = b"" if after is None else after.encode("utf-8", "surrogatepass")  # no id is empty
         while True:
             with _room():
                 page = self._connection.execute(
-                    f"{_SELECT} AND (?1 IS NULL OR object_id > ?1) ORDER BY object_id LIMIT ?2",
+                    f"{_SELECT} AND object_id > ? ORDER BY object_id LIMIT ?",
                     (last, _PAGE),
                 ).fetchall()
             if not page:

@@ -19,6 +19,9 @@ from .packed import pack_positions, pack_values, unpack_positions, unpack_values
 #: What ``SyncManager.schema`` is for data of this code.
 SCHEMA = 2
 
+#: Older schemas whose inbox is the same: transactions of the application go on recording into them.
+SCHEMAS_TO_RECORD = (1,)
+
 
 class Page(Persistent):
     """A few hundred values of a track in order, each with its position; packed unless it is being changed."""
