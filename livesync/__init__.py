@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .track.multipointer import MultiPointerTrack as MultiPointerTrack
     from .track.multipointer import SetMultiPointerTrack as SetMultiPointerTrack
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _HOMES = {
     "ActionWrapper": "action",

@@ -175,7 +175,9 @@ class Settings:
         own = {
             # else a fetch from a broker whose partitions are all at their end holds up the others
             "fetch.wait.max.ms": 10,
+            # little is fetched ahead, and the next as soon as there is room for it
             "queued.max.messages.kbytes": 8 * 1024,
+            "fetch.queue.backoff.ms": 5,
             "fetch.max.bytes": 8 * 1024 * 1024,
             "group.id": "livesync",  # the library wants one; no group is ever joined
             "auto.offset.reset": "earliest",
