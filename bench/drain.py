@@ -24,17 +24,21 @@ import msgspec
 import psycopg
 import requests
 import transaction
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
 from psycopg.types.json import Jsonb
 
 from livesync.delivery.push import PushSyncAgent
+from livesync.delivery.record import Op, Record
 from livesync.delivery.slices import SLICE_SIZE
 from livesync.delivery.uploader import DEFAULT_BATCH_SIZE, Delivery
 from livesync.destinations.http import HTTPAgent
+from livesync.destinations.kafka import KafkaAgent
 from livesync.destinations.postgres import PostgresAgent
 from livesync.destinations.sqlite import SQLiteAgent, document_text
 from livesync.manager import SyncManager
 
 from .catalogue import CatalogueHost, document, fill, install, opened, record, talk_ids, without_fsync
+from .kafka_cluster import kafka_cluster
 from .receiver import received, receiving
 from .rows import Row, check
 from .timing import Time, median_ratio, timed
@@ -43,7 +47,7 @@ TITLE = "drain: a backlog delivered, beside a bare loop with the same objects, d
 QUICK = {"actions": 300, "repeats": 1, "per_commit": 50}
 
 #: What the agent's rate is to reach of the bare loop's.
-_LIMITS = {"sqlite": 0.75, "http": 0.8, "postgres": 0.8}
+_LIMITS = {"sqlite": 0.75, "http": 0.8, "postgres": 0.8, "kafka": 0.8}
 _AGENT = "bench"
 _LINE = b'{"op":"upsert","id":%b,"position":%d,"document":%b}\n'
 
@@ -63,7 +67,7 @@ def measure(actions: int = 100_000, repeats: int = 3, per_commit: int = 100) -> 
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="bench-") as name, ExitStack() as stack:
         directory = Path(name)
-        for side in (_SQLite(directory), _HTTP(stack), _Postgres(stack)):
+        for side in (_SQLite(directory), _HTTP(stack), _Postgres(stack), _Kafka(stack)):
             backlog = directory / f"{side.kind}.fs"
             with without_fsync(), opened(backlog) as db:
                 fill(db, ids)
@@ -279,6 +283,84 @@ class _Postgres(_Side):
             ).fetchall():
                 connection.execute(f"DROP FUNCTION {name}")
         return digest
+
+
+class _Kafka(_Side):
+    """Produces the messages of the ``kafka`` destination, as many batches a transaction as a slice has."""
+
+    kind = "kafka"
+    _topic = "talks"
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._servers = stack.enter_context(kafka_cluster())
+        self.agent = KafkaAgent(_AGENT, bootstrap_servers=self._servers, topic=self._topic)
+        self._read: dict[int, int] = {}
+        # The first message makes the topics, for which the mock cluster takes ten seconds.
+        uploader = KafkaAgent.uploader(self.agent)
+        uploader.open(Delivery(_AGENT, "first", 1))
+        uploader.read_pointer()
+        uploader.begin_slice(0)
+        uploader.iterate_over([Record(Op.DELETE, "first", 0)])
+        uploader.end_slice(0)
+        uploader.close()
+        self.delivered()
+
+    def send_bare(self, db: Any, ids: Sequence[str]) -> None:
+        """Do by hand what the agent does."""
+        producer = Producer(
+            {
+                "bootstrap.servers": self._servers, "enable.idempotence": True, "acks": "all", "linger.ms": 1,
+                "compression.type": self.agent.values["compression"], "partitioner": "murmur2_random",
+                "transactional.id": "bare", "log_level": 0,
+            }
+        )  # fmt: skip
+        producer.init_transactions()
+        headers = [
+            ("livesync-position", "1700000000"), ("livesync-actions", "data_changed"),
+            ("livesync-origin", "0" * 36), ("livesync-agent", _AGENT),
+        ]  # fmt: skip
+        failures: list[Any] = []
+        count = 0
+        for batch in _batches(db, ids):
+            if count % SLICE_SIZE == 0:
+                producer.begin_transaction()
+            for talk_id, _, body in batch:
+                digest = hashlib.blake2b(body, digest_size=16).hexdigest()
+                producer.produce(
+                    self._topic, body, talk_id.encode(), headers=[*headers, ("livesync-digest", digest)],
+                    on_delivery=lambda error, _: failures.append(error) if error else None,
+                )  # fmt: skip
+            producer.flush()
+            check(not failures, f"kafka: {failures[:1]}")
+            count += len(batch)
+            if count % SLICE_SIZE == 0 or count == len(ids):
+                producer.commit_transaction()
+
+    def delivered(self) -> Any:
+        """Return what came since the last time, and take the agent's pointer away."""
+        # the partitioner decides where the pointer lies, and what takes it away must lie there, too
+        settings = {"bootstrap.servers": self._servers, "partitioner": "murmur2_random", "log_level": 0}
+        producer = Producer(settings)
+        producer.produce(f"{self._topic}.livesync", None, _AGENT.encode())
+        producer.flush()
+        found = []
+        settings = {
+            "bootstrap.servers": self._servers, "group.id": "bench", "enable.partition.eof": True,
+            "enable.auto.commit": False, "log_level": 0,
+        }  # fmt: skip
+        with closing(Consumer(settings)) as consumer:
+            waiting = set(consumer.list_topics(self._topic, timeout=10).topics[self._topic].partitions)
+            begins = {part: self._read.get(part, OFFSET_BEGINNING) for part in waiting}
+            consumer.assign([TopicPartition(self._topic, part, offset) for part, offset in begins.items()])
+            while waiting:
+                message = consumer.poll(30)
+                check(message is not None, "kafka does not answer")
+                if message.error() is None:
+                    found.append((message.key(), message.value()))
+                    self._read[message.partition()] = message.offset() + 1
+                elif message.error().code() == KafkaError._PARTITION_EOF:
+                    waiting.discard(message.partition())
+        return hashlib.blake2b(repr(sorted(found)).encode()).hexdigest(), len(found)
 
 
 @contextmanager

@@ -14,6 +14,9 @@ from ._kafka_client import Settings
 
 Headers = list[tuple[str, str | bytes | None]]
 
+#: The key of a message, and why it was not taken.
+Failure = tuple[bytes, KafkaError]
+
 #: How often a wait looks whether it still makes sense.
 _STEP_S: Final = 0.25
 
@@ -70,7 +73,6 @@ class Writer:
         self._transactional = transactional_id is not None
         self._clock = clock
         self._began = 0.0
-        self._failures: list[tuple[bytes, KafkaError]] = []
         self._producer: Producer = settings.producer(transactional_id, largest)
 
     def fence(self) -> None:
@@ -93,7 +95,7 @@ class Writer:
         """Tell whether the transaction is older than brokers let it become."""
         return self.in_transaction and self._clock() - self._began > self._settings.transaction_s
 
-    def write(self, messages: Iterable[Outgoing]) -> list[tuple[bytes, KafkaError]]:
+    def write(self, messages: Iterable[Outgoing]) -> list[Failure]:
         """Write messages and wait until each is acknowledged, or failed for good.
 
         Returns:
@@ -103,20 +105,25 @@ class Writer:
             KafkaException: The producer is of no more use, or the brokers refuse us.
             RetryLater: No answer.
         """
-        self._failures = []
+        failures: list[Failure] = []
         deadline = time.monotonic() + self._settings.timeout_s + _GRACE_S
         with _untangled():
-            self._produce(messages, deadline)
+            self._produce(messages, failures, deadline)
             # Not flush(): after a fatal error it goes on calling us, with its exception already set.
             while len(self._producer):
                 self._producer.poll(_STEP_S)
-                if self._failures and self._transactional:
+                if failures and self._transactional:
                     break
                 self._check(deadline)
-        return self._failures
+        return failures
 
-    def _produce(self, messages: Iterable[Outgoing], deadline: float) -> None:
-        produce, report = self._producer.produce, self._report
+    def _produce(self, messages: Iterable[Outgoing], failures: list[Failure], deadline: float) -> None:
+        def report(error: KafkaError | None, message: Message) -> None:
+            # of these messages: what is said of earlier ones, which were given up, is not for this list
+            if error is not None:
+                failures.append((message.key() or b"", error))
+
+        produce = self._producer.produce
         for topic, key, value, headers in messages:
             while True:
                 try:
@@ -154,10 +161,6 @@ class Writer:
         with _untangled():
             self._within(self._producer.abort_transaction, within_s)
         self.in_transaction = False
-
-    def _report(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            self._failures.append((message.key() or b"", error))
 
     def _check(self, deadline: float) -> None:
         """Give up where waiting does not help."""

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ from ..errors import (
     DeliveryError,
     LeaseLost,
     LiveSyncError,
+    OptionError,
     RetryLater,
     ServiceRefuses,
 )
@@ -53,6 +55,9 @@ from ._kafka_topics import largest_message, make_pointer_topic, topic_settings
 from ._kafka_writing import Headers, Outgoing, Writer, bytes_around
 
 logger = logging.getLogger(__name__)
+
+#: The name of a topic that leaves room for ``.livesync``.
+_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,240}")
 
 _DIGEST_HEADER: Final = "livesync-digest"
 
@@ -491,3 +496,9 @@ class KafkaAgent(PushSyncAgent):
         *DELIVERY_OPTIONS,
     )
     uploader = KafkaUploader
+
+    def __init__(self, agent_id: str, name: str | None = None, description: str = "", **options: Any) -> None:
+        super().__init__(agent_id, name, description, **options)
+        topic = self.values["topic"]
+        if not _TOPIC.fullmatch(topic):
+            raise OptionError(f"option topic: {topic!r} is not 1 to 240 letters, digits, dots, _ or -")

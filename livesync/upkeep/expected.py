@@ -83,11 +83,11 @@ class Expected:
             if not object_ids:
                 return
             _check_order(object_ids, after)
-            yield list(self._told(object_ids, records))
+            yield self._told(object_ids, records)
             after = object_ids[-1]
 
-    def of(self, object_ids: Sequence[str]) -> Iterator[Told]:
-        """Yield these ids in their order, each once, with what is expected.
+    def of(self, object_ids: Sequence[str]) -> list[Told]:
+        """Return these ids in their order, each once, with what is expected.
 
         Raises:
             HostFailed: It raised.
@@ -109,32 +109,29 @@ class Expected:
             _check_order(listed, after)
         return listed
 
-    def _told(self, object_ids: Iterable[str], records: Iterable[Record]) -> Iterator[Told]:
-        """Yield the ids with what their records say; of some of them there is no record."""
-        waiting = iter(object_ids)
-        for record in records:
-            for object_id in waiting:
-                if object_id == record.object_id:
-                    break
-                yield object_id, self._left_out(object_id)
-            yield record.object_id, self._digest(record)
-        for object_id in waiting:
-            yield object_id, self._left_out(object_id)
+    def _told(self, object_ids: Sequence[str], records: Iterable[Record]) -> list[Told]:
+        """Return the ids with what their records say; of some of them there may be no record."""
+        told = [(record.object_id, self._digest(record)) for record in records]
+        if len(told) == len(object_ids):
+            return told
+        known = dict(told)
+        return [(each, known[each] if each in known else self._left_out(each)) for each in object_ids]
 
     def _left_out(self, object_id: str) -> Fate:
         return Fate.NO_DOCUMENT if object_id in self.reasons else Fate.KEPT_BACK
 
     def _digest(self, record: Record) -> Expectation:
-        if record.op is Op.DELETE or record.document is None:
+        object_id, document = record.object_id, record.document
+        if document is None or record.op is Op.DELETE:
             return Fate.ABSENT
         try:
-            if not record.object_id.isascii():
-                record.object_id.encode()
-            return document_digest(record.document)
+            if not object_id.isascii():
+                object_id.encode()
+            return document_digest(document)
         except NoDocument as exc:
-            self.reasons[record.object_id] = exc.reason
+            self.reasons[object_id] = exc.reason
         except UnicodeEncodeError as exc:
-            self.reasons[record.object_id] = f"its id cannot be written as UTF-8: {exc.reason}"
+            self.reasons[object_id] = f"its id cannot be written as UTF-8: {exc.reason}"
         return Fate.NO_DOCUMENT
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 import trustme
-from confluent_kafka import Producer, murmur2
+from confluent_kafka import Producer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import kafka_broker
@@ -145,6 +145,27 @@ def test_the_pointer_is_a_message_of_the_agent_beside_the_topic(place):
     ]
 
 
+def murmur2(key: bytes) -> int:
+    """MurmurHash2 as the Java client of Kafka has it: 32 bits, of its own seed."""
+    m, mask = 0x5BD1E995, 0xFFFFFFFF
+    hashed = 0x9747B28C ^ len(key)
+    whole = len(key) // 4 * 4
+    for start in range(0, whole, 4):
+        k = int.from_bytes(key[start : start + 4], "little") * m & mask
+        k = (k ^ k >> 24) * m & mask
+        hashed = hashed * m & mask ^ k
+    if rest := key[whole:]:
+        hashed = (hashed ^ int.from_bytes(rest, "little")) * m & mask
+    hashed = (hashed ^ hashed >> 13) * m & mask
+    return hashed ^ hashed >> 15
+
+
+def test_the_hash_of_keys_is_the_java_clients():
+    known = {b"21": -973932308, b"foobar": -790332482, b"a-little-bit-long-string": -985981536}
+
+    assert {key: murmur2(key) - (murmur2(key) >> 31 << 32) for key in known} == known
+
+
 def test_an_object_stays_in_the_partition_where_java_clients_put_it(place):
     ids = [f"talk/{number}" for number in range(40)] + ["é", "\U0001f600"]
     for till in (7, 8):
@@ -155,7 +176,7 @@ def test_an_object_stays_in_the_partition_where_java_clients_put_it(place):
     partitions = {message.key: message.partition for message in seen}
     count = partition_count(place.topic)
     assert len(seen) == 2 * len(ids)
-    assert partitions == {key.encode(): murmur2(key.encode(), count) for key in ids}
+    assert partitions == {key.encode(): (murmur2(key.encode()) & 0x7FFFFFFF) % count for key in ids}
     assert len(set(partitions.values())) == count
     for message in seen[1:]:
         assert message.partition == partitions[message.key]
@@ -976,6 +997,12 @@ def test_options_that_do_not_go_together_are_told(monkeypatch, options, says):
 
     with pytest.raises(OptionError, match=says):
         KafkaUploader(KafkaAgent("a", bootstrap_servers="x:1", topic="t", **options))
+
+
+@pytest.mark.parametrize("topic", ["", "a b", "é", "a/b", "x" * 241])
+def test_a_topic_that_cannot_be_is_told(topic):
+    with pytest.raises(OptionError, match="option topic: "):
+        KafkaAgent("a", bootstrap_servers="x:1", topic=topic)
 
 
 def test_a_password_goes_over_tls_unless_told_otherwise(monkeypatch):

@@ -9,6 +9,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,18 +38,21 @@ from livesync.errors import (
     UnknownAgent,
     UsageError,
 )
+from livesync.host import File, content_digest
 from livesync.track import queue
 from livesync.upkeep import expected, findings, reading, recheck
+from livesync.upkeep.side_by_side import first_out_of_order, side_by_side
 from livesync.upkeep.verify import Difference, Verification, repair, verify
 
 SERVICE = MemoryService()
 
 
 class TwinUploader(MemoryUploader):
-    """Reads as its script says, if there is one; calls ``between`` after rows were looked up."""
+    """Raises what its scripts say, if anything; calls ``between`` after rows were looked up."""
 
     service = SERVICE
-    script: ClassVar[list[Exception]] = []
+    script: ClassVar[list[Exception]] = []  # for the second row
+    look_ups: ClassVar[list[Exception]] = []
     slept: ClassVar[list[float]] = []
     between: ClassVar[list[Callable[[], None]]] = []
     backwards = False
@@ -67,8 +71,8 @@ class TwinUploader(MemoryUploader):
             yield row
 
     def rows_of(self, object_ids: Sequence[str]) -> list[HeldRow]:
-        if self.script:
-            raise self.script.pop()
+        if self.look_ups:
+            raise self.look_ups.pop()
         found = super().rows_of(object_ids)
         if self.between:
             self.between.pop()()
@@ -98,7 +102,8 @@ def _importable(monkeypatch: pytest.MonkeyPatch, no_fsync: None) -> None:
     # An agent is made anew from what is stored, so its type must be one that can be imported.
     monkeypatch.setitem(sys.modules, TwinAgent.__module__, sys.modules[__name__])
     SERVICE.__init__()  # type: ignore[misc]
-    TwinUploader.script, TwinUploader.slept, TwinUploader.between = [], [], []
+    TwinUploader.script, TwinUploader.look_ups = [], []
+    TwinUploader.slept, TwinUploader.between = [], []
 
 
 class Index:
@@ -333,11 +338,12 @@ def test_what_has_yet_to_be_delivered_is_pending(index: Index) -> None:
         assert found.pending == 0
 
 
-def test_a_paused_agent_may_be_verified(index: Index) -> None:
+@pytest.mark.parametrize("state", ["paused", "stopped"])
+def test_an_agent_that_does_not_run_may_be_verified(index: Index, state: str) -> None:
     for key in "ab":
         index.world.put(key)
     index.run()
-    index.world.manager.pause("rows")
+    index.world.manager.stored("rows").state = state
     index.world.put("a", title="newer")
     index.drop("b")
 
@@ -597,6 +603,45 @@ def test_documents_are_compared_as_the_transform_makes_them(world: World, tmp_pa
     with index.verify(quick=True) as found:
         assert [pair[:2] for pair in found] == [("missing", "a")]
         assert (found.expected, found.kept_back, found.not_comparable) == (1, 1, 1)
+
+
+class WithFiles(Shelf):
+    """Each thing has a file with its title as name and content."""
+
+    @contextmanager
+    def at(self, connection: Any) -> Iterator[Shelf]:
+        yield WithFiles(connection.root()["things"])
+
+    def files(self, obj: Any, audience: str = "public") -> list[File]:
+        content = obj["title"].encode()
+        return [
+            File(obj["title"], "text/plain", len(content), content_digest(content), lambda: BytesIO(content))
+        ]
+
+
+def naming_files(record: Record) -> Record:
+    """A transform: the document says what the files are called, and nothing of their contents."""
+    if record.document is None:
+        return record
+    names = [file.name for file in record.files or ()]
+    return Record(
+        record.op, record.object_id, record.position, record.actions, {"files": names}, record.files
+    )
+
+
+def test_a_transform_sees_the_files_that_it_sees_in_a_run(world: World, tmp_path: Path) -> None:
+    world.host = WithFiles()
+    index = Index(world, tmp_path, files=True, transform=f"{__name__}:naming_files")
+    for key in "ab":
+        world.put(key)
+    index.run()
+    assert index.row("a")[1] == '{"files":["a"]}'
+    index.drop("b")
+
+    assert index.differences() == [("missing", "b")]
+    world.things["a"]["title"] = "renamed without telling anybody"
+    world.tm.commit()
+    assert index.differences() == [("stale", "a"), ("missing", "b")]
 
 
 # -- a quick look --------------------------------------------------------------------------------
@@ -898,6 +943,51 @@ def test_writers_and_a_runner_at_work_never_make_a_difference(
     assert pending > 0  # there was something that could have been taken for a difference
 
 
+# -- the two streams -----------------------------------------------------------------------------
+
+some_ids = st.sets(st.text("ab\uffff\U00010000", min_size=1, max_size=3), max_size=30)
+
+
+def lists_of(ids: set[str], lengths: list[int]) -> Iterator[list[str]]:
+    waiting = iter(sorted(ids))
+    for length in itertools.cycle(lengths):
+        if not (part := list(itertools.islice(waiting, length))):
+            return
+        yield part
+
+
+@given(
+    ours=some_ids,
+    theirs=some_ids,
+    lengths=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    other_lengths=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+)
+def test_each_id_comes_once_in_order_and_in_one_range_with_its_like(
+    ours: set[str], theirs: set[str], lengths: list[int], other_lengths: list[int]
+) -> None:
+    rows = ([(each,) for each in part] for part in lists_of(theirs, other_lengths))
+
+    ranges = list(side_by_side(lists_of(ours, lengths), rows, id_of=str))
+
+    assert [each for part, _ in ranges for each in part] == sorted(ours)
+    assert [each for _, part in ranges for (each,) in part] == sorted(theirs)
+    for (mine, its), (next_mine, next_its) in itertools.pairwise(ranges):
+        assert max(*mine, *(each for (each,) in its), "") < min(
+            *next_mine, *(each for (each,) in next_its), "\U0010ffff"
+        )
+
+
+@given(ids=st.lists(st.text("abc", max_size=2), min_size=1), after=st.none() | st.text("abc", max_size=2))
+def test_the_first_id_that_does_not_ascend_is_found(ids: list[str], after: str | None) -> None:
+    wrong = [
+        at
+        for at, (before, each) in enumerate(zip([after, *ids], ids))
+        if before is not None and each <= before
+    ]
+
+    assert first_out_of_order(ids, after) == (wrong[0] if wrong else None)
+
+
 # -- what stands in the way ----------------------------------------------------------------------
 
 
@@ -1005,7 +1095,8 @@ def test_a_service_that_is_not_ready_is_asked_again(twin: World) -> None:
         twin.put(key)
     run_twin(twin)
     del SERVICE._rows["b"]
-    TwinUploader.script = [RetryLater(7.0, "busy"), RetryLater(reason="very busy")]
+    TwinUploader.script = [RetryLater(reason="busy")]
+    TwinUploader.look_ups = [RetryLater(7.0, "very busy")]
 
     assert [pair[:2] for pair in twin_differences(twin)] == [("missing", "b")]
     assert len(TwinUploader.slept) == 2
@@ -1022,6 +1113,15 @@ def test_a_service_that_is_never_ready_ends_the_verification(twin: World) -> Non
         twin_differences(twin)
 
 
+def test_a_wait_for_a_service_ends_when_it_is_asked_to() -> None:
+    asked = iter([False, True, True])
+    began = time.monotonic()
+
+    reading.sleeper(lambda: next(asked))(60.0)
+
+    assert time.monotonic() - began < 30
+
+
 def test_a_verification_that_is_asked_to_end_says_that_it_is_not_complete(twin: World) -> None:
     for key in "ab":
         twin.put(key)
@@ -1033,7 +1133,7 @@ def test_a_verification_that_is_asked_to_end_says_that_it_is_not_complete(twin: 
     asked = iter([False, True])
     with verify(twin.manager, "twin", twin.host, stop=lambda: next(asked)) as found:
         assert (found.complete, found.checked, found.missing) == (False, 2, 0)
-    TwinUploader.script = [RetryLater(reason="busy")]
+    TwinUploader.look_ups = [RetryLater(reason="busy")]
     with pytest.raises(RetryLater, match="stopped while it waited"):
         verify(twin.manager, "twin", twin.host, stop=lambda: bool(TwinUploader.slept))
 
