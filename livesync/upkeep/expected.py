@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from enum import Enum
 from itertools import islice
 from typing import Final
@@ -20,8 +20,8 @@ from .side_by_side import first_out_of_order
 #: Ids listed in one snapshot where nothing else is read.
 LISTED: Final = 20_000
 
-#: Objects rendered from one snapshot.
-RENDERED: Final = 1_000
+#: Objects looked at in one snapshot, and documents that wait for a transform.
+RENDERED: Final = 2_000
 
 
 class Fate(Enum):
@@ -39,11 +39,10 @@ Expectation = str | Fate
 Told = tuple[str, Expectation]
 
 
-class Expected:
-    """Tells what a service ought to hold.
+class Expected(Renderer):
+    """Tells what a service ought to hold: a renderer whose documents go no further than their digests.
 
-    No snapshot is open while one of its answers is out of hand, and there are never more than
-    :data:`RENDERED` documents in memory.
+    No snapshot is open while one of its answers is out of hand.
 
     Args:
         access: Opens the snapshots.
@@ -53,10 +52,8 @@ class Expected:
     """
 
     def __init__(self, access: ManagerAccess, host: Host, agent: PushSyncAgent, names_files: bool) -> None:
-        self._access = access
-        self._host = host
-        self._renderer = _Looking(access, host, agent, RENDERED, _NothingIsMissing() if names_files else None)
-        #: Why the objects whose fate is NO_DOCUMENT have none: those of the last call of :meth:`of`.
+        super().__init__(access, host, agent, RENDERED, _NothingIsMissing() if names_files else None)
+        #: Why the objects of the last answer whose fate is NO_DOCUMENT have none.
         self.reasons: dict[str, str] = {}
 
     def ids(self) -> Iterator[list[str]]:
@@ -77,14 +74,9 @@ class Expected:
             HostFailed: It raised, or its ids do not ascend.
         """
         after = None
-        while True:
-            self._renderer.undocumented = self.reasons = {}
-            object_ids, records = self._renderer.render_after(after)
-            if not object_ids:
-                return
-            _check_order(object_ids, after)
-            yield self._told(object_ids, records)
-            after = object_ids[-1]
+        while told := self._told_after(after):
+            yield told
+            after = told[-1][0]
 
     def of(self, object_ids: Sequence[str]) -> list[Told]:
         """Return these ids in their order, each once, with what is expected.
@@ -92,30 +84,45 @@ class Expected:
         Raises:
             HostFailed: It raised.
         """
-        self._renderer.undocumented = self.reasons = {}
+        self.reasons = {}
         # As for an export: what becomes of the object is what counts, not what the record says.
         asked = (Record(Op.UPSERT, object_id, 0) for object_id in object_ids)
-        return self._told(object_ids, self._renderer.render(asked, at_sealed=True))
+        known = {record.object_id: self._digest(record) for record in self.render(asked, at_sealed=True)}
+        return [(each, known[each] if each in known else self._left_out(each)) for each in object_ids]
 
     def _listed(self, after: str | None) -> list[str]:
         with self._access.host_snapshot(self._host) as (_, host):
-            try:
-                listed = list(islice(host.iter_ids(after), LISTED))
-            except (TransientError, LiveSyncError):
-                raise
-            except Exception as exc:
-                raise _listing_failed(exc) from exc
-        if listed:
-            _check_order(listed, after)
+            listed = list(islice(_ids_after(host, after), LISTED))
+        _check_order(listed, after)
         return listed
 
-    def _told(self, object_ids: Sequence[str], records: Iterable[Record]) -> list[Told]:
-        """Return the ids with what their records say; of some of them there may be no record."""
-        told = [(record.object_id, self._digest(record)) for record in records]
-        if len(told) == len(object_ids):
-            return told
-        known = dict(told)
-        return [(each, known[each] if each in known else self._left_out(each)) for each in object_ids]
+    def _told_after(self, after: str | None) -> list[Told]:
+        """Return the host's next ids with what is expected.
+
+        They are listed in the snapshot in which they are rendered: a host may have to load its
+        objects to tell their ids, and so loads them once. A document lives no longer than it takes
+        to digest it, unless a transform is to see it, which is not to hold up a snapshot.
+        """
+        self.reasons = {}
+        told: list[Told] = []
+        rendered: list[Record] = []
+        render, digest, is_sent_so = self._rendered, self._digest, self._transform is None
+        with self._access.host_snapshot(self._host) as (manager, host):
+            sealed = max(manager.track.sealed, 0)
+            for object_id in islice(_ids_after(host, after), self._chunk_size):
+                record = render(host, Record(Op.UPSERT, object_id, sealed), sealed)
+                if record is None:
+                    told.append((object_id, Fate.NO_DOCUMENT))
+                elif is_sent_so:
+                    told.append((object_id, digest(record)))
+                else:
+                    told.append((object_id, Fate.KEPT_BACK))
+                    rendered.append(record)
+        _check_order([object_id for object_id, _ in told], after)
+        if rendered:
+            known = {record.object_id: digest(record) for record in self._transformed(rendered)}
+            told = [(each, known[each] if each in known else self._left_out(each)) for each, _ in told]
+        return told
 
     def _left_out(self, object_id: str) -> Fate:
         return Fate.NO_DOCUMENT if object_id in self.reasons else Fate.KEPT_BACK
@@ -134,35 +141,9 @@ class Expected:
             self.reasons[object_id] = f"its id cannot be written as UTF-8: {exc.reason}"
         return Fate.NO_DOCUMENT
 
-
-class _Looking(Renderer):
-    """Makes documents to look at: one that cannot be made is noted, and is no dead letter for that."""
-
-    #: Object id -> why there is no document.
-    undocumented: dict[str, str]
-
-    def render_after(self, after: str | None) -> tuple[list[str], Iterable[Record]]:
-        """Return the host's next ids, and their records.
-
-        They are listed in the snapshot in which they are rendered: a host may have to load its
-        objects to tell their ids, and so loads them once.
-
-        Raises:
-            HostFailed: It raised.
-        """
-        object_ids: list[str] = []
-        rendered: list[Record] = []
-        with self._access.host_snapshot(self._host) as (manager, host):
-            sealed = max(manager.track.sealed, 0)
-            for object_id in islice(_ids_after(host, after), self._chunk_size):
-                object_ids.append(object_id)
-                record = self._rendered(host, Record(Op.UPSERT, object_id, sealed), sealed)
-                if record is not None:
-                    rendered.append(record)
-        return object_ids, rendered if self._transform is None else self._transformed(rendered)
-
     def _set_aside(self, record: Record, reason: str, op: Op = Op.UPSERT) -> None:
-        self.undocumented[record.object_id] = " ".join(reason.split())[:500]
+        # nothing becomes a dead letter because somebody has looked at it
+        self.reasons[record.object_id] = " ".join(reason.split())[:500]
 
 
 class _NothingIsMissing:
@@ -178,11 +159,7 @@ def _ids_after(host: Host, after: str | None) -> Iterator[str]:
     except (TransientError, LiveSyncError):
         raise
     except Exception as exc:
-        raise _listing_failed(exc) from exc
-
-
-def _listing_failed(exc: Exception) -> HostFailed:
-    return HostFailed(f"the host failed to list its objects: {type(exc).__name__}: {exc}")
+        raise HostFailed(f"the host failed to list its objects: {type(exc).__name__}: {exc}") from exc
 
 
 def _check_order(object_ids: list[str], after: str | None) -> None:

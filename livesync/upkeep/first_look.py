@@ -98,6 +98,10 @@ class FirstLook:
         """Return the objects and rows of a range that differ."""
         seen = self._seen
         seen.held += len(rows)
+        if objects == [(row[0], row[2]) for row in rows]:  # which is what most ranges are like
+            seen.expected += len(objects)
+            seen.checked += len(objects)
+            return [row[0] for row in rows if row[1] is not None and row[1] > limit]
         held = {row[0]: row for row in rows}
         suspects = []
         for object_id, expectation in objects:

@@ -51,10 +51,10 @@ def first_out_of_order(ids: Sequence[str], after: str | None) -> int | None:
     """Return the index of the first id that is not greater than the one before it; None: all are.
 
     Args:
-        ids: At least one.
+        ids: In the order in which they came.
         after: What stands before the first; None: nothing.
     """
-    if after is not None and ids[0] <= after:
+    if ids and after is not None and ids[0] <= after:
         return 0
     if all(map(lt, ids, ids[1:])):
         return None

@@ -542,23 +542,25 @@ class Broker:
         return topic.partitions[number].append(data)
 
     def _fetch(self, version: int, wire: Wire, error: int) -> bytes:
-        assert version == 10
         wire.i32()
         wait_s, _, _, committed = wire.i32() / 1000, wire.i32(), wire.i32(), wire.i8() == 1
-        wire.take(4 + 4)
+        wire.take(8 if version >= 7 else 0)  # the session
         wanted = []
         for _ in wire.each():
             name = wire.text() or ""
             for _ in wire.each():
-                number, _, offset, _, most = wire.i32(), wire.i32(), wire.i64(), wire.i64(), wire.i32()
-                wanted.append((name, number, offset, most))
+                number = wire.i32()
+                wire.take(4 if version >= 9 else 0)  # the leader's epoch
+                offset = wire.i64()
+                wire.take(8 if version >= 5 else 0)  # where the follower's log begins
+                wanted.append((name, number, offset, wire.i32()))
         with self._changed:
             self._changed.wait_for(lambda: error or self._has_news(wanted, committed), wait_s)
             topics = [
-                text(name) + array([self._fetched(name, number, offset, most, committed, error)])
+                text(name) + array([self._fetched(version, name, number, offset, most, committed, error)])
                 for name, number, offset, most in wanted
             ]
-        return i32(0) + i16(OK) + i32(0) + array(topics)
+        return i32(0) + (i16(OK) + i32(0) if version >= 7 else b"") + array(topics)
 
     def _has_news(self, wanted: list[tuple[str, int, int, int]], committed: bool) -> bool:
         for name, number, offset, _ in wanted:
@@ -573,18 +575,21 @@ class Broker:
             return None
         return topic.partitions[number]
 
-    def _fetched(self, name: str, number: int, offset: int, most: int, committed: bool, error: int) -> bytes:
+    def _fetched(
+        self, version: int, name: str, number: int, offset: int, most: int, committed: bool, error: int
+    ) -> bytes:
+        log_start = i64(0) if version >= 5 else b""
         partition = self._partition(name, number)
         if partition is None:
             error = TOPIC_DENIED if f"topic:{name}" in self.denied else UNKNOWN_TOPIC
         elif offset > partition.end:
             error = OFFSET_OUT_OF_RANGE
         if error or partition is None:
-            return i32(number) + i16(error) + i64(-1) + i64(-1) + i64(-1) + i32(-1) + blob(b"")
+            return i32(number) + i16(error) + i64(-1) + i64(-1) + log_start + i32(-1) + blob(b"")
         stable = partition.stable
         data = partition.read(offset, stable if committed else partition.end, most)
         aborted = [i64(pid) + i64(first) for pid, first, last in partition.aborted if last >= offset]
-        answer = i32(number) + i16(OK) + i64(partition.end) + i64(stable) + i64(0)
+        answer = i32(number) + i16(OK) + i64(partition.end) + i64(stable) + log_start
         return answer + (array(aborted) if committed else i32(-1)) + blob(data)
 
     def _list_offsets(self, version: int, wire: Wire, error: int) -> bytes:
