@@ -407,6 +407,10 @@ class SyncManager(Persistent):
         marker = self._inbox.collected
         taking = inboxes.Taking(self._inbox, COLLECT_LIMIT)
         self.track.extend(self._placed(taking))
+        if taking.count and self.track._p_jar is not None:
+            # Appending writes pages, and sealing the track itself: without this, two collectors could
+            # do the one and the other at once, and an action would lie where nobody reads any more.
+            self.track._p_jar.readCurrent(self.track)
         if taking.complete:
             self._seal(now, marker.last_position if taking.count else None)
         else:

@@ -15,8 +15,8 @@ Any message that fails makes its whole transaction worthless. What is too large 
 it is sent; after every other failure the slice is rolled back and sent again as a whole.
 
 Kafka compares no positions: a message with a lower position than the one before is taken, too, so no
-record is ever stale. The order of delivery is the order of states, since each document is rendered
-from a snapshot no older than those of what was sent before; consumers that keep state compare all the same.
+record is ever stale. One runner writes in the order of the track, so what compaction keeps of an object
+follows from its last change; consumers that keep state compare positions all the same.
 """
 
 from __future__ import annotations

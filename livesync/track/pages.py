@@ -262,6 +262,10 @@ class Pages(Persistent):
                     last = position
             dropped += cut
             del self._pages[key]
+            if cut == len(positions) and not self._pages:
+                # The next to be appended goes to this page, which writes the page alone: writing it here
+                # too makes the two conflict, or what is appended at the same time would go with it.
+                page._p_changed = True
             if cut < len(positions):
                 positions, values = page.change()
                 del positions[:cut], values[:cut]

@@ -653,6 +653,17 @@ def test_a_topic_that_we_may_not_use_stops_the_agent(broker, agent_at, opened, t
 
 
 @needs_stand_in
+def test_no_right_on_any_group_is_needed(broker, agent_at, opened):
+    broker.denied.add("groups")
+    uploader = opened(agent_at())
+
+    send(uploader, 7, [upsert("a")])
+
+    assert rows(uploader) == {"a": 7}
+    assert uploader.read_pointer() == StoredPointer(7, "track", 1)
+
+
+@needs_stand_in
 def test_rights_that_are_taken_away_stop_a_reader(broker, agent_at, opened):
     uploader = opened(agent_at())
     send(uploader, 7, [upsert("a")])

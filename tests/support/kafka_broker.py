@@ -50,7 +50,7 @@ VERSIONS = {
 }
 
 OK, OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC, NOT_LEADER, TIMED_OUT, TOO_LARGE = 0, 1, 3, 6, 7, 10
-COORDINATOR_LOADING, NOT_ENOUGH_REPLICAS, TOPIC_DENIED = 14, 19, 29
+COORDINATOR_LOADING, NOT_ENOUGH_REPLICAS, TOPIC_DENIED, GROUP_DENIED = 14, 19, 29, 30
 TOPIC_EXISTS, OUT_OF_ORDER, OLD_EPOCH, INVALID_TXN_STATE, INVALID_TXN_TIMEOUT = 36, 45, 47, 48, 50
 CONCURRENT_TXNS, TXN_DENIED, BAD_CREDENTIALS, INVALID_RECORD, FENCED = 51, 53, 58, 87, 90
 
@@ -283,7 +283,8 @@ class Broker:
         topics: What there is.
         faults: What goes wrong next.
         requests: Kinds of requests, as they came.
-        denied: Rights that nobody has: ``topic:NAME``, ``describe``, ``create``, ``transactions``.
+        denied: Rights that nobody has: ``topic:NAME``, ``describe``, ``create``, ``groups``,
+            ``transactions``.
         hold_marks: Whether the ends of transactions are marked only by :meth:`write_marks`.
     """
 
@@ -470,6 +471,9 @@ class Broker:
         return i16(error) + text(name) + i8(0) + array(one)
 
     def _find_coordinator(self, version: int, wire: Wire, error: int) -> bytes:
+        wire.text()
+        if wire.i8() == 0 and "groups" in self.denied:
+            error = GROUP_DENIED
         return i32(0) + i16(error) + text(None) + i32(1) + text("localhost") + i32(self.port)
 
     def _create_topics(self, version: int, wire: Wire, error: int) -> bytes:

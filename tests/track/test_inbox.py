@@ -1,5 +1,6 @@
 """The inbox: no conflict of livesync's making, nothing lost, nothing twice, in commit order."""
 
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from persistent.mapping import PersistentMapping
 from ZODB.DB import DB
 from ZODB.DemoStorage import DemoStorage
+from ZODB.POSException import ConflictError
 from ZODB.utils import u64
 
 from livesync import ActionWrapper
@@ -580,3 +582,90 @@ def test_commit_ids_grow(quick_db):
 
         assert u64(reader.begin().inbox().collected.tid) > first > 0
         assert reader.inbox().collected.count == 2
+
+
+# collect beside others that work on the track
+
+
+def two_collectors(db):
+    """Two connections that began at the same time, each with the manager."""
+    sides = []
+    for _ in range(2):
+        manager = transaction.TransactionManager(explicit=True)
+        connection = db.open(manager)
+        manager.begin()
+        sides.append((manager, connection, SyncManager.get(connection.root())))
+    return sides
+
+
+def close_all(sides):
+    for manager, connection, _ in sides:
+        manager.abort()
+        connection.close()
+
+
+def committed_in_turn(sides):
+    """Commit one after the other; return how many were refused with a conflict."""
+    refused = 0
+    for manager, _, _ in sides:
+        try:
+            manager.commit()
+        except ConflictError:
+            manager.abort()
+            refused += 1
+        manager.begin()
+    return refused
+
+
+@pytest.mark.parametrize("collects_first", [True, False])
+def test_nothing_is_appended_at_a_position_that_another_seals_at_the_same_time(file_db, collects_first):
+    with file_db.transaction() as connection:
+        manager = SyncManager.install(connection.root())
+        manager.record([ActionWrapper(0, "a", {"created"})])
+    now = time.time()
+    with file_db.transaction() as connection:
+        SyncManager.get(connection.root()).collect(now)  # its position stays open
+    with file_db.transaction() as connection:
+        SyncManager.get(connection.root()).record([ActionWrapper(0, "b", {"created"})])
+
+    sides = two_collectors(file_db)
+    (_, _, sealing), (_, _, collecting) = sides
+    sealing.track.seal(sealing.track.most_recent_ts())
+    assert collecting.collect(now) == 1
+    refused = committed_in_turn(sides[::-1] if collects_first else sides)
+    close_all(sides)
+
+    # what lies there before it is sealed does no harm
+    assert refused == (0 if collects_first else 1)
+    with file_db.transaction() as connection:
+        manager = SyncManager.get(connection.root())
+        manager.collect(now)
+        manager.track.seal(manager.track.most_recent_ts())
+        assert [action.object_id for _, action in manager.track] == ["a", "b"]
+
+
+@pytest.mark.parametrize("collects_first", [True, False])
+def test_what_is_collected_while_the_track_is_pruned_stays_on_it(file_db, collects_first):
+    with file_db.transaction() as connection:
+        manager = SyncManager.install(connection.root())
+        manager.record([ActionWrapper(0, "a", {"created"})])
+    now = time.time()
+    with file_db.transaction() as connection:
+        manager = SyncManager.get(connection.root())
+        manager.collect(now)
+        manager.track.seal(manager.track.most_recent_ts())
+    with file_db.transaction() as connection:
+        SyncManager.get(connection.root()).record([ActionWrapper(0, "b", {"created"})])
+
+    sides = two_collectors(file_db)
+    (_, _, pruning), (_, _, collecting) = sides
+    assert pruning.prune() == 1
+    assert collecting.collect(now) == 1
+    refused = committed_in_turn(sides[::-1] if collects_first else sides)
+    close_all(sides)
+
+    assert refused == 1
+    with file_db.transaction() as connection:
+        manager = SyncManager.get(connection.root())
+        on_track = [action.object_id for _, action in manager.track]
+        assert [*on_track, *(action.object_id for action in manager.waiting())][-1] == "b"
