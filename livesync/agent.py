@@ -20,9 +20,7 @@ AGENT_GROUP: Final = "livesync.agents"
 COMMON_OPTIONS: Final = (
     Option("audience", help="for whom the documents are made", default=PUBLIC, identifies=True),
     Option("only", "function", help="function(host, obj) -> bool; what it turns down is excluded"),
-    Option(
-        "transform", "function", help="function(record) -> record or None; None: the record is not sent"
-    ),
+    Option("transform", "function", help="function(record) -> record or None; None: the record is not sent"),
 )
 
 

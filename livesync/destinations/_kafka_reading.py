@@ -153,7 +153,8 @@ class Reader:
                     raise Unsettled(reason=f"a transaction in {topic} is still open; it ends by itself")
                 return
             if waiting != hidden and now - heard > self._settings.timeout_s:
-                raise self._silence()
+                silence = self._settings.complaints.last or KafkaError(KafkaError._TIMED_OUT)
+                raise self._settings.failure(silence)
 
     def _events(self, size: int) -> list[Message]:
         """Return messages and ends of partitions that are there, waiting a moment for the first."""
@@ -180,14 +181,6 @@ class Reader:
         """Tell whether nothing that is not yet committed lies at or after ``offset``."""
         low_high = self._consumer.get_watermark_offsets(TopicPartition(topic, number), cached=True)
         return low_high is None or offset >= low_high[1]
-
-    def _silence(self) -> Exception:
-        last = self._settings.complaints.last
-        if last is not None:
-            return self._settings.failure(last)
-        return RetryLater(
-            reason=f"Kafka at {self._settings.servers} sent nothing for {self._settings.timeout_s:g} s"
-        )
 
 
 def _place(event: Message) -> tuple[int, int]:

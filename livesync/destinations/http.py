@@ -66,7 +66,7 @@ class HTTPUploader(RecordUploader):
         self.url: str = values["url"]
         self.gzip: bool = values["gzip"]
         self.rows_url: str | None = values["rows_url"]
-        self.readable = self.rows_url is not None # each receiver has it or not
+        self.readable = self.rows_url is not None  # each receiver has it or not
         #: The URL as logs and messages show it: its query may hold a key.
         self.shown_url = without_secrets(self.url)
         self._clock = clock

@@ -100,7 +100,7 @@ class KafkaUploader(RecordUploader):
         self._bytes_around = 0
         self._batches_in_slice = 0
         self._pointer: StoredPointer | None = None
-        self._pointer_was_read = False
+        self._pointer_is_known = False
 
     # -- the pointer -----------------------------------------------------------------------------
 
@@ -111,7 +111,7 @@ class KafkaUploader(RecordUploader):
             RetryLater: Kafka does not answer, or another agent's transaction hides it.
             ServiceRefuses: We are not let in, or something else lies there.
         """
-        self._pointer_was_read = False
+        self._pointer_is_known = False
         with self._meaning():
             try:
                 pointer = self._look(_SETTLE_S)
@@ -120,7 +120,7 @@ class KafkaUploader(RecordUploader):
                 self._drop_writer()
                 self._fence()
                 pointer = self._look(self._settings.timeout_s)
-        self._pointer, self._pointer_was_read = pointer, True
+        self._pointer, self._pointer_is_known = pointer, True
         return pointer
 
     def _look(self, settle_s: float) -> StoredPointer | None:
@@ -148,7 +148,7 @@ class KafkaUploader(RecordUploader):
         """
         writer = self._opened_writer()
         writer.fence()
-        if self._pointer_was_read and self._look(self._settings.timeout_s) != self._pointer:
+        if self._pointer_is_known and self._look(self._settings.timeout_s) != self._pointer:
             self._drop_writer()
             raise LeaseLost(
                 f"another runner of agent {self.delivery.agent_id!r} has written to {self._settings.topic}"
@@ -161,7 +161,7 @@ class KafkaUploader(RecordUploader):
         """Get ready for a run; Kafka is reached when something is asked of it."""
         super().open(delivery)
         self._batches_in_slice = 0
-        self._pointer, self._pointer_was_read = None, False
+        self._pointer, self._pointer_is_known = None, False
         self._bytes_around = bytes_around([*self._headers(2**63, ""), (_DIGEST_HEADER, "0" * 32)])
 
     def begin_slice(self, till: int) -> None:
@@ -208,6 +208,7 @@ class KafkaUploader(RecordUploader):
         self._batches_in_slice = 0
         if position is not None:
             self._pointer = StoredPointer(position, who.track_id, who.generation)
+            self._pointer_is_known = True
 
     def abandon_slice(self) -> None:
         """Abort the slice's transaction; where that fails, the next runner's first one does it."""
@@ -298,8 +299,7 @@ class KafkaUploader(RecordUploader):
             for _, error in failures:
                 if error.code() in TOO_LARGE:
                     self._note_too_large(error)
-                elif is_for_good(error) or error.fatal():
-                    self._drop_writer()
+                elif is_for_good(error):
                     raise KafkaException(error)
         return {key.decode(): error.str() for key, error in failures}
 
@@ -428,8 +428,9 @@ class KafkaUploader(RecordUploader):
         except KafkaException as exc:
             error: KafkaError = exc.args[0]
             failure = self._settings.failure(error)
-            if isinstance(failure, LeaseLost) and not self._transactional:
-                self._drop_writer()  # nobody can fence it: it has lost its numbers
+            if error.fatal() and not self._transactional:
+                # nobody fences it: it has lost count, and another one begins to count anew
+                self._drop_writer()
                 raise RetryLater(reason=str(failure)) from exc
             raise failure from exc
 

@@ -9,8 +9,8 @@ GOOD = b'{"time":1452132233,"changes":[{"action":"created","id":"a/category.json
 
 
 def test_line_says_what_was_changed():
-    moved = b'''{"time": 1.5, "changes": [
-        {"action": "moved", "id": "b/videos/x.json", "from": "a/videos/x.json", "data": {}}]}'''
+    moved = b"""{"time": 1.5, "changes": [
+        {"action": "moved", "id": "b/videos/x.json", "from": "a/videos/x.json", "data": {}}]}"""
 
     line = parse_line(moved, "f", 7)
 
@@ -24,9 +24,9 @@ def test_line_says_what_was_changed():
 
 
 def test_line_is_known_by_what_it_says_not_by_how_it_is_written():
-    spaced = b''' { "changes" : [
+    spaced = b""" { "changes" : [
         {"id": "a/category.json", "data": {"title": "\\u0041"},
-         "action": "created"}], "time" : 1452132233 }\n'''
+         "action": "created"}], "time" : 1452132233 }\n"""
 
     assert parse_line(spaced, "other", 9).digest == parse_line(GOOD, "f", 1).digest
 

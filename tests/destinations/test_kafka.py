@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 import trustme
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import kafka_broker
@@ -33,8 +33,9 @@ from support.shelf import World
 from livesync.delivery.backoff import Backoff
 from livesync.delivery.record import Op, Record, document_digest, encode_document
 from livesync.delivery.uploader import Delivery, StoredPointer
-from livesync.destinations import _kafka_gathered, _kafka_topics, kafka
+from livesync.destinations import _kafka_gathered, _kafka_topics, _kafka_writing, kafka
 from livesync.destinations._kafka_gathered import Gathered
+from livesync.destinations._kafka_reading import Reader
 from livesync.destinations.kafka import KafkaAgent, KafkaUploader
 from livesync.errors import (
     DeliveryError,
@@ -44,6 +45,8 @@ from livesync.errors import (
     ServiceRefuses,
 )
 from livesync.upkeep.export import export
+
+pytestmark = pytest.mark.server
 
 
 def upsert(object_id, position=7, actions=(), **document):
@@ -862,6 +865,106 @@ def test_something_else_under_the_agents_name_is_not_taken_for_a_pointer(broker,
     assert opened(agent_at()).read_pointer() is None
 
 
+@needs_stand_in
+@pytest.mark.slow
+def test_a_broker_that_answers_nothing_is_told(broker, agent_at, opened):
+    broker.faults.append(Fault(kafka_broker.METADATA, hang=True, times=1000))
+
+    with pytest.raises(RetryLater, match="Kafka at"):
+        opened(agent_at(timeout_s=1)).probe()
+
+
+@needs_stand_in
+@pytest.mark.slow
+def test_a_write_that_the_client_does_not_give_up_is_given_up(broker, agent_at, opened, monkeypatch):
+    monkeypatch.setattr(_kafka_writing, "_GRACE_S", -0.8)  # before the client itself does
+    broker.make_topic("things")
+    broker.faults.append(Fault(kafka_broker.PRODUCE, hang=True, times=1000))
+
+    with pytest.raises(RetryLater, match=r"did not answer within 1 s \(given up after 1 tries"):
+        send(opened(agent_at(timeout_s=1, max_attempts=1)), 7, [upsert("a")])
+
+
+@needs_stand_in
+def test_a_topic_without_a_leader_is_waited_for(broker, agent_at, opened):
+    uploader = opened(agent_at())
+    send(uploader, 7, [upsert("a")])
+    broker.faults.append(Fault(kafka_broker.METADATA, error=kafka_broker.NO_LEADER))
+
+    assert rows(uploader) == {"a": 7}
+
+
+@needs_stand_in
+def test_more_records_than_the_client_queues_are_written(broker, agent_at, opened, tmp_path):
+    (tmp_path / "client").write_text("queue.buffering.max.messages=10")
+    uploader = opened(agent_at(client_config=tmp_path / "client"))
+
+    send(uploader, 7, [upsert(f"{number}") for number in range(100)])
+
+    assert len(rows(uploader)) == 100
+
+
+@needs_stand_in
+@pytest.mark.slow
+def test_a_commit_that_kafka_refuses_takes_nothing_with_it(broker, agent_at, opened):
+    uploader = opened(agent_at())
+    send(uploader, 7, [upsert("a")])
+    broker.faults.append(Fault(kafka_broker.END_TXN, error=kafka_broker.TXN_DENIED))
+
+    with pytest.raises(ServiceRefuses, match=r"transactional ids that begin with livesync\.things"):
+        send(uploader, 8, [upsert("b", 8)])
+    uploader.abandon_slice()
+
+    assert keys("things", broker.address) == ["a"]
+    assert uploader.read_pointer() == StoredPointer(7, "track", 1)
+    send(uploader, 8, [upsert("b", 8)])
+    assert keys("things", broker.address) == ["a", "b"]
+
+
+def test_a_zombie_whose_client_does_not_say_why_is_known_all_the_same(place, opened, monkeypatch):
+    zombie = opened(place.agent(batch_size=1))
+    send(zombie, 7, [upsert("a")], end=False)
+    send(opened(place.agent()), 7, [upsert("b")])
+
+    def write(self, messages):
+        raise KafkaException(KafkaError(KafkaError._FATAL, "something", True))
+
+    monkeypatch.setattr(_kafka_writing.Writer, "write", write)
+    with pytest.raises(LeaseLost):
+        zombie.iterate_over([upsert("c")])
+
+
+def test_what_the_client_raises_is_found_below_what_python_makes_of_it():
+    fenced = KafkaError(KafkaError._FENCED, "fenced", True)
+
+    def tangled():
+        with _kafka_writing._untangled():
+            try:
+                raise SystemError("a function returned a result") from KafkaException(fenced)
+            except SystemError as exc:
+                raise SystemError("and another") from exc
+
+    with pytest.raises(KafkaException) as caught:
+        tangled()
+    assert caught.value.args[0].code() == KafkaError._FENCED
+    with pytest.raises(KafkaException) as caught, _kafka_writing._untangled():
+        raise SystemError("returned NULL without setting an exception")
+    assert caught.value.args[0].fatal()
+
+
+@needs_stand_in
+@pytest.mark.parametrize("error", [kafka_broker.OUT_OF_ORDER, kafka_broker.OLD_EPOCH, kafka_broker.FENCED])
+def test_a_producer_without_transactions_that_lost_count_is_replaced(broker, agent_at, opened, error):
+    uploader = opened(agent_at(transactional=False, max_attempts=3))
+    send(uploader, 7, [upsert("a")])
+    broker.faults.append(Fault(kafka_broker.PRODUCE, error=error))
+
+    result = send(uploader, 8, [upsert("b", 8)])
+
+    assert result.accepted == 1
+    assert keys("things", broker.address) == ["a", "b"]
+
+
 # who we are
 
 
@@ -909,6 +1012,45 @@ def test_a_wrong_password_stops_the_agent_and_is_seen_nowhere(
     assert "rdkafka" in caplog.text
     assert "gEhEiM" not in caplog.text
     assert "gEhEiM" not in repr(uploader._settings)
+
+
+def lock_out(guarded):
+    """Let nobody in any more, whoever is in included."""
+    guarded._users = {"somebody": "else"}
+    guarded.cut_all()
+
+
+@needs_stand_in
+@pytest.mark.parametrize("transactional", [True, False])
+def test_credentials_that_are_taken_back_stop_a_writer(guarded, opened, monkeypatch, transactional):
+    uploader = opened(guarded_agent(guarded, monkeypatch, batch_size=1, transactional=transactional))
+    send(uploader, 7, [upsert("a")], end=False)
+    lock_out(guarded)
+
+    with pytest.raises(ServiceRefuses, match="check username, password"):
+        uploader.iterate_over([upsert("b")])
+
+
+@needs_stand_in
+def test_credentials_that_are_taken_back_stop_whoever_begins(guarded, opened, monkeypatch):
+    uploader = opened(guarded_agent(guarded, monkeypatch))
+    monkeypatch.setattr(kafka, "topic_settings", lambda settings: lock_out(guarded) or {})
+    monkeypatch.setattr(kafka, "make_pointer_topic", lambda settings: None)
+    monkeypatch.setattr(Reader, "partitions", lambda self, topic: [0])
+
+    with pytest.raises(ServiceRefuses, match="check username, password"):
+        send(uploader, 7, [upsert("a")])
+
+
+@needs_stand_in
+def test_credentials_that_are_taken_back_stop_a_reader(guarded, opened, monkeypatch):
+    uploader = opened(guarded_agent(guarded, monkeypatch))
+    send(uploader, 7, [upsert("a")])
+    partitions = Reader.partitions
+    monkeypatch.setattr(Reader, "partitions", lambda *args: (partitions(*args), lock_out(guarded))[0])
+
+    with pytest.raises(ServiceRefuses, match="check username, password"):
+        rows(uploader)
 
 
 @pytest.fixture(scope="module")
