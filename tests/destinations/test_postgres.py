@@ -83,6 +83,8 @@ def backend_of(uploader):
 
 def kill_backend(server, uploader):
     """Let the server end the uploader's session, and wait until it is gone."""
+    if uploader._connection is None:
+        return  # the session was lost before, and nothing has asked for a new one yet
     server.execute("SELECT pg_terminate_backend(%s, 5000)", (backend_of(uploader),))
 
 
