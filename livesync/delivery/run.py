@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from persistent.timestamp import TimeStamp
@@ -22,7 +23,7 @@ from .pointer import OwnPointer, Start, reconcile
 from .record import Op, Record, RunResult
 from .reduce import cascading, count_unsent
 from .render import Renderer, Spool, spool_contents
-from .slices import Slice, read_slice, slice_size
+from .slices import Slice, is_behind, read_slice, slice_size
 from .uploader import DEFAULT_SLOW_ABOVE, DEFAULT_SLOW_BUDGET
 from .work import Noted, StopRequested, Work, summary
 
@@ -109,24 +110,25 @@ class Run:
         with self._access.snapshot() as manager:
             stored = manager.stored(self._agent.id)
             try:
-                part = read_slice(manager, self._agent.id, self._slice_size)
+                behind = is_behind(manager, self._agent.id)
             except PositionPruned:
                 return True  # that is to be noted
             return (
-                (part is not None and not self._lingers(stored, part))
+                (behind and not self._lingers(manager, stored))
                 or bool(stored.queue)
                 or stored.state != State.ACTIVE.value
                 or bool((stored.last_run or {}).get("error"))
             )
 
-    def _lingers(self, stored: StoredAgent, part: Slice) -> bool:
+    def _lingers(self, manager: SyncManager, stored: StoredAgent) -> bool:
         """Tell whether there is too little to do yet, and nothing of it is old enough."""
         linger_s = self._agent.values.get("linger_s", 0.0)
-        if not linger_s or not part.items or len(part.items) >= self._uploader.batch_size:
+        if not linger_s or stored.state != State.ACTIVE.value:
+            return False  # (a run that has tried nothing must not make an agent active)
+        items = list(islice(manager.query(self._agent.id), self._uploader.batch_size))
+        if not items or len(items) >= self._uploader.batch_size:
             return False
-        if stored.state != State.ACTIVE.value:
-            return False  # a run that has tried nothing must not make it active
-        return bool(self._work.clock() - part.items[0][1].timestamp < linger_s)
+        return bool(self._work.clock() - items[0][1].timestamp < linger_s)
 
     def _look_only(self) -> RunResult:
         work = self._work
@@ -246,8 +248,10 @@ class Run:
         stored = manager.stored(self._agent.id)
         if not exporting and not may_go_on(stored.state, stored.reason):
             return None  # it was paused meanwhile
+        if first and not exporting and self._lingers(manager, stored):
+            return None
         part = read_slice(manager, self._agent.id, self._slice_size)
-        if part is None or (first and not exporting and self._lingers(stored, part)):
+        if part is None:
             return None
         if first and (stored.attempted > part.before or stored.shown == ANYTHING):
             # A run broke off, and nobody knows what its snapshots showed: at most what is there now.

@@ -39,6 +39,22 @@ def slice_size(batch_size: int, in_flight: int) -> int:
     return max(SLICE_SIZE, min(BATCHES_PER_STREAM * in_flight * batch_size, MOST_IN_SLICE))
 
 
+def is_behind(manager: SyncManager, agent_id: str) -> bool:
+    """Tell whether there is a slice to read for an agent; only its first action is looked at.
+
+    Raises:
+        PositionPruned: Something after its pointer has been pruned.
+    """
+    return (
+        next(manager.query(agent_id), None) is not None or _pointer(manager, agent_id) < manager.track.sealed
+    )
+
+
+def _pointer(manager: SyncManager, agent_id: str) -> int:
+    position = manager.track.get_pointer_timestamp(agent_id)
+    return -1 if position is None else position
+
+
 def read_slice(manager: SyncManager, agent_id: str, size: int | None = None) -> Slice | None:
     """Return what comes next for an agent, at most ``size`` actions (:data:`SLICE_SIZE`); None: nothing.
 
@@ -49,9 +65,8 @@ def read_slice(manager: SyncManager, agent_id: str, size: int | None = None) -> 
     track = manager.track
     size = size or SLICE_SIZE
     items: list[Item] = list(islice(manager.query(agent_id), size + 1))
-    stored = manager.stored(agent_id)
-    pointer = track.get_pointer_timestamp(agent_id)
-    if not items and (-1 if pointer is None else pointer) >= track.sealed:
+    before = _pointer(manager, agent_id)
+    if not items and before >= track.sealed:
         return None
     begun = track.pointer_offset(agent_id)
     if len(items) <= size:
@@ -63,5 +78,4 @@ def read_slice(manager: SyncManager, agent_id: str, size: int | None = None) -> 
         following = items[-1][0]
         items = [item for item in items if item[0] < following]
         till, offset = items[-1][0], 0
-    before = -1 if pointer is None else pointer
-    return Slice(items, till, before, offset, till <= stored.catching_up_to)
+    return Slice(items, till, before, offset, till <= manager.stored(agent_id).catching_up_to)
