@@ -79,7 +79,7 @@ class PushSyncAgent(SyncAgent):
         try:
             with access.snapshot() as at:
                 check_runnable(at, self.id)
-            work = Work(self, access, host, make_uploader(self), "run", stop or _never, now, lease_s)
+            work = Work(self, access, host, make_uploader(self), "run", stop, now, lease_s)
             result = Run(work, now).run()
         finally:
             access.close()
@@ -127,10 +127,6 @@ def check_runnable(manager: SyncManager, agent_id: str) -> None:
         agent_id=agent_id,
         state=state,
     )
-
-
-def _never() -> bool:
-    return False
 
 
 def bring_up_to_date(manager: SyncManager) -> None:

@@ -134,10 +134,10 @@ class Run:
         work = self._work
         try:
             work.open()
-            start = self._compared() if self._uploader.keeps_pointer else None
+            agrees = not self._uploader.keeps_pointer or self._agrees()
         except DeliveryError:
-            start = Start(-1, StopReason.FAILING)  # whatever it is, a run that may write says so and notes it
-        if start is not None and (start.reason is not None or start.position != self._own_pointer().position):
+            agrees = False  # a run that may write says so, and notes it
+        if not agrees:
             self._uploader.close()
             work.begin()
             return self._run_leased()
@@ -189,6 +189,10 @@ class Run:
                 lambda manager: self._move_pointer(manager, start.position), "follow the destination"
             )
 
+    def _agrees(self) -> bool:
+        start = self._compared()
+        return start.reason is None and start.position == self._own_pointer().position
+
     def _compared(self) -> Start:
         theirs = self._uploader.read_pointer()
         # Ours is read after theirs: else another runner between the two would make theirs look newer.
@@ -215,33 +219,27 @@ class Run:
 
     # -- slices ----------------------------------------------------------------------------------
 
-    def deliver_slices(self, most: int | None = None, exporting: bool = False) -> None:
+    def deliver_slices(self, exporting: bool = False) -> None:
         """Deliver what lies after the pointer, slice by slice.
 
         Args:
-            most: Most slices; None: all there are.
             exporting: An export is under way: the destination's pointer stays where it is.
         """
-        turn = self._work.change(lambda manager: self._next(manager, exporting, first=True), "announce")
-        count = 0
-        while turn is not None:
+        part = self._work.change(lambda manager: self._next(manager, exporting, first=True), "announce")
+        while part is not None:
             if self._work.must_end():
                 self._left_off = True
                 return
-            done = self._deliver(turn, exporting)
-            count += 1
+            done = self._deliver(part, exporting)
             # one short transaction: this slice is acknowledged, the next one is read and announced
-            turn = self._work.settle(
-                done.result,
-                done.delivered,
-                lambda manager, _, done=done, last=count == most: self._turn(manager, done, last, exporting),  # type: ignore[misc]
-                "acknowledge",
+            part = self._work.settle(
+                done.result, done.delivered, partial(self._turn, done, exporting), "acknowledge"
             )
 
-    def _turn(self, manager: SyncManager, done: Done, last: bool, exporting: bool) -> Slice | None:
+    def _turn(self, done: Done, exporting: bool, manager: SyncManager, stored: StoredAgent) -> Slice | None:
         """Acknowledge a slice and read the next."""
-        self._acknowledge(manager, done)
-        return None if last else self._next(manager, exporting)
+        self._acknowledge(manager, stored, done)
+        return self._next(manager, exporting)
 
     def _next(self, manager: SyncManager, exporting: bool, first: bool = False) -> Slice | None:
         """Return the next slice, announced; None: there is none, or it is not for now."""
@@ -263,9 +261,8 @@ class Run:
             stored.attempted = part.till
         return part
 
-    def _acknowledge(self, manager: SyncManager, done: Done) -> None:
+    def _acknowledge(self, manager: SyncManager, stored: StoredAgent, done: Done) -> None:
         agent_id, part = self._agent.id, done.part
-        stored = manager.stored(agent_id)
         if part.offset:
             manager.track.move_pointer_inside(agent_id, part.offset)
         else:

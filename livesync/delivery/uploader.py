@@ -213,7 +213,7 @@ class RecordUploader:
         #: How much of what is sent is refused; a run gives it what earlier runs have seen.
         self.refusals = self.count_refusals(())
         #: Asked while waiting for a service: True ends the wait, and the run.
-        self.stop: Callable[[], bool] = _never
+        self.stop: Callable[[], bool] = never
         #: Who is delivering; set by :meth:`open`.
         self.delivery = Delivery(agent.id, "", 0)
         #: The position of the slice's records; set by :meth:`begin_slice`.
@@ -368,7 +368,8 @@ class RecordUploader:
         """Let go of connections and files; a slice that is still open is lost."""
 
 
-def _never() -> bool:
+def never() -> bool:
+    """Return False: the ``stop`` of whoever gives none."""
     return False
 
 

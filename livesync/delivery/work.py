@@ -27,7 +27,7 @@ from .measures import Histogram
 from .pace import Refusals
 from .record import Op, Record, RunResult
 from .render import Renderer
-from .uploader import Delivery, RecordUploader
+from .uploader import Delivery, RecordUploader, never
 
 if TYPE_CHECKING:
     from .push import PushSyncAgent
@@ -46,6 +46,14 @@ _DEAD_SHOWN: Final = 1000
 Stop = Callable[[], bool]
 
 
+#: What is done in a transaction of the work's, besides what it notes itself.
+Also = Callable[[SyncManager, StoredAgent], object]
+
+
+def _nothing(manager: SyncManager, stored: StoredAgent) -> None:
+    """Stand for an :data:`Also` of nobody's."""
+
+
 class StopRequested(Exception):
     """Raised inside a run that was asked to end, where it can leave off; never leaves it."""
 
@@ -59,7 +67,7 @@ class Work:
         host: The application.
         uploader: Made for this.
         kind: ``run``, ``export``, ``repair`` or ``retry``.
-        stop: Asked whether to end.
+        stop: Asked whether to end; None: it goes on to its end.
         now: Epoch seconds; None: the wall clock.
         lease_s: How long the lease holds unless it is renewed.
     """
@@ -71,7 +79,7 @@ class Work:
         host: Host,
         uploader: RecordUploader,
         kind: str,
-        stop: Stop,
+        stop: Stop | None = None,
         now: float | None = None,
         lease_s: float = leases.LEASE_S,
     ) -> None:
@@ -81,7 +89,7 @@ class Work:
         self.uploader = uploader
         self.kind = kind
         self.result = RunResult()
-        self._stop = stop
+        self._stop = stop or never
         self._now = now
         self._hold = Hold(access, agent.id, kind, lease_s)
         self._line = -1
@@ -90,7 +98,7 @@ class Work:
 
     # -- beginning and ending --------------------------------------------------------------------
 
-    def begin(self, also: Callable[[SyncManager], object] = lambda manager: None) -> None:
+    def begin(self, also: Also = _nothing) -> None:
         """Take the lease and begin a line in the ledger, and do ``also``, in one transaction.
 
         Raises:
@@ -106,7 +114,7 @@ class Work:
                 self.uploader.refusals = Refusals(1, sys.maxsize)
             else:
                 self.uploader.refusals = self.uploader.count_refusals(stored.refusals)
-            also(manager)
+            also(manager, stored)
 
         self._hold.take(start)
         self.uploader.stop = self.must_end
@@ -119,9 +127,7 @@ class Work:
             delivery = Delivery(self.agent.id, manager.track_id, stored.generation, self._hold.token, rebuild)
         self.uploader.open(delivery)
 
-    def finish(
-        self, also: Callable[[SyncManager, StoredAgent], object] = lambda manager, stored: None
-    ) -> None:
+    def finish(self, also: Also = _nothing) -> None:
         """End the line in the ledger, do ``also``, and give the lease back, in one transaction."""
         self.result.seconds = time.perf_counter() - self._began
 
@@ -143,7 +149,7 @@ class Work:
             extra={"livesync": {"event": self.kind, "agent": self.agent.id, **summary(self.result)}},
         )  # fmt: skip
 
-    def fail(self, exc: BaseException, also: Callable[[SyncManager], object] = lambda manager: None) -> None:
+    def fail(self, exc: BaseException, also: Also = _nothing) -> None:
         """Note why it ended, stop the agent where that is what it means, and give the lease back.
 
         Of a run whose lease is lost nothing is noted.
@@ -157,7 +163,7 @@ class Work:
 
         def note(manager: SyncManager) -> bool:
             stored = manager.stored(self.agent.id)
-            also(manager)
+            also(manager, stored)
             if manager.track.has_pointer(self.agent.id):
                 self.result.till = manager.track.get_pointer_timestamp(self.agent.id)
             if reason is not None:

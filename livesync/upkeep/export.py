@@ -110,7 +110,7 @@ def export(
         agent, uploader = prepared(access, agent_id)
         if rebuild and not uploader.rebuilds:
             raise UsageError(f"agent {agent_id!r}: its service cannot be rebuilt beside itself; export it")
-        work = Work(agent, access, host, uploader, "export", stop or _never, now, lease_s)
+        work = Work(agent, access, host, uploader, "export", stop, now, lease_s)
         if mode is Mode.NONE:
             result = _go_live(work)
         elif mode is Mode.WHEN_NEEDED and not _is_needed(work):
@@ -143,10 +143,6 @@ def prepared(access: ManagerAccess, agent_id: str) -> tuple[PushSyncAgent, Recor
             state=state,
         )
     return agent, uploader_type(agent)
-
-
-def _never() -> bool:
-    return False
 
 
 def _go_live(work: Work) -> RunResult:
@@ -234,9 +230,8 @@ class _Export:
             work.fail(exc)
             raise
 
-    def _begin(self, manager: SyncManager) -> None:
+    def _begin(self, manager: SyncManager, stored: StoredAgent) -> None:
         """Place the pointer and note that an export is under way, or take up one that broke off."""
-        stored = manager.stored(self._agent_id)
         known = self._to_go_on_with(stored)
         stored.reason, stored.detail = "", ""
         if known is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ..agent import State
+from ..agent import State, StopReason
 from ..manager import SyncManager
 
 _DAY_S: Final = 86_400
@@ -108,4 +108,4 @@ def held_back(manager: SyncManager, now: float) -> list[HeldBack]:
 
 
 def _needs_export(manager: SyncManager, agent_id: str) -> bool:
-    return bool(manager.stored(agent_id).reason == "needs_export")
+    return bool(manager.stored(agent_id).reason == StopReason.NEEDS_EXPORT.value)

@@ -80,12 +80,12 @@ def send_some(
     try:
         check_has_begun(access, agent_id)
         agent, uploader = prepared(access, agent_id)
-        work = Work(agent, access, host, uploader, kind, stop or _never, now, lease_s)
+        work = Work(agent, access, host, uploader, kind, stop, now, lease_s)
         collect_all(access, work.clock())
         try:
             # What is sent may lie after the pointer and be gone before a run comes to it: until it is
             # known what was shown, no run may take it for something that nobody has seen.
-            work.begin(partial(_note_shown, agent_id, lambda manager: ANYTHING))
+            work.begin(_note_anything_shown)
             _send_all(work, ids, progress)
         finally:
             work.close()
@@ -107,9 +107,9 @@ def _send_all(work: Work, ids: Iterable[str], progress: Counted | None) -> None:
                 progress(work.result.read)
             if forbidden is not None:
                 raise forbidden
-        work.finish(lambda manager, stored: _note_shown(work.agent.id, time_of_last_commit, manager))
+        work.finish(_note_shown)
     except Exception as exc:
-        work.fail(exc, partial(_note_shown, work.agent.id, time_of_last_commit))
+        work.fail(exc, _note_shown)
         raise
 
 
@@ -125,8 +125,12 @@ def _forbidden(work: Work, manager: SyncManager, stored: StoredAgent) -> StateFo
     )
 
 
-def _note_shown(agent_id: str, time: Callable[[SyncManager], float], manager: SyncManager) -> None:
-    manager.stored(agent_id).shown = time(manager)
+def _note_anything_shown(manager: SyncManager, stored: StoredAgent) -> None:
+    stored.shown = ANYTHING
+
+
+def _note_shown(manager: SyncManager, stored: StoredAgent) -> None:
+    stored.shown = time_of_last_commit(manager)
 
 
 def check_has_begun(access: ManagerAccess, agent_id: str) -> None:
@@ -274,7 +278,3 @@ def ids_of_file(path: str) -> Iterator[str]:
                     yield str(text)
     except (OSError, ValueError) as exc:
         raise UsageError(f"the ids in {os.fspath(path)} cannot be read: {exc}") from exc
-
-
-def _never() -> bool:
-    return False

@@ -24,7 +24,7 @@ from ..agent import MissingAgent
 from ..delivery.access import ManagerAccess, collect_all
 from ..delivery.push import PushSyncAgent, bring_up_to_date
 from ..delivery.record import RunResult
-from ..delivery.uploader import Delivery, RecordUploader
+from ..delivery.uploader import Delivery, RecordUploader, never
 from ..delivery.work import Stop
 from ..errors import StateForbids, UsageError
 from ..host import Host
@@ -152,7 +152,7 @@ def verify(
     access = ManagerAccess(manager)
     try:
         agent, uploader, delivery = _prepared(access, agent_id)
-        uploader.stop = stop or _never
+        uploader.stop = stop or never
         found = Verification()
         try:
             began = time.perf_counter()
@@ -205,10 +205,6 @@ def repair(
         return RunResult()
     ids = (difference.object_id for difference in verification)
     return send_some(manager, agent_id, host, ids, "repair", progress, stop, now, lease_s)
-
-
-def _never() -> bool:
-    return False
 
 
 def _prepared(access: ManagerAccess, agent_id: str) -> tuple[PushSyncAgent, RecordUploader, Delivery]:
