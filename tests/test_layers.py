@@ -16,6 +16,8 @@ AGENT = TRACK | {"agent"}
 MANAGER = AGENT | {"conflicts", "leases", "status", "manager"}
 DELIVERY = MANAGER | {"delivery"}
 CORE = DELIVERY | {"gathering", "capture", "upkeep", "destinations"}
+#: What syncs both ways and what keeps history, on top of what carries them over a network.
+ENGINES = {"peering", "replication", "versions"}
 
 #: What each room may import, itself apart. A room is a module or a package directly in livesync.
 MAY_IMPORT = {
@@ -37,9 +39,17 @@ MAY_IMPORT = {
     "delivery": MANAGER,
     "upkeep": DELIVERY,
     "destinations": DELIVERY,
+    "peering": MANAGER,
+    "replication": MANAGER | {"peering"},
+    "versions": MANAGER | {"peering"},
     "settings": CORE,
     "tasks": CORE | {"settings"},
-    "cli": CORE | {"settings", "tasks", "__init__"},
+    "schedule": CORE | {"settings", "tasks"},
+    "web": CORE | ENGINES | {"settings", "tasks", "schedule"},
+    "peerserver": MANAGER | ENGINES | {"settings", "tasks", "schedule"},
+    # `livesync serve` starts the pages and the peers' server
+    "cli": CORE | ENGINES | {"settings", "tasks", "schedule", "web", "peerserver", "__init__"},
+    "plugins": CORE | ENGINES | {"settings", "tasks", "schedule", "web", "peerserver", "cli"},
     "__main__": {"cli"},
     "__init__": set(),  # names are loaded at first use
     "demo": CORE | {"settings", "tasks", "cli"},
@@ -132,9 +142,12 @@ def test_nothing_imports_the_demo():
     assert [room for room, other in edges() if other == "demo"] == []
 
 
-@pytest.mark.parametrize("room", ["capture", "delivery"])
-def test_what_follows_the_manager_does_not_know_its_siblings(room):
-    assert not {"capture", "delivery", "peering"} - {room} & MAY_IMPORT[room] - {room}
+@pytest.mark.parametrize(
+    "siblings", [{"capture", "delivery", "peering"}, {"replication", "versions"}, {"web", "peerserver"}]
+)
+def test_siblings_do_not_know_one_another(siblings):
+    for room in siblings:
+        assert not MAY_IMPORT[room] & siblings
 
 
 @pytest.mark.parametrize(
