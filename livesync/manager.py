@@ -31,7 +31,7 @@ from .errors import (
     UpgradeNeeded,
 )
 from .host import Host
-from .status import ManagerStatus, status_of
+from .status import AgentStatus, ManagerStatus, agent_status_of, status_of
 from .track import inbox as inboxes
 from .track import queue
 from .track.lanes import append
@@ -530,6 +530,16 @@ class SyncManager(Persistent):
             now: Epoch seconds, for lags; the wall clock when None.
         """
         return status_of(self, inboxes.waiting(self._inbox), time.time() if now is None else now)
+
+    def agent_status(self, agent_id: str, now: float | None = None) -> AgentStatus:
+        """Return where one agent stands, as :meth:`status` does for all.
+
+        Raises:
+            UnknownAgent: There is none of this id.
+        """
+        return agent_status_of(
+            self, agent_id, inboxes.waiting(self._inbox), time.time() if now is None else now
+        )
 
     # -- inside ----------------------------------------------------------------------------------
 

@@ -71,10 +71,7 @@ def status_of(manager: SyncManager, waiting: Iterable[Commit], now: float) -> Ma
         waiting: What lies in its inbox, oldest first.
         now: Epoch seconds, for lags.
     """
-    count, oldest_waiting = 0, None
-    for commit in waiting:
-        count += len(commit.actions)
-        oldest_waiting = commit.time if oldest_waiting is None else oldest_waiting
+    count, oldest_waiting = _count(waiting)
     track = manager.track
     empty = track.is_empty()
     return ManagerStatus(
@@ -91,6 +88,26 @@ def status_of(manager: SyncManager, waiting: Iterable[Commit], now: float) -> Ma
             _agent_status(manager, agent_id, now, count, oldest_waiting) for agent_id in manager.agent_ids()
         ),
     )
+
+
+def agent_status_of(
+    manager: SyncManager, agent_id: str, waiting: Iterable[Commit], now: float
+) -> AgentStatus:
+    """Return where one agent stands; as :func:`status_of`.
+
+    Raises:
+        UnknownAgent: There is none of this id.
+    """
+    return _agent_status(manager, agent_id, now, *_count(waiting))
+
+
+def _count(waiting: Iterable[Commit]) -> tuple[int, float | None]:
+    """Return how many actions wait, and since when (epoch seconds)."""
+    count, oldest = 0, None
+    for commit in waiting:
+        count += len(commit.actions)
+        oldest = commit.time if oldest is None else oldest
+    return count, oldest
 
 
 def _agent_status(

@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "settings": CORE,
     "tasks": CORE | {"settings"},
     "schedule": CORE | {"settings", "tasks"},
-    "web": CORE | ENGINES | {"settings", "tasks", "schedule"},
+    "web": CORE | ENGINES | {"settings", "tasks", "schedule", "__init__"},
     "peerserver": MANAGER | ENGINES | {"settings", "tasks", "schedule"},
     # `livesync serve` starts the pages and the peers' server
     "cli": CORE | ENGINES | {"settings", "tasks", "schedule", "web", "peerserver", "__init__"},

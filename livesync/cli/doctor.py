@@ -17,7 +17,7 @@ from ..process import is_dead
 from .exitcodes import ExitCode, code_of, gravest
 from .findings import Finding
 from .output import printable
-from .services import Asked, ask, service_of
+from .services import ask, service_of
 from .session import Session
 from .tables import duration, utc
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..host import Host
     from ..manager import SyncManager
     from ..status import AgentStatus
+    from ..upkeep.probing import Asked
 
 #: The packages whose versions matter when somebody asks for help.
 PACKAGES: Final = (
@@ -85,7 +86,7 @@ def _findings(session: Session) -> Iterator[Finding]:
     except Exception as exc:  # noqa: BLE001 - whatever is wrong is what a doctor is to tell
         yield Finding.problem("database", exc, settings.db)
     for asked in services:
-        yield from ask(asked)
+        yield ask(asked)
 
 
 def _installation() -> Iterator[Finding]:

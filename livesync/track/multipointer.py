@@ -208,6 +208,21 @@ class MultiPointerTrack(Pages):
             return iter(())
         return self._down(first, last) if reverse else self._up(first, last)
 
+    def ranked(
+        self, from_pos: int | None = None, till: int | None = None, below: tuple[int, int] | None = None
+    ) -> Iterator[tuple[int, int, Any]]:
+        """Yield ``(position, rank, value)`` for ``]from_pos, till]``, newest first, for lists in parts.
+
+        A rank is how many values lie before one, those that were pruned included, so it stays as it is
+        while others are added at the end or pruned. Where a part begins is found without walking there.
+
+        Args:
+            from_pos, till: As in :meth:`iterate`.
+            below: ``(position, rank)`` of the last value of the part before: only what is older.
+        """
+        first = None if from_pos is None else index(from_pos)
+        return self._down_ranked(first, None if till is None else index(till), below)
+
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         return self.iterate()
 

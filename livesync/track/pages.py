@@ -218,6 +218,29 @@ class Pages(Persistent):
                 return
             bound = (key[0], key[1] - 1)
 
+    def _down_ranked(
+        self, first: int | None, last: int | None, below: tuple[int, int] | None
+    ) -> Iterator[tuple[int, int, Any]]:
+        """Yield ``(position, rank, value)`` in ``]first, last]``, newest first, from below a value on."""
+        bound: Key = (_LAST, _LAST) if below is None else (below[0], below[1] - 1)
+        if last is not None:
+            bound = min(bound, (last, _LAST))
+        while self._pages:
+            try:
+                key = self._pages.maxKey(bound)
+            except ValueError:
+                return
+            positions, values = _let_go(self._pages[key])
+            begin = 0 if first is None else bisect_right(positions, first)
+            end = len(positions) if last is None else bisect_right(positions, last)
+            if below is not None:
+                end = min(end, below[1] - key[1])
+            for at in range(end - 1, begin - 1, -1):
+                yield positions[at], key[1] + at, values[at]
+            if begin:
+                return
+            bound = (key[0], key[1] - 1)
+
     # -- removing --------------------------------------------------------------------------------
 
     def _remove(self, position: int) -> None:

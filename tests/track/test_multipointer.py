@@ -4,10 +4,11 @@ import pickle
 import shutil
 import tempfile
 from importlib import import_module
+from itertools import islice
 
 import pytest
 import transaction
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from ZODB.DB import DB
@@ -983,3 +984,30 @@ TestSetTrack = SetTrackMachine.TestCase
 TestSetTrack.settings = MACHINE
 TestStoredTrack = StoredTrackMachine.TestCase
 TestStoredTrack.settings = settings(MACHINE, max_examples=40)
+
+
+@given(
+    st.lists(st.integers(0, 6), max_size=700).map(sorted),
+    st.integers(1, 300),
+    st.none() | st.integers(-1, 7),
+    st.none() | st.integers(-1, 7),
+    st.integers(-1, 7),
+)
+def test_parts_of_a_list_come_to_the_whole_and_stay_as_they_are(positions, size, after, till, pruned):
+    track = ListMultiPointerTrack()
+    track.extend((position, number) for number, position in enumerate(positions))
+    expected = [(position, value) for position, value in track.iterate(after, till, reverse=True)]
+
+    seen, below = [], None
+    while part := list(islice(track.ranked(after, till, below), size)):
+        seen += [(position, value) for position, _, value in part]
+        assert [rank for _, rank, _ in part] == [value for _, _, value in part]
+        below = part[-1][:2]
+        track.add(8, len(positions))  # what is added meanwhile moves nothing
+        positions = [*positions, 8]
+        if till is None:
+            till = 7
+
+    assert seen == [item for item in expected if item[0] != 8]
+    track.prune(pruned)
+    assert list(track.ranked()) == [(p, r, v) for p, v in track.iterate(reverse=True) for r in [v]]

@@ -1,0 +1,105 @@
+"""The JSON API below ``/api/v1``: everything that the pages do, for programs."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from pyramid.config import Configurator
+from pyramid.request import Request
+from pyramid.response import Response
+
+from ..errors import BadRequest, UnknownPage, WrongMethod
+from .answers import as_json
+from .calls import OPERATIONS, Call, Operation
+from .checking import checked
+from .description import BASE, description
+
+#: How this API is called among those of an application that livesync is mounted in.
+API_NAME: Final = "livesync_openapi"
+
+
+def includeme(config: Configurator) -> None:
+    """Add the API's routes and views, and what checks their requests."""
+    prefix = f"/{config.route_prefix}" if config.route_prefix else ""
+    config.add_view_deriver(
+        checked, name="livesync_checked", under="livesync_guard", over=("openapi_view", "rendered_view")
+    )
+    _add_description(config, prefix)
+    paths: dict[str, list[Operation]] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, []).append(operation)
+    for path, operations in paths.items():
+        route = f"livesync.api{path}"
+        config.add_route(route, BASE + path)
+        for operation in operations:
+            config.add_view(
+                _view(operation),
+                route_name=route,
+                request_method=operation.method,
+                openapi=True,
+                livesync_role=operation.role,
+                livesync_csrf=operation.checks_token,
+            )
+        methods = sorted({operation.method for operation in operations})
+        config.add_view(_wrong_method(methods), route_name=route, livesync_role="public", livesync_csrf=False)
+    config.add_route("livesync.api.unknown", f"{BASE}/*rest")
+    config.add_view(_unknown, route_name="livesync.api.unknown", livesync_role="public", livesync_csrf=False)
+
+
+def _add_description(config: Configurator, prefix: str) -> None:
+    # What checks requests reads its description from a file; ours depends on where we are mounted.
+    directory = tempfile.mkdtemp(prefix="livesync-openapi-")
+    weakref.finalize(config.registry, shutil.rmtree, directory, ignore_errors=True)
+    path = Path(directory, "openapi.json")
+    path.write_bytes(msgspec.json.encode(description(prefix, with_security=False)))
+    config.registry.settings.setdefault("pyramid_openapi3.enable_response_validation", False)
+    config.pyramid_openapi3_spec(
+        str(path), route=f"{BASE}/openapi.yaml", route_name="livesync.api.yaml", apiname=API_NAME
+    )
+    config.add_route("livesync.api.description", f"{BASE}/openapi.json")
+    body = msgspec.json.format(msgspec.json.encode(description(prefix)), indent=1)
+    config.add_view(
+        lambda request: Response(body, content_type="application/json", charset=None),
+        route_name="livesync.api.description",
+        request_method="GET",
+        livesync_role="public",
+    )
+
+
+def _view(operation: Operation) -> Callable[[Request], Response]:
+    def view(request: Request) -> Response:
+        parameters = request.openapi_validated.parameters
+        call = Call(request.livesync, request, parameters.path, parameters.query, _body(operation, request))
+        return as_json(operation.call(call), operation.status)
+
+    return view
+
+
+def _body(operation: Operation, request: Request) -> Any:
+    if operation.body is None:
+        return None
+    try:
+        return msgspec.json.decode(request.body or b"{}", type=operation.body)
+    except (msgspec.ValidationError, msgspec.DecodeError) as exc:
+        # the description says less than the types where JSON Schema has no word for it
+        message = str(exc)
+        raise BadRequest(f"the request cannot be understood: {message}", (("body", message),)) from exc
+
+
+def _wrong_method(methods: list[str]) -> Callable[[Request], Response]:
+    allowed = (*methods, *(("HEAD",) if "GET" in methods else ()))
+
+    def view(request: Request) -> Response:
+        raise WrongMethod(f"this address takes {', '.join(allowed)}", allowed)
+
+    return view
+
+
+def _unknown(request: Request) -> Response:
+    raise UnknownPage("there is nothing at this address of the API; /api/v1/openapi.json says what there is")

@@ -1,0 +1,69 @@
+"""All that the web application can do: functions of a :class:`~livesync.web.context.WebContext`.
+
+Pages and API call these and nothing else. Each is one or a few short transactions; what takes longer,
+or uses the network, is a job (``work.py``). They raise livesync's own errors, which ``problems.py``
+turns into answers.
+"""
+
+from .agents import (
+    activate,
+    add_agent,
+    agent_types,
+    edit_agent,
+    enqueue,
+    list_agents,
+    pause,
+    remove_agent,
+    rewind,
+    show_agent,
+)
+from .connection import try_connection, try_options
+from .dead import discard_dead, list_dead, show_dead
+from .runs import list_runs
+from .status import get_samples, get_status, runner_state
+from .track import list_track, list_waiting, prune
+from .work import (
+    cancel_job,
+    export_agent,
+    get_job,
+    list_jobs,
+    repair_agent,
+    retry_dead,
+    run_agent,
+    simulate_agent,
+    verify_agent,
+)
+
+__all__ = [
+    "activate",
+    "add_agent",
+    "agent_types",
+    "cancel_job",
+    "discard_dead",
+    "edit_agent",
+    "enqueue",
+    "export_agent",
+    "get_job",
+    "get_samples",
+    "get_status",
+    "list_agents",
+    "list_dead",
+    "list_jobs",
+    "list_runs",
+    "list_track",
+    "list_waiting",
+    "pause",
+    "prune",
+    "remove_agent",
+    "repair_agent",
+    "retry_dead",
+    "rewind",
+    "run_agent",
+    "runner_state",
+    "show_agent",
+    "show_dead",
+    "simulate_agent",
+    "try_connection",
+    "try_options",
+    "verify_agent",
+]

@@ -1,0 +1,28 @@
+"""What only an application of its own needs: an answer for every address, and where there is no view."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyramid.config import Configurator
+from pyramid.request import Request
+from pyramid.response import Response
+
+from .errors import BadRequest, UnknownPage
+
+
+def includeme(config: Configurator) -> None:
+    """Add the views for whatever has none."""
+    config.add_notfound_view(_unknown, livesync_role="public", livesync_csrf=False)
+    config.add_exception_view(_failed, context=Exception, livesync_role="public", livesync_csrf=False)
+
+
+def _unknown(request: Request) -> Response:
+    raise UnknownPage("there is nothing at this address")
+
+
+def _failed(context: Any, request: Request) -> Response:
+    """Answer for what went wrong outside of a view of ours, such as an address that is no text."""
+    if isinstance(context, UnicodeError):
+        raise BadRequest("the address is not UTF-8")
+    raise context
