@@ -142,7 +142,16 @@ class Host(ABC):
         return False
 
     def stored_parts(self, obj: Any) -> Iterator[Any]:
-        """Yield the persistent objects whose change changes the document; ``obj`` itself by default."""
+        """Yield the persistent objects that ``obj`` is made of: those whose change is a change of ``obj``.
+
+        ``livesync agent detect`` compares when they were last stored with the actions on ``obj``, and
+        names ``obj`` where none is as new. So yield what a change of ``obj`` stores and what its
+        actions speak of, and no more: not what lies inside a container, not what it lies in. A BTree
+        tells only of itself, once it is large, and not of its buckets; what is not persistent, or
+        stored in another database, is passed over.
+
+        By default ``obj`` itself.
+        """
         yield obj
 
 

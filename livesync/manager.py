@@ -15,6 +15,8 @@ from typing import Any, Final
 
 from BTrees.OOBTree import OOBTree
 from persistent import Persistent
+from persistent.timestamp import TimeStamp
+from ZODB.utils import z64
 
 from . import leases
 from .action import DATA_CHANGED, ActionWrapper, check_actions, check_object_id
@@ -110,6 +112,16 @@ class SyncManager(Persistent):
                 expected=SCHEMA,
             )
         return manager
+
+    @property
+    def installed_at(self) -> float:
+        """When livesync was installed in this database: epoch seconds; 0 where that is not committed yet."""
+        inbox = self._inbox
+        if inbox._p_jar is None:
+            return 0.0
+        inbox._p_activate()  # what lies in it is stored apart: it is itself written once
+        serial: bytes = inbox._p_serial
+        return 0.0 if serial == z64 else float(TimeStamp(serial).timeTime())
 
     def check_site(self, site: str) -> None:
         """Make sure that this process may push: its site is the one that the manager stores.

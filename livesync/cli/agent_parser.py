@@ -247,6 +247,42 @@ def _add_proof(commands: Commands) -> None:
     )
     _agent(repair)
     _quick(repair)
+    _add_detect(commands)
+
+
+def _add_detect(commands: Commands) -> None:
+    detect = commands.add(
+        "detect",
+        "detecting:detect",
+        "name objects that were stored without being announced",
+        "Look at what is stored of every object of the application, and name those that were stored without"
+        " an action on them: changed by a script or a piece of code that told livesync nothing. Exit code 1"
+        " if there are any. One that was interrupted or killed goes on where it stood. It says what it cannot"
+        " see.",
+    )
+    _agent(detect)
+    detect.add_argument(
+        "--since",
+        type=Moment,
+        metavar="P",
+        help="look at what was stored after this position or time in ISO 8601 with a zone (default: since the"
+        " agent's last export or complete detection, or since livesync was installed)",
+    )
+    detect.add_argument(
+        "--enqueue",
+        action="store_true",
+        help="have the agent send what is found, and what is inside, with its next runs",
+    )
+    detect.add_argument(
+        "--anew", action="store_true", help="begin with the first object, although one could go on"
+    )
+    detect.add_argument(
+        "--limit",
+        type=count,
+        default=100,
+        metavar="N",
+        help="name so many objects at most; 0: all (default: 100)",
+    )
 
 
 def _quick(parser: argparse.ArgumentParser) -> None:

@@ -47,12 +47,15 @@ class Output:
             self.write(f"{encoded({'format': JSON_FORMAT, **values}, indent=2)}\n")
 
     @contextmanager
-    def json_list(self, key: str, values: Mapping[str, Any]) -> Iterator[Callable[[Any], None]]:
+    def json_list(
+        self, key: str, values: Mapping[str, Any], after: Mapping[str, Any] | None = None
+    ) -> Iterator[Callable[[Any], None]]:
         """Print the JSON object of ``--json`` with a list that is written item by item, however long.
 
         Args:
             key: Names the list.
             values: What else stands in the object, before the list.
+            after: What stands after the list: read when it is at its end.
 
         Yields:
             The function that adds an item to the list; it does nothing without ``--json``.
@@ -69,7 +72,8 @@ class Output:
             separator = ",\n"
 
         yield add
-        self.write("\n]}\n")
+        rest = encoded(dict(after))[1:-1] if after else ""
+        self.write(f"\n]{', ' if rest else ''}{rest}}}\n")
 
 
 def _write(stream: TextIO, text: str) -> None:

@@ -128,6 +128,13 @@ class Moment:
         assert self._time is not None
         return math.floor(self._time.timestamp() // granularity)
 
+    def seconds(self, granularity: int) -> float:
+        """Return the time in epoch seconds; of a position, the last moment that belongs to it."""
+        if self._time is not None:
+            return self._time.timestamp()
+        assert self._position is not None
+        return math.nextafter((self._position + 1) * float(granularity), 0.0)
+
 
 def _time(text: str) -> datetime.datetime:
     try:

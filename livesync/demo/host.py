@@ -99,6 +99,10 @@ class DemoHost(Host):
         """Turn away what is not of the catalogue; the catalogue's root is not in it either."""
         return not isinstance(obj, Entry)
 
+    def stored_parts(self, obj: Any) -> Iterator[Any]:
+        """Yield the entry alone: what lies in it is stored apart, and so is where it lies."""
+        yield obj
+
     def restore(self, object_id: str, document: dict[str, Any] | None) -> None:
         """Make the entry of this id what ``document`` says, in the connection's transaction; None removes it.
 

@@ -190,6 +190,9 @@ class StoredAgent(Persistent):
             have been sent: snapshots show more than their slice holds.
         catching_up_to: A rewound agent's former position; -1 when it has caught up.
         export: State of an export that is under way: a dict, or None.
+        detection: State of a detection that is under way or broke off: a dict, or None.
+        accounted: Commit time (epoch seconds) up to which every change was sent, announced or
+            queued, as the last whole export or detection has made sure.
         interval_s: How often it is to run; None: not on a schedule.
         last_run: What the last run came to: a dict, or None.
         totals: What all runs together came to: a dict of counts.
@@ -215,6 +218,8 @@ class StoredAgent(Persistent):
     shown: float = 0.0
     catching_up_to: int = -1
     export: dict[str, Any] | None = None
+    detection: dict[str, Any] | None = None
+    accounted: float = 0.0
     interval_s: float | None = None
     last_run: dict[str, Any] | None = None
     totals: dict[str, Any] | None = None

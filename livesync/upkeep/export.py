@@ -21,7 +21,7 @@ from ..agent import State, StopReason
 from ..delivery.access import ManagerAccess, collect_all
 from ..delivery.push import PushSyncAgent, bring_up_to_date
 from ..delivery.record import RunResult
-from ..delivery.run import Run
+from ..delivery.run import Run, time_of_last_commit
 from ..delivery.uploader import RecordUploader
 from ..delivery.work import Stop, StopRequested, Work
 from ..errors import HostFailed, LiveSyncError, StateForbids, UsageError
@@ -251,7 +251,13 @@ class _Export:
             track.move_pointer(self._agent_id, position)
         stored.state = State.RECORDING.value
         stored.generation += 1
-        stored.export = {"after": None, "done": 0, "position": position, "mode": self._mode.value}
+        stored.export = {
+            "after": None,
+            "done": 0,
+            "position": position,
+            "mode": self._mode.value,
+            "since": time_of_last_commit(manager),
+        }
         if self._rebuild:
             stored.export["rebuild"] = f"g{stored.generation}"
         self._state = dict(stored.export)
@@ -341,6 +347,8 @@ class _Export:
         stored.attempted = max(stored.attempted, manager.track.sealed, newest)
         stored.acknowledged, stored.acknowledged_generation = manager.track_id, stored.generation
         stored.export = None
+        # everything was read in snapshots that are no older; exports begun by older versions do not say
+        stored.accounted = max(stored.accounted, self._state.get("since", 0.0))
         if stored.state == State.RECORDING.value:  # else somebody has paused or stopped it meanwhile
             paused = self._state.get("mode") == Mode.INITIAL_ONLY.value
             stored.state = (State.PAUSED if paused else State.ACTIVE).value

@@ -25,7 +25,7 @@ EXPECTED = {
     },
     "livesync agent": {
         *("list", "types", "add", "show", "edit", "remove", "activate", "pause"),
-        *("run", "simulate", "enqueue", "export", "verify", "repair", "rewind", "add_task"),
+        *("run", "simulate", "enqueue", "export", "verify", "repair", "detect", "rewind", "add_task"),
     },
     "livesync dead": {"list", "show", "retry", "discard"},
 }

@@ -1,9 +1,12 @@
 import pytest
 
 from livesync.demo.host import demo_host, demo_paths_host
-from livesync.demo.model import ROOT_KEY
+from livesync.demo.model import ROOT_KEY, Talk
+from livesync.destinations.sqlite import SQLiteAgent
 from livesync.errors import HostFailed
 from livesync.host import load_host
+from livesync.manager import SyncManager
+from livesync.upkeep.detect import detect
 
 HOSTS = pytest.mark.parametrize("factory", [demo_host, demo_paths_host])
 
@@ -180,3 +183,30 @@ def test_former_path_is_told_of_a_move_and_of_what_is_inside(small):
         assert former == "pydata/old"
         assert host.former_id_inside(talk, conference, former) == f"pydata/old/{talk.__name__}"
         assert demo_host().former_id(conference, at_path(root, "pydata"), "old") is None
+
+
+@HOSTS
+def test_of_a_replayed_history_a_detection_names_only_what_was_stored_behind_its_back(
+    demo, small_history, factory
+):
+    world = demo.World()
+    world.replay(factory(), *small_history)
+    with world.change() as root:
+        manager = SyncManager.get(root)
+        manager.register_agent(SQLiteAgent("index", path="index.db"))
+        manager.activate("index", from_start=True)
+
+    assert detected(world, factory()) == []
+    with world.change() as root, factory().at(root._p_jar) as host:
+        changed = next(obj for obj in host.iter_objects() if isinstance(obj, Talk))
+        changed.data = {**changed.data, "title": "Changed by a script"}
+        object_id = host.object_id(changed)
+    assert detected(world, factory()) == [object_id]
+    world.db.close()
+
+
+def detected(world, host):
+    named = []
+    with world.root() as root:
+        detect(SyncManager.get(root), "index", host, since=0.0, told=lambda one: named.append(one.object_id))
+    return named
