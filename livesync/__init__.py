@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from .host import File as File
     from .host import Host as Host
     from .manager import SyncManager as SyncManager
+    from .scripts import recorded as recorded
+    from .scripts import recording as recording
     from .track.multipointer import ListMultiPointerTrack as ListMultiPointerTrack
     from .track.multipointer import MultiPointerTrack as MultiPointerTrack
     from .track.multipointer import SetMultiPointerTrack as SetMultiPointerTrack
@@ -69,6 +71,8 @@ _HOMES = {
     "SyncManager": "manager",
     "Verdict": "delivery.record",
     "record_action": "capture",
+    "recorded": "scripts",
+    "recording": "scripts",
 }
 
 __all__ = [
@@ -101,6 +105,8 @@ __all__ = [
     "SyncManager",
     "Verdict",
     "record_action",
+    "recorded",
+    "recording",
 ]
 
 

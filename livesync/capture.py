@@ -234,10 +234,28 @@ def record_action(obj: Any, *actions: str, connection: Any = None) -> None:
         NoConnection: No capture is attached there; or the object is stored nowhere yet, and there is
             not exactly one capture.
     """
-    found = connection if connection is not None else (None if isinstance(obj, str) else connection_of(obj))
+    capture, _ = capture_of(obj, connection)
+    capture.record(obj, *actions, connection=connection)
+
+
+def capture_of(obj: Any, connection: Any = None) -> tuple[Capture, Any]:
+    """Return the capture that is attached to an object's database, and the object's connection, if any.
+
+    Args:
+        obj: An object, or an id.
+        connection: Stands for the object's own.
+
+    Raises:
+        NoConnection: No capture is attached there; or the object is stored nowhere yet, and there is
+            not exactly one capture.
+    """
+    if connection is None and not isinstance(obj, str):
+        connection = connection_of(obj)
     with _attached_lock:
         captures = {
-            capture for database, capture in _attached.items() if found is None or database is found.db()
+            capture
+            for database, capture in _attached.items()
+            if connection is None or database is connection.db()
         }
     if len(captures) != 1:
         raise NoConnection(
@@ -245,7 +263,13 @@ def record_action(obj: Any, *actions: str, connection: Any = None) -> None:
             if not captures
             else "the object is stored nowhere yet, and several captures could record it; name a connection"
         )
-    captures.pop().record(obj, *actions, connection=connection)
+    return captures.pop(), connection
+
+
+def attached_capture(db: Any) -> Capture | None:
+    """Return the capture that is attached to a database, if there is one."""
+    with _attached_lock:
+        return _attached.get(db)
 
 
 _CREATED = frozenset({CREATED})

@@ -11,6 +11,7 @@ import marshal
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from ZODB.Connection import Connection
@@ -31,6 +32,9 @@ logger = logging.getLogger(__name__)
 IDS_IN_MEMORY: Final = 10_000
 #: Pages of a very large transaction that are made before they are flushed from memory.
 _PAGES_IN_MEMORY: Final = 8
+
+#: User and note for transactions of this context that have none: what a script says of itself.
+origin: ContextVar[tuple[str, str]] = ContextVar("livesync origin", default=("", ""))
 
 _NOTHING: frozenset[str] = frozenset()
 
@@ -110,6 +114,7 @@ class Gathered:
         self._transaction = current
         self._joined = False
         self._hooked = False
+        self._origin = ("", "")
         self._changes: dict[Any, _Changes] = {}  # by connection
         self._homeless: list[tuple[Any, str, frozenset[str], bool]] = []
 
@@ -117,6 +122,7 @@ class Gathered:
         if not self._joined:
             self._transaction.join(self)
             self._joined = True
+            self._origin = origin.get()  # where it is recorded: it may be committed elsewhere
         if not self._hooked:
             self._transaction.addBeforeCommitHook(self._step_back)
             self._hooked = True
@@ -143,6 +149,7 @@ class Gathered:
     def _write(self) -> None:
         self._hooked = False
         self._house_the_homeless()
+        self._say_who()
         # setUser("name") puts the path "/" before the name; a path that says something is kept
         user = str(self._transaction.user or "").removeprefix("/ ").strip()
         note = str(self._transaction.description or "").strip()
@@ -162,6 +169,14 @@ class Gathered:
                 manager.record_changes(list(changes.words.items()), user, note)
             changes.close()
         self._changes = {}
+
+    def _say_who(self) -> None:
+        """Put the user and the note of a script into a transaction that has none of its own."""
+        user, note = self._origin
+        if user and not self._transaction.user:
+            self._transaction.user = user
+        if note and not self._transaction.description:
+            self._transaction.description = note
 
     def _house_the_homeless(self) -> None:
         homeless, self._homeless = self._homeless, []

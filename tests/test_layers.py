@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "manager": (AGENT | {"leases", "status"}) - {"database", "process"},
     "gathering": MANAGER,
     "capture": MANAGER | {"gathering"},
+    "scripts": MANAGER | {"gathering", "capture"},
     "delivery": MANAGER,
     "upkeep": DELIVERY,
     "destinations": DELIVERY,
