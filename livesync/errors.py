@@ -31,6 +31,10 @@
     │   ├── BatchRefused                  the service refuses this batch: it is halved
     │   ├── TooManyRefused                so many records are refused that it is the service's fault
     │   └── ServiceRefuses                the service refuses us: the agent stops
+    ├── HistoryError
+    │   ├── UnkeptValue (TypeError)       a value is of a type that a history cannot give back
+    │   ├── BrokenValue (ValueError)      bytes that are no encoded value
+    │   └── BrokenDelta (ValueError)      a delta that does not fit what it is applied to
     └── DatabaseError
         └── DatabaseLocked                another process has the file open
 
@@ -39,6 +43,8 @@ transaction mends is ZODB's own ``TransientError``.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class LiveSyncError(Exception):
@@ -233,3 +239,27 @@ class DatabaseError(LiveSyncError):
 
 class DatabaseLocked(DatabaseError):
     """Raised when another process has the FileStorage open."""
+
+
+class HistoryError(LiveSyncError):
+    """Raised when a history of versions cannot do what was asked."""
+
+
+class UnkeptValue(HistoryError, TypeError):
+    """Raised when a value is of a type that a history cannot give back.
+
+    Attributes:
+        path: Where in the document it lies: keys and indexes.
+    """
+
+    def __init__(self, message: str, path: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class BrokenValue(HistoryError, ValueError):
+    """Raised when bytes are no value that a history has written."""
+
+
+class BrokenDelta(HistoryError, ValueError):
+    """Raised when a delta does not fit the value that it is applied to."""

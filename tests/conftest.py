@@ -3,9 +3,14 @@
 from importlib import import_module
 
 import pytest
+from hypothesis import settings
 from ZODB.DB import DB
 from ZODB.DemoStorage import DemoStorage
 from ZODB.FileStorage import FileStorage
+
+# How long an example takes depends on what else the machine does: that is no property of the code.
+settings.register_profile("livesync", deadline=None, print_blob=True)
+settings.load_profile("livesync")
 
 
 @pytest.fixture
