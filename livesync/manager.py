@@ -36,6 +36,7 @@ from .host import Host
 from .status import AgentStatus, ManagerStatus, agent_status_of, status_of
 from .track import inbox as inboxes
 from .track import queue
+from .track.changes import Part
 from .track.lanes import append
 from .track.multipointer import ListMultiPointerTrack
 from .track.payload import paged_payload, small_payload
@@ -455,6 +456,16 @@ class SyncManager(Persistent):
         self.stored(agent_id)
         self._check_pointer(agent_id)
         return self.track.pointer_iter_items(agent_id, till)
+
+    def query_parts(self, agent_id: str) -> Iterator[Part]:
+        """Yield what :meth:`query` does up to the last sealed position, as much of each page at a time.
+
+        Raises:
+            UnknownAgent, PositionPruned: As there.
+        """
+        self.stored(agent_id)
+        self._check_pointer(agent_id)
+        return self.track.pointer_parts(agent_id)
 
     def advance(self, agent_id: str, new_position: int, token: int | None = None) -> None:
         """Move an agent's pointer: everything at or before ``new_position`` is delivered and accepted.

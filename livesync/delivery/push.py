@@ -17,11 +17,11 @@ from ..errors import LiveSyncError, StateForbids
 from ..host import Host
 from ..leases import LEASE_S
 from ..manager import SyncManager
+from ..track.changes import Item
 from .access import ManagerAccess
 from .record import Record, RunResult
 from .reduce import reduce
 from .run import Run, may_go_on
-from .slices import Item
 from .uploader import RecordUploader
 from .work import Stop, Work
 

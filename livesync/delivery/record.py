@@ -76,6 +76,16 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     files: tuple[AttachedFile, ...] | None = None
 
 
+class Encoded(Record, frozen=True, gc=False):
+    """An upsert whose document was made and encoded at once, and is held as JSON only.
+
+    Attributes:
+        body: :func:`encode_document` of its document.
+    """
+
+    body: bytes = b""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What the service said of one record; ``reason`` for people, where it did not accept."""

@@ -20,7 +20,7 @@ from ..host import File, Host
 from ..manager import SyncManager
 from ..options import load_function
 from .access import ManagerAccess
-from .record import AttachedFile, DeadRecord, Op, Record
+from .record import AttachedFile, DeadRecord, Encoded, Op, Record, encode_document
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,8 @@ class Renderer:
         files: The uploader, where the agent sends files too; None: it sends none.
         check: Called with the manager of each snapshot that documents are made from; raises where
             none are to be made any more.
+        encode: Whether nobody is going to look at the documents: each is then encoded as soon as it is
+            made, and lives no longer.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Renderer:
         chunk_size: int,
         files: FileSource | None = None,
         check: Callable[[SyncManager], object] = lambda manager: None,
+        encode: bool = False,
     ) -> None:
         self._access = access
         self._host = host
@@ -71,6 +74,7 @@ class Renderer:
         self._only = _function(agent, "only")
         self._transform = _function(agent, "transform")
         self._check = check
+        self._made = _encoded if encode and self._transform is None else Record
         self._contents: list[BinaryIO] = []
         #: Records that ``transform`` kept back.
         self.excluded = 0
@@ -148,7 +152,7 @@ class Renderer:
             return None
         if record.op is Op.DELETE:
             self.returned += 1
-        return Record(Op.UPSERT, object_id, position, record.actions, document, files)
+        return self._made(Op.UPSERT, object_id, position, record.actions, document, files)
 
     def _with_contents(self, records: list[Record], source: FileSource) -> list[Record]:
         """Return ``records`` with those contents that the service lacks.
@@ -233,6 +237,21 @@ class Renderer:
         self.dead.append(
             DeadRecord(record.object_id, op, record.position, " ".join(reason.split())[:500], record.actions)
         )
+
+
+def _encoded(
+    op: Op,
+    object_id: str,
+    position: int,
+    actions: frozenset[str],
+    document: dict[str, Any],
+    files: tuple[AttachedFile, ...] | None,
+) -> Record:
+    try:
+        body = encode_document(document)
+    except NoDocument:  # it goes on as it is: the sender finds out in its turn, and sets it aside
+        return Record(op, object_id, position, actions, document, files)
+    return Encoded(op, object_id, position, actions, None, files, body)
 
 
 def _function(agent: SyncAgent, option: str) -> Any:

@@ -277,13 +277,13 @@ class Run:
     def _deliver(self, part: Slice, exporting: bool) -> Done:
         work, uploader, agent = self._work, self._uploader, self._agent
         done = Done(part)
-        done.result.read = len(part.items)
+        done.result.read = len(part.changes)
         noted = Noted()
-        inside = cascading(part.items)
+        inside = cascading(part.changes)
         renderer = work.renderer()
         try:
             uploader.begin_slice(part.till)
-            records = noted(agent._generate_records(iter(part.items), part.till))
+            records = noted(agent._generate_records(part.changes, part.till))
             work.upload(records, renderer, done.result, part.catching_up)
             done.delivered += work.had_dead_letter(noted.ids)
             self._count_unsent(done, noted)
@@ -303,12 +303,12 @@ class Run:
         return done
 
     def _count_unsent(self, done: Done, noted: Noted) -> None:
-        items = done.part.items
-        coalesced, cancelled = count_unsent(items, noted.ids)
+        changes = done.part.changes
+        coalesced, cancelled = count_unsent(changes, noted.ids)
         done.result.coalesced += coalesced
         done.result.cancelled += cancelled
         # an agent type of somebody's own may make records of objects that no action speaks of
-        done.result.cascaded += noted.count - (len(items) - coalesced - cancelled)
+        done.result.cascaded += noted.count - (len(changes) - coalesced - cancelled)
 
     def _cascade(
         self, object_id: str, words: frozenset[str], renderer: Renderer, done: Done, sent: set[str]

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from ..errors import BatchRefused, DeliveryError, NoDocument, RetryLater
-from .record import Batch, DeadRecord, Op, Outcome, Record, RunResult, Verdict, encode_document
+from .record import Batch, DeadRecord, Encoded, Op, Outcome, Record, RunResult, Verdict, encode_document
 from .streams import Streams
 
 if TYPE_CHECKING:
@@ -240,6 +240,8 @@ def _body(record: Record) -> bytes | None:
             raise NoDocument(f"the object's id cannot be written as UTF-8: {exc.reason}") from None
     if record.op is Op.DELETE:
         return None
+    if type(record) is Encoded:
+        return record.body
     if record.document is None:
         raise ValueError(
             f"the upsert of {record.object_id!r} has no document: _run must pass on the records it was given,"

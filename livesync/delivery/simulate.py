@@ -8,13 +8,13 @@ from typing import TypeAlias
 from ..errors import StateForbids
 from ..host import Host
 from ..manager import SyncManager
+from ..track.changes import Item
 from ..track.stored import StoredAgent
 from .access import ManagerAccess
 from .push import PushSyncAgent
 from .record import Op, Record
 from .reduce import cascading
 from .render import Renderer, Spool, spool_contents
-from .slices import Item
 from .uploader import DEFAULT_SLOW_BUDGET
 from .work import Noted
 

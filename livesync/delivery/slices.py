@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
-from ..action import ActionWrapper
 from ..manager import SyncManager
+from ..track.changes import Changes, enough_of, first_of
 
 #: The most actions that a run takes from the track at a time.
 SLICE_SIZE: Final = 10_000
@@ -18,14 +18,12 @@ SLICE_SIZE: Final = 10_000
 BATCHES_PER_STREAM: Final = 8
 MOST_IN_SLICE: Final = 100_000
 
-Item = tuple[int, ActionWrapper]
-
 
 @dataclass(slots=True)
 class Slice:
-    """A part of the track: ``items`` up to and including ``till``, or ``offset`` values into it."""
+    """A part of the track: ``changes`` up to and including ``till``, or ``offset`` values into it."""
 
-    items: list[Item]
+    changes: Changes
     till: int
     before: int  # where the pointer stood; -1: before everything
     offset: int = 0  # where the pointer stands inside ``till`` afterwards; 0: ``till`` is done
@@ -64,18 +62,21 @@ def read_slice(manager: SyncManager, agent_id: str, size: int | None = None) -> 
     """
     track = manager.track
     size = size or SLICE_SIZE
-    items: list[Item] = list(islice(manager.query(agent_id), size + 1))
+    parts = enough_of(manager.query_parts(agent_id), size + 1)
+    positions = [position for part in parts for position in part.positions]
     before = _pointer(manager, agent_id)
-    if not items and before >= track.sealed:
+    if not positions and before >= track.sealed:
         return None
     begun = track.pointer_offset(agent_id)
-    if len(items) <= size:
-        till, offset = max(track.sealed, items[-1][0] if items else -1), 0
-    elif items[0][0] == items[-1][0]:
-        items = items[:size]
-        till, offset = items[0][0], begun + size
+    offset = 0
+    if len(positions) <= size:
+        count = len(positions)
+        till = max(track.sealed, positions[-1] if positions else -1)
+    elif positions[0] == positions[size]:
+        count = size
+        till, offset = positions[0], begun + size
     else:
-        following = items[-1][0]
-        items = [item for item in items if item[0] < following]
-        till, offset = items[-1][0], 0
-    return Slice(items, till, before, offset, till <= manager.stored(agent_id).catching_up_to)
+        count = bisect_left(positions, positions[size])
+        till = positions[count - 1]
+    changes = Changes(first_of(parts, count))
+    return Slice(changes, till, before, offset, till <= manager.stored(agent_id).catching_up_to)

@@ -183,6 +183,10 @@ class RecordUploader:
     #: Whether the service can hold the objects' files: records then come with them.
     takes_files: bool = False
 
+    #: Whether ``_upload_batch`` looks at ``Record.document``. Where not, records may come with None there,
+    #: upserts too, and their JSON in ``batch.bodies`` only: documents then need not be kept for a batch.
+    reads_documents: bool = True
+
     #: Whether an export can be made into a new place, which then takes the old one's.
     rebuilds: bool = False
 

@@ -230,7 +230,15 @@ class Work:
     def renderer(self) -> Renderer:
         """Return what makes documents for this agent and this service, while the lease is ours."""
         files = self.uploader if self.uploader.takes_files and self.agent.values.get("files") else None
-        return Renderer(self.access, self.host, self.agent, self.uploader.batch_size, files, self._hold.check)
+        return Renderer(
+            self.access,
+            self.host,
+            self.agent,
+            self.uploader.batch_size,
+            files,
+            self._hold.check,
+            encode=not self.uploader.reads_documents and not _sends_its_own_way(self.agent),
+        )
 
     def upload(
         self, records: Iterable[Record], renderer: Renderer, part: RunResult, at_sealed: bool = False

@@ -53,6 +53,7 @@ class FileUploader(RecordUploader):
     """Writes records into JSON Lines files."""
 
     takes_files = True
+    reads_documents = False
 
     def __init__(self, agent: SyncAgent, *args: Any, **kwargs: Any) -> None:
         super().__init__(agent, *args, **kwargs)

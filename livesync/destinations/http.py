@@ -57,6 +57,7 @@ class HTTPUploader(RecordUploader):
     """
 
     concurrent = True
+    reads_documents = False
 
     def __init__(
         self, agent: SyncAgent, *args: Any, clock: Callable[[], float] = time.time, **kwargs: Any
@@ -147,7 +148,7 @@ class HTTPUploader(RecordUploader):
 
     def _headers(self, body: bytes) -> dict[str, str]:
         who = self.delivery
-        digest = hashlib.blake2b(digest_size=16)
+        digest = hashlib.sha256()  # which processors have instructions for
         for part in (who.agent_id, who.track_id, str(who.generation), str(self.till)):
             digest.update(part.encode() + b"\0")
         digest.update(body)
@@ -157,7 +158,7 @@ class HTTPUploader(RecordUploader):
             "Livesync-Agent": who.agent_id,
             "Livesync-Track": who.track_id,
             "Livesync-Till": str(self.till),
-            "Idempotency-Key": digest.hexdigest(),
+            "Idempotency-Key": digest.hexdigest()[:32],
         }
         if self.gzip:
             headers["Content-Encoding"] = "gzip"

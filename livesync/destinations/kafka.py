@@ -85,6 +85,7 @@ class KafkaUploader(RecordUploader):
 
     keeps_pointer = True  # of an instance: where its agent is transactional
     readable = True
+    reads_documents = False
 
     def __init__(self, agent: SyncAgent, *args: Any, **kwargs: Any) -> None:
         super().__init__(agent, *args, **kwargs)

@@ -77,6 +77,7 @@ class PostgresUploader(RecordUploader):
 
     keeps_pointer = True
     readable = True
+    reads_documents = False
     takes_files = True
 
     def __init__(self, agent: SyncAgent, *args: Any, **kwargs: Any) -> None:

@@ -117,6 +117,7 @@ class WebhookUploader(RecordUploader):
     """
 
     concurrent = True
+    reads_documents = False
 
     def __init__(
         self, agent: SyncAgent, *args: Any, clock: Callable[[], float] = time.time, **kwargs: Any

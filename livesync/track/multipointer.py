@@ -16,6 +16,7 @@ from typing import Any, Final, overload
 from BTrees.OOBTree import OOBTree
 
 from ..errors import EmptyTrackError, PositionPruned
+from .changes import Part, items_of
 from .entries import Entries, SortedEntry
 from .pages import Pages, is_sealed
 
@@ -355,6 +356,14 @@ class MultiPointerTrack(Pages):
             KeyError: No pointer of that name.
             PositionPruned: Something after the pointer has been pruned; the agent needs an export.
         """
+        return items_of(self.pointer_parts(pid, till))
+
+    def pointer_parts(self, pid: str, till: int | None = None) -> Iterator[Part]:
+        """Yield what :meth:`pointer_iter_items` does, as much of each page at a time as there is.
+
+        Raises:
+            KeyError, PositionPruned: As there.
+        """
         position, offset = _shown(self._pointers[pid][0]), self._pointers[pid][1]
         if self._pruned > (-1 if position is None else position):
             raise PositionPruned(
@@ -404,15 +413,17 @@ class MultiPointerTrack(Pages):
             return index(till)
         return self._sealed if self._sealed >= 0 else None
 
-    def _after(self, position: int | None, offset: int, till: int | None) -> Iterator[tuple[int, Any]]:
+    def _after(self, position: int | None, offset: int, till: int | None) -> Iterator[Part]:
         """Return what lies in ``]position, till]`` but its first ``offset`` values, which are not read."""
+        if position is not None and till is not None and position >= till:
+            return iter(())
         if not offset:
-            return self.iterate(position, till)
+            return self._parts_up(position, till)
         following = next(self.iterate(position, till), None)
         if following is None:
             return iter(())
         rank = offset + (self._first_rank() if position is None else self._rank(position))
-        return self._up_from_rank(following[0], rank, till)
+        return self._parts_from_rank(following[0], rank, till)
 
 
 def _shown(position: int) -> int | None:

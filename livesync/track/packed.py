@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import groupby, repeat
 from typing import Any
 
@@ -16,6 +17,9 @@ from ..action import ActionWrapper, trusted_action
 
 #: ``(ids, tables of word sets, code per action)``
 PackedActions = tuple[Any, tuple[str, ...], bytes]
+
+#: The times, the ids and the words of actions, one each for every action.
+Columns = tuple[list[float], list[str], list[frozenset[str]]]
 
 
 def pack_ids(ids: Sequence[str]) -> Any:
@@ -50,7 +54,13 @@ def pack_words(words: Sequence[frozenset[str]]) -> tuple[tuple[str, ...], bytes]
 
 def unpack_words(table: Sequence[str]) -> list[frozenset[str]]:
     """Return the word sets of a table."""
-    return [frozenset(joined.split(",")) for joined in table]
+    return [_word_set(joined) for joined in table]
+
+
+@lru_cache(maxsize=1024)
+def _word_set(joined: str) -> frozenset[str]:
+    # the same words come again in every page, and one set of each is enough
+    return frozenset(joined.split(","))
 
 
 def pack_changes(changes: Sequence[tuple[str, frozenset[str]]]) -> PackedActions:
@@ -99,20 +109,39 @@ def pack_values(values: Sequence[Any]) -> tuple[Any, ...]:
     )
 
 
+def columns_of(values: Iterable[Any]) -> Columns:
+    """Return the times, the ids and the words of ActionWrappers."""
+    actions = list(values)
+    return (
+        [action.timestamp for action in actions],
+        [action.object_id for action in actions],
+        [action.actions for action in actions],
+    )
+
+
+def unpack_columns(packed: tuple[Any, ...]) -> Columns:
+    """Return the times, the ids and the words of what :func:`pack_values` was given, all ActionWrappers."""
+    if packed[0] == "values":
+        return columns_of(packed[1:])
+    _, times, packed_ids, table, codes, _, _ = packed
+    ids = list(unpack_ids(packed_ids))
+    count = len(ids)
+    words = unpack_words(table)
+    timestamps = struct.unpack(f"<{len(times) // 8}d", times)
+    return (
+        list(timestamps) * (count // len(timestamps)),
+        ids,
+        words * count if len(words) == 1 else [words[code] for code in unpack_codes(codes, count)],
+    )
+
+
 def unpack_values(packed: tuple[Any, ...]) -> list[Any]:
     """Return what :func:`pack_values` was given."""
     if packed[0] == "values":
         return list(packed[1:])
-    _, times, packed_ids, table, codes, origin_texts, origin_codes = packed
-    ids = unpack_ids(packed_ids)
+    origin_texts, origin_codes = packed[5:]
+    stamps, ids, actions = unpack_columns(packed)
     count = len(ids)
-    stamps: Iterable[float]
-    if len(times) == 8:
-        stamps = repeat(struct.unpack("<d", times)[0], count)
-    else:
-        stamps = struct.unpack(f"<{count}d", times)
-    words = unpack_words(table)
-    actions = map(words.__getitem__, unpack_codes(codes, count))
     if not origin_codes:
         user, note = origin_texts
         return list(map(trusted_action, stamps, ids, actions, repeat(user), repeat(note)))

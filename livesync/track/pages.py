@@ -21,6 +21,7 @@ from BTrees.OOBTree import OOBTree
 from persistent import Persistent
 
 from ..errors import PositionSealed
+from .changes import Part, items_of
 from .stored import Page
 
 #: Values a page. Larger pages are read faster, smaller ones cost less when a commit adds a few.
@@ -175,6 +176,10 @@ class Pages(Persistent):
 
     def _up(self, first: int | None, last: int | None) -> Iterator[tuple[int, Any]]:
         """Yield what lies in ``]first, last]``, oldest first."""
+        return items_of(self._parts_up(first, last))
+
+    def _parts_up(self, first: int | None, last: int | None) -> Iterator[Part]:
+        """Yield what lies in ``]first, last]``, oldest first, as much of each page as does."""
         lowest = None
         if first is not None and self._pages:
             try:
@@ -184,21 +189,18 @@ class Pages(Persistent):
         for key, page in self._pages.items(lowest):
             if last is not None and key[0] > last:
                 return
-            positions, values = _let_go(page)
+            positions, held = _let_go(page)
             begin = 0 if first is None or positions[0] > first else bisect_right(positions, first)
             end = len(positions) if last is None or positions[-1] <= last else bisect_right(positions, last)
-            if begin == 0 and end == len(positions):
-                yield from zip(positions, values)
-            else:
-                yield from zip(positions[begin:end], values[begin:end])
+            yield Part(positions, held, begin, end)
 
-    def _up_from_rank(self, near: int, rank: int, last: int | None) -> Iterator[tuple[int, Any]]:
+    def _parts_from_rank(self, near: int, rank: int, last: int | None) -> Iterator[Part]:
         """Yield what lies at or before ``last``, from the value of ``rank`` (at position ``near``) on."""
         for key, page in self._pages.items(self._pages.maxKey((near, rank))):
-            positions, values = _let_go(page)
-            begin = max(0, rank - key[1])
+            positions, held = _let_go(page)
+            begin = min(max(0, rank - key[1]), len(positions))
             end = len(positions) if last is None else bisect_right(positions, last)
-            yield from zip(positions[begin:end], values[begin:end])
+            yield Part(positions, held, begin, max(begin, end))
             if end < len(positions):
                 return
 
@@ -210,10 +212,11 @@ class Pages(Persistent):
                 key = self._pages.maxKey(bound)
             except ValueError:
                 return
-            positions, values = _let_go(self._pages[key])
+            positions, held = _let_go(self._pages[key])
             begin = 0 if first is None or positions[0] > first else bisect_right(positions, first)
             end = len(positions) if last is None or positions[-1] <= last else bisect_right(positions, last)
-            yield from zip(positions[begin:end][::-1], values[begin:end][::-1])
+            part = Part(positions, held, begin, max(begin, end))
+            yield from zip(part.positions[::-1], part.values()[::-1])
             if begin:
                 return
             bound = (key[0], key[1] - 1)
@@ -327,12 +330,12 @@ class Pages(Persistent):
             self._pages[(position, before + by)] = page
 
 
-def _let_go(page: Page) -> tuple[list[int], list[Any]]:
+def _let_go(page: Page) -> tuple[list[int], list[Any] | tuple[Any, ...]]:
     """Return what a page holds, and keep it no longer in memory than its reader does."""
-    lists = page.read()
+    held = page.held()
     if page._p_changed is False:
         page._p_deactivate()
-    return lists
+    return held
 
 
 def is_sealed(position: int, floor: int) -> PositionSealed:

@@ -48,6 +48,13 @@ class Page(Persistent):
         assert self.packed is not None
         return unpack_positions(self.packed[0]), unpack_values(self.packed[1])
 
+    def held(self) -> tuple[list[int], list[Any] | tuple[Any, ...]]:
+        """Return positions, and the values as they are: in a list or packed; neither is to be changed."""
+        if self.lists is not None:
+            return self.lists
+        assert self.packed is not None
+        return unpack_positions(self.packed[0]), self.packed[1]
+
     def positions(self) -> list[int]:
         """Return the positions, not to be changed; the values are left packed."""
         if self.lists is not None:

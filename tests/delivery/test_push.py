@@ -7,7 +7,7 @@ import pytest
 
 from livesync import Op, PushSyncAgent, Record, Verdict
 from livesync.delivery import slices
-from livesync.delivery.record import Outcome, RunResult
+from livesync.delivery.record import Outcome, RunResult, encode_document
 from livesync.delivery.simulate import simulate
 from livesync.delivery.uploader import RecordUploader, StoredPointer
 from livesync.errors import (
@@ -86,6 +86,54 @@ def test_a_batch_is_rendered_from_a_snapshot_that_is_closed_before_it_is_sent(wo
 
     assert open_during_upload == [0, 0, 0]
     assert world.host.snapshots - before == 3
+
+
+def test_a_service_that_reads_no_documents_gets_their_json_alone(world: Any) -> None:
+    world.put("a")
+    world.put("b", title="another")
+    world.put("bad", title=float("nan"))
+    world.put("\udc80")  # an id that no JSON can hold
+    seen: list[tuple[str, Any, Any]] = []
+
+    class Posting(RecordUploader):
+        reads_documents = False
+
+        def _upload_batch(self, batch: Any) -> None:
+            seen.extend((r.object_id, r.document, body) for r, body in zip(batch, batch.bodies))
+
+    class Agent(PushSyncAgent):
+        uploader = Posting
+
+    result = world.run(Agent("index"))
+
+    expected = world.expected()
+    assert [(object_id, document) for object_id, document, _ in seen] == [("a", None), ("b", None)]
+    assert {object_id: body for object_id, _, body in seen} == {
+        object_id: encode_document(expected[object_id]) for object_id in "ab"
+    }
+    assert (result.accepted, result.dead) == (2, 2)
+    assert sorted(record.object_id for record in result.dead_records) == ["bad", "\udc80"]
+
+
+def test_an_agent_that_sends_its_own_way_gets_documents_whatever_its_service_reads(world: Any) -> None:
+    world.put("a")
+    seen: list[Record] = []
+
+    class Posting(RecordUploader):
+        reads_documents = False
+
+        def _upload_batch(self, batch: Any) -> None:
+            seen.extend(batch)
+
+    class Agent(PushSyncAgent):
+        uploader = Posting
+
+        def _run(self, records: Iterable[Record], uploader: RecordUploader) -> RunResult:
+            return super()._run(records, uploader)
+
+    world.run(Agent("index"))
+
+    assert [record.document for record in seen] == [world.expected()["a"]]
 
 
 def test_the_document_is_rendered_after_the_slice_was_read(world: Any) -> None:

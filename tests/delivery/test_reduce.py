@@ -66,6 +66,26 @@ histories = st.lists(
 )
 
 
+@given(histories, st.one_of(st.none(), st.integers(-1, 12)), st.floats(0, 12))
+def test_each_object_has_the_record_that_its_own_actions_ask_for(
+    history: list[tuple[str, frozenset[str]]], attempted: int | None, shown: float
+) -> None:
+    data = [item(number, object_id, *acts) for number, (object_id, acts) in enumerate(history)]
+
+    records = list(reduce(data, 20, attempted, shown))
+
+    alone = [
+        reduce([each for each in data if each[1].object_id == object_id], 20, attempted, shown)
+        for object_id in dict.fromkeys(reversed([object_id for object_id, _ in history]))
+    ]
+    assert records == [record for made in reversed(alone) for record in made]
+    for record in records:
+        own = [acts for object_id, acts in history if object_id == record.object_id]
+        assert record.actions == frozenset().union(*own)
+        gone = "deleted" in own[-1] and "created" not in own[-1]
+        assert record.op is (Op.DELETE if gone else Op.UPSERT)
+
+
 @given(histories, st.integers(-1, 12))
 def test_the_counts_add_up_to_what_was_read(
     history: list[tuple[str, frozenset[str]]], attempted: int
