@@ -29,6 +29,7 @@ from .action import CREATED, DATA_CHANGED, DELETED, MOVED, TITLE_CHANGED, check_
 from .errors import NoConnection
 from .gathering import Gathered, connection_of
 from .host import Host
+from .relundo import let_lanes_give_way
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class Capture:
             if _attached.get(db, self) is not self:
                 raise ValueError("another capture is attached to this database")
             _attached[db] = self
+        let_lanes_give_way(db)
         self._databases.add(db)
         if self.notify not in zope.event.subscribers:
             zope.event.subscribers.append(self.notify)

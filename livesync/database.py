@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import unquote
+from urllib.parse import unquote, urlencode
 
 from .errors import DatabaseError, DatabaseLocked
 
@@ -107,6 +107,25 @@ def _open_any(uri: str, read_only: bool, create: bool) -> Any:
         raise
 
 
+def _open_postgresql(uri: str, read_only: bool, create: bool) -> Any:
+    import zodburi
+    from ZODB.DB import DB
+
+    from .relstorage import open_storage
+
+    try:
+        storage, parameters = open_storage(uri, read_only, create)
+    except DatabaseError as exc:
+        detail = " ".join(without_secrets(str(exc), uri).split())
+        raise DatabaseError(f"the database {shown_uri(uri)} cannot be opened: {detail}") from exc
+    try:
+        # how the DB's own parameters are written is zodburi's to say, whatever the storage
+        return DB(storage, **zodburi.resolve_uri(f"memory://?{urlencode(parameters)}")[1])
+    except BaseException:
+        storage.close()
+        raise
+
+
 def _open_zeo(uri: str, read_only: bool, create: bool) -> Any:
     from ZEO.Exceptions import ClientDisconnected
 
@@ -178,7 +197,12 @@ def _with_query(uri: str, parameter: str) -> str:
     return f"{uri}{separator}{parameter}"
 
 
-_OPENERS: Final[dict[str, Callable[[str, bool, bool], Any]]] = {"file": _open_file, "zeo": _open_zeo}
+_OPENERS: Final[dict[str, Callable[[str, bool, bool], Any]]] = {
+    "file": _open_file,
+    "zeo": _open_zeo,
+    "postgres": _open_postgresql,
+    "postgresql": _open_postgresql,
+}
 
 
 @contextmanager

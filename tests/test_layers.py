@@ -10,12 +10,12 @@ import livesync
 
 PACKAGE = Path(livesync.__file__).parent
 
-GROUND = {"errors", "imports", "process", "options", "database", "action", "host"}
+GROUND = {"errors", "relstorage", "imports", "process", "options", "database", "action", "host"}
 TRACK = GROUND | {"track"}
 AGENT = TRACK | {"agent"}
 MANAGER = AGENT | {"conflicts", "leases", "status", "manager"}
 DELIVERY = MANAGER | {"delivery"}
-CORE = DELIVERY | {"gathering", "capture", "upkeep", "destinations"}
+CORE = DELIVERY | {"gathering", "relundo", "capture", "upkeep", "destinations"}
 #: What syncs both ways and what keeps history, on top of what carries them over a network.
 ENGINES = {"peering", "replication", "versions"}
 
@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "process": set(),
     "imports": set(),
     "options": {"errors", "imports"},
-    "database": {"errors"},
+    "relstorage": {"errors"},
+    "database": {"errors", "relstorage"},
     "action": {"errors"},
     "host": {"errors", "imports"},
     "track": {"errors", "action", "process"},
@@ -35,7 +36,8 @@ MAY_IMPORT = {
     "status": {"agent", "leases", "track"},
     "manager": (AGENT | {"leases", "status"}) - {"database", "process"},
     "gathering": MANAGER,
-    "capture": MANAGER | {"gathering"},
+    "relundo": {"track"},
+    "capture": MANAGER | {"gathering", "relundo"},
     "scripts": MANAGER | {"gathering", "capture"},
     "delivery": MANAGER,
     "upkeep": DELIVERY,

@@ -19,7 +19,13 @@ HERE = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((HERE / "pyproject.toml").read_text("utf-8"))
 
 #: Imported packages that come with another one, whose interface they are.
-BROUGHT_ALONG = {"zc.lockfile": "ZODB", "ZEO": "zodburi", "urllib3": "requests"}
+BROUGHT_ALONG = {
+    "zc.lockfile": "ZODB",
+    "ZEO": "zodburi",
+    "urllib3": "requests",
+    "relstorage": "RelStorage",
+    "psycopg2": "psycopg2-binary",
+}
 
 MANUALS = {
     "share/man/man1/livesync.1",
@@ -74,11 +80,12 @@ def test_the_dependencies_are_what_is_imported():
     assert used.keys() - optional == declared
     for package in used.keys() & optional:
         # nothing that everybody needs may rest on it
-        assert used[package] <= {"destinations", "demo", "schedule", "web", "plugins"}, package
+        rooms = {"destinations", "demo", "schedule", "web", "plugins", "relstorage.py", "relundo.py"}
+        assert used[package] <= rooms, package
 
 
 def test_every_entry_point_can_be_loaded():
-    for group in ("livesync.agents", "livesync.hosts"):
+    for group in ("livesync.agents", "livesync.hosts", "zodburi.resolvers"):
         declared = PROJECT["project"]["entry-points"][group]
         found = {point.name: point for point in metadata.entry_points(group=group)}
         for name in declared:

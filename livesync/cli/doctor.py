@@ -137,7 +137,7 @@ def _clock(manager: SyncManager, now: float) -> Finding:
     """Compare this machine's clock with the time of the newest transaction, which some machine has made."""
     from persistent.timestamp import TimeStamp
 
-    newest = TimeStamp(manager._p_jar.db().lastTransaction()).timeTime()
+    newest = TimeStamp(manager._p_jar._storage.lastTransaction()).timeTime()
     ahead = newest - now
     if ahead > MAX_AHEAD_S:
         text = (

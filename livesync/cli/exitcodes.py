@@ -9,6 +9,7 @@ from enum import IntEnum
 from typing import Final
 
 from .. import errors
+from ..relstorage import is_error
 
 
 class ExitCode(IntEnum):
@@ -108,6 +109,8 @@ def is_storage_error(error: BaseException) -> bool:
     """Tell whether ``error`` is one that ZODB and its storages raise while a command is at work."""
     if isinstance(error, OSError):
         return error.errno in _STORAGE_ERRNOS
+    if is_error(error):
+        return True
     if "ZODB.POSException" not in sys.modules:
         return False  # nobody has used ZODB, and it is not imported for this question
     from transaction.interfaces import TransactionError

@@ -13,11 +13,20 @@ from .. import conflicts
 from ..errors import HostFailed, LiveSyncError
 from ..host import Host
 from ..manager import SyncManager
+from ..relstorage import lost_connection
 
 Result = TypeVar("Result")
 
 #: How often a short transaction is tried when others get in its way.
 ATTEMPTS: Final = 20
+
+
+def of_the_database(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return what is raised where the database is away or another transaction in the way, for ``except``.
+
+    Whoever calls the host lets it through, and ``more``: it is no fault of the host's, and no object's.
+    """
+    return (TransientError, *lost_connection(), *more)
 
 
 class ManagerAccess:
@@ -69,7 +78,7 @@ class ManagerAccess:
         with self.snapshot() as manager, ExitStack() as stack:
             try:
                 at = stack.enter_context(host.at(self._connection))
-            except (TransientError, LiveSyncError):
+            except of_the_database(LiveSyncError):
                 raise
             except Exception as exc:
                 raise HostFailed(f"the host cannot be set up: {type(exc).__name__}: {exc}") from exc

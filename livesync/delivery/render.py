@@ -12,14 +12,13 @@ from itertools import islice
 from typing import Any, BinaryIO, Final, Protocol, cast
 
 import msgspec
-from transaction.interfaces import TransientError
 
 from ..agent import SyncAgent
 from ..errors import HostFailed, LiveSyncError, NoDocument
 from ..host import File, Host
 from ..manager import SyncManager
 from ..options import load_function
-from .access import ManagerAccess
+from .access import ManagerAccess, of_the_database
 from .record import AttachedFile, DeadRecord, Encoded, Op, Record, encode_document
 
 logger = logging.getLogger(__name__)
@@ -133,7 +132,7 @@ class Renderer:
                 host.is_excluded(obj, self._audience)
                 or (self._only is not None and not self._only(host, obj))
             )
-        except (TransientError, LiveSyncError):
+        except of_the_database(LiveSyncError):
             raise
         except Exception as exc:
             raise _host_failed("look up", object_id, exc) from exc
@@ -142,7 +141,7 @@ class Renderer:
         try:
             document = host.document(obj, self._audience)
             files = None if self._files is None else _named_files(host, obj, self._audience)
-        except TransientError:
+        except of_the_database():
             raise
         except NoDocument as exc:
             self._set_aside(record, exc.reason)
@@ -182,14 +181,14 @@ class Renderer:
             return record
         try:
             obj = host.get(record.object_id)
-        except (TransientError, LiveSyncError):
+        except of_the_database(LiveSyncError):
             raise
         except Exception as exc:
             raise _host_failed("look up", record.object_id, exc) from exc
         try:
             files = () if obj is None else host.files(obj, self._audience)
             attached = tuple(self._attached(file, held) for file in files)
-        except (TransientError, _NoRoom):
+        except of_the_database(_NoRoom):
             raise
         except NoDocument as exc:
             self._set_aside(record, exc.reason)
@@ -335,7 +334,7 @@ def spool_contents(access: ManagerAccess, host: Host, object_id: str, skip: set[
                         inner_id = at.object_id(inner)
                         if inner_id not in skip:
                             spool.put(inner_id)
-            except (TransientError, LiveSyncError):
+            except of_the_database(LiveSyncError):
                 raise
             except Exception as exc:
                 raise _host_failed("list what is inside", object_id, exc) from exc

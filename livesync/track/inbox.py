@@ -33,7 +33,7 @@ from .lanes import BLOCK_LANES, READY_BLOCKS, is_pending, new_block, serial_of
 from .packed import unpack_changes
 from .payload import REDONE_MARK, UNDONE_MARK, decoded
 from .stored import Collected, InboxPage, Lane, StoredInbox
-from .undo import History, Item, LaneHistory, undone_words, untaken
+from .undo import History, Item, LaneHistory, storage_of, undone_words, untaken
 
 #: Lanes that collect leaves in its connection's cache; after a long pause there may be very many.
 _LANES_IN_MEMORY: Final = 200
@@ -127,7 +127,7 @@ def _page_content(page: InboxPage, made: bytes) -> Any:
     # By its revision: an undo takes the page away together with the transaction that made it.
     connection = page._p_jar
     try:
-        return connection._reader.getState(connection.db().storage.loadSerial(page._p_oid, made))["packed"]
+        return connection._reader.getState(storage_of(connection).loadSerial(page._p_oid, made))["packed"]
     except POSKeyError:
         return page.packed
 

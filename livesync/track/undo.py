@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from ZODB.interfaces import IMVCCStorage
 from ZODB.POSException import POSKeyError
 from ZODB.utils import p64, u64, z64
 
@@ -80,6 +81,16 @@ def resolve_undo(old: dict[str, Any], committed: dict[str, Any], new: dict[str, 
     return {**committed, "entries": (*committed.get("entries", ()), *((None, payload) for payload in added))}
 
 
+def storage_of(connection: Any) -> Any:
+    """Return what is asked for other revisions than the current ones, as a connection sees them.
+
+    A storage that gives every connection a snapshot of its own (RelStorage) is asked in that one: the
+    database's storage is in nobody's transaction there, what it sees grows old, and it belongs to one thread.
+    """
+    storage = connection.db().storage
+    return connection._storage if IMVCCStorage.providedBy(storage) else storage
+
+
 class History:
     """The revisions that a lane has had; none where the storage keeps no history, and then has no undo."""
 
@@ -97,7 +108,7 @@ class LaneHistory(History):
 
     def __init__(self, lane: Lane) -> None:
         self._connection = lane._p_jar
-        self._storage = self._connection.db().storage
+        self._storage = storage_of(self._connection)
         self._oid = lane._p_oid
         self._is_kept = getattr(self._storage, "supportsUndo", lambda: False)()
 

@@ -7,9 +7,7 @@ from enum import Enum
 from itertools import islice
 from typing import Final
 
-from transaction.interfaces import TransientError
-
-from ..delivery.access import ManagerAccess
+from ..delivery.access import ManagerAccess, of_the_database
 from ..delivery.push import PushSyncAgent
 from ..delivery.record import Op, Record, document_digest
 from ..delivery.render import Renderer
@@ -156,7 +154,7 @@ class _NothingIsMissing:
 def _ids_after(host: Host, after: str | None) -> Iterator[str]:
     try:
         yield from host.iter_ids(after)
-    except (TransientError, LiveSyncError):
+    except of_the_database(LiveSyncError):
         raise
     except Exception as exc:
         raise HostFailed(f"the host failed to list its objects: {type(exc).__name__}: {exc}") from exc

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Any, Final
 
 from ..agent import State, StopReason
-from ..delivery.access import ManagerAccess, collect_all
+from ..delivery.access import ManagerAccess, collect_all, of_the_database
 from ..delivery.push import PushSyncAgent, bring_up_to_date
 from ..delivery.record import RunResult
 from ..delivery.run import Run, time_of_last_commit
@@ -366,7 +366,7 @@ def count_objects(access: ManagerAccess, host: Host) -> int:
     with access.host_snapshot(host) as (_, at):
         try:
             return sum(1 for _ in at.iter_ids())
-        except LiveSyncError:
+        except of_the_database(LiveSyncError):
             raise
         except Exception as exc:
             raise _listing_failed(exc) from exc
@@ -381,7 +381,7 @@ def ids_after(access: ManagerAccess, host: Host, after: str | None, most: int) -
     with access.host_snapshot(host) as (_, at):
         try:
             ids = list(islice(at.iter_ids(after), most))
-        except LiveSyncError:
+        except of_the_database(LiveSyncError):
             raise
         except Exception as exc:
             raise _listing_failed(exc) from exc

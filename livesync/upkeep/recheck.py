@@ -38,10 +38,8 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Final
 
-from transaction.interfaces import TransientError
-
 from ..agent import State
-from ..delivery.access import ManagerAccess
+from ..delivery.access import ManagerAccess, of_the_database
 from ..delivery.reduce import cascading
 from ..delivery.uploader import HeldRow
 from ..errors import HostFailed, LiveSyncError, StateForbids
@@ -277,7 +275,7 @@ def _compared(expectation: Expectation, row: HeldRow | None, limit: int) -> tupl
 def _exists(host: Host, object_id: str) -> bool:
     try:
         return host.get(object_id) is not None
-    except (TransientError, LiveSyncError):
+    except of_the_database(LiveSyncError):
         raise
     except Exception as exc:
         raise HostFailed(f"the host failed to look up {object_id!r}: {type(exc).__name__}: {exc}") from exc
@@ -289,7 +287,7 @@ def _ids_inside(host: Host, object_id: str) -> Iterator[str]:
         if obj is not None:
             for inner in host.contents(obj):
                 yield host.object_id(inner)
-    except (TransientError, LiveSyncError):
+    except of_the_database(LiveSyncError):
         raise
     except Exception as exc:
         raise HostFailed(

@@ -13,10 +13,8 @@ from functools import partial
 from itertools import islice
 from typing import Final
 
-from transaction.interfaces import TransientError
-
 from ..agent import MissingAgent, State
-from ..delivery.access import ManagerAccess, collect_all
+from ..delivery.access import ManagerAccess, collect_all, of_the_database
 from ..delivery.push import bring_up_to_date
 from ..delivery.record import Op, Record, RunResult
 from ..delivery.render import Renderer, Spool, spool_contents
@@ -247,7 +245,7 @@ def ids_under(manager: SyncManager, host: Host, object_id: str) -> Spool:
         with access.host_snapshot(host) as (_, at):
             try:
                 exists = at.get(object_id) is not None
-            except (TransientError, LiveSyncError):
+            except of_the_database(LiveSyncError):
                 raise
             except Exception as exc:
                 raise HostFailed(

@@ -1,17 +1,17 @@
-"""A runner over ZEO: exports an agent and then runs it, again and again, until it is killed.
+"""A runner: exports an agent and then runs it, again and again, until it is killed.
 
-As a script: host and port of a ZEO server, the agent's id, and ``once`` to end when nothing is left.
+As a script: the URI of a database, the agent's id, and ``once`` to end when nothing is left.
 Slices and chunks are small, so that a kill at any time falls into the middle of something.
 """
 
 import sys
 
 import transaction
-import ZEO
 from syshost import NodeHost
 
 import livesync.delivery.slices
 import livesync.upkeep.export
+from livesync.database import open_database
 from livesync.errors import Leased, RetryLater
 from livesync.manager import SyncManager
 from livesync.upkeep.export import export
@@ -27,11 +27,11 @@ def step(manager, agent_id, host):
     return status.lag_actions + status.queued
 
 
-def main(host, port, agent_id, once=""):
+def main(uri, agent_id, once=""):
     livesync.delivery.slices.SLICE_SIZE = 30
     livesync.delivery.slices.MOST_IN_SLICE = 60
     livesync.upkeep.export.CHUNK_SIZE = 20
-    db = ZEO.DB((host, int(port)), wait_timeout=20)
+    db = open_database(uri)
     transactions = transaction.TransactionManager()
     connection = db.open(transactions)
     manager = SyncManager.get(connection.root())

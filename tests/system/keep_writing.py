@@ -1,6 +1,6 @@
-"""Eight writers over ZEO that change their own parts of the store until standard input ends.
+"""Eight writers that change their own parts of the store until standard input ends.
 
-As a script: host and port of a ZEO server, a seed. In the end it prints how many commits there were and
+As a script: the URI of a database, a seed. In the end it prints how many commits there were and
 how many conflicts livesync's objects caused.
 """
 
@@ -10,7 +10,6 @@ import sys
 import threading
 
 import transaction
-import ZEO
 from syshost import Node, NodeHost
 from ZODB.POSException import ConflictError
 from zope.event import notify
@@ -18,6 +17,7 @@ from zope.lifecycleevent import ObjectAddedEvent
 
 from livesync import conflicts
 from livesync.capture import Capture
+from livesync.database import open_database
 
 WRITERS = 8
 
@@ -84,8 +84,8 @@ class Writer(threading.Thread):
         notify(ObjectAddedEvent(node, parent, node.__name__))
 
 
-def main(host, port, seed):
-    db = ZEO.DB((host, int(port)), wait_timeout=20)
+def main(uri, seed):
+    db = open_database(f"{uri}&connection_pool_size=20")
     capture = Capture(NodeHost()).install(db)
     over = threading.Event()
     writers = [Writer(db, number, seed, over) for number in range(WRITERS)]

@@ -1,6 +1,6 @@
-"""Child process: runs an agent over ZEO, as one of several runners.
+"""Child process: runs an agent, as one of several runners.
 
-Arguments: host and port of a ZEO server, and what to do:
+Arguments: the URI of a database, and what to do:
 
 ``freeze N``: one run whose lease lasts a second; before its N-th batch is sent it prints a line and waits for
 one on its standard input, so that somebody can stop the process in between;
@@ -15,9 +15,9 @@ import sys
 import time
 
 import transaction
-import ZEO
 from syshost import NodeHost
 
+from livesync.database import open_database
 from livesync.destinations.http import HTTPUploader
 from livesync.destinations.sqlite import SQLiteUploader
 from livesync.errors import Leased, LiveSyncError, RetryLater
@@ -73,8 +73,8 @@ class Runs:
         return result.read > 0
 
 
-def main(host, port, what, number=""):
-    db = ZEO.DB((host, int(port)), wait_timeout=20)
+def main(uri, what, number=""):
+    db = open_database(uri)
     transactions = transaction.TransactionManager()
     runs = Runs(SyncManager.get(db.open(transactions).root()), SHORT_S if what == "freeze" else LEASE_S)
     transactions.abort()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import transaction
 import writers
-import ZEO
 import ZODB
+from support.databases import SHARED, shared_database
 from syshost import NodeHost
 from ZODB.FileStorage import FileStorage
 from ZODB.POSException import ConflictError
@@ -51,16 +51,17 @@ def test_8_threads_on_a_file_storage_never_conflict_and_lose_nothing(db):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
-def test_4_processes_over_zeo_never_conflict_and_lose_nothing(tmp_path, child_environment):
-    (host, port), stop = ZEO.server(str(tmp_path / "Data.fs"))
-    try:
-        db = ZEO.DB((host, port), wait_timeout=20)
+@pytest.mark.parametrize("kind", SHARED)
+def test_4_processes_never_conflict_and_lose_nothing(kind, tmp_path, child_environment):
+    with shared_database(kind, tmp_path) as database:
+        db = database.open()
+        commits = COMMITS if kind == "zeo" else COMMITS // 4
         writers.install(db, 4)
         with writers.Observer(db) as observer:
             script = str(Path(writers.__file__))
             processes = [
                 subprocess.Popen(
-                    [sys.executable, script, host, str(port), str(writer), str(COMMITS // 4)],
+                    [sys.executable, script, database.uri, str(writer), str(commits // 4)],
                     env=child_environment,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
@@ -72,10 +73,8 @@ def test_4_processes_over_zeo_never_conflict_and_lose_nothing(tmp_path, child_en
 
         assert [process.returncode for process in processes] == [0] * 4, told
         assert [json.loads(out) for out, _ in told] == [[]] * 4
-        writers.assert_complete(db, observer, 4, COMMITS // 4)
+        writers.assert_complete(db, observer, 4, commits // 4)
         db.close()
-    finally:
-        stop()
 
 
 def test_two_connections_in_one_thread_with_long_interleaved_transactions(site):

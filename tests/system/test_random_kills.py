@@ -9,13 +9,14 @@ import random
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import transaction
-import ZEO
 from destinations.conftest import KINDS, Receiver
 from keep_writing import WRITERS
+from support.databases import shared_database
 from syshost import NodeHost, Store
 
 from livesync.delivery import ledger
@@ -32,19 +33,20 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def zeo(tmp_path):
-    """The address of a ZEO server, and a database of it with a store and a place for each writer."""
-    address, stop = ZEO.server(str(tmp_path / "Data.fs"))
-    db = ZEO.DB(address, wait_timeout=20)
-    with db.transaction() as connection:
-        store = connection.root()["store"] = Store()
-        for number in range(WRITERS):
-            store.add(None, f"w{number}", "A writer's", announce=False)
-        SyncManager.install(connection.root())
-    yield address, db
-    db.close()
-    stop()
+@contextmanager
+def prepared(storage, directory):
+    """The URI of a shared database, and the database, with a store and a place for each writer."""
+    with shared_database(storage, directory) as shared:
+        db = shared.open()
+        with db.transaction() as connection:
+            store = connection.root()["store"] = Store()
+            for number in range(WRITERS):
+                store.add(None, f"w{number}", "A writer's", announce=False)
+            SyncManager.install(connection.root())
+        try:
+            yield shared.uri, db
+        finally:
+            db.close()
 
 
 @pytest.fixture
@@ -104,8 +106,21 @@ def was_in_the_middle(db):
 
 
 @pytest.mark.parametrize("kind", KILLED)
-def test_a_runner_killed_at_random_loses_nothing(kind, tmp_path, receiver, zeo, child_environment):
-    address, db = zeo
+def test_a_runner_killed_at_random_loses_nothing(kind, tmp_path, receiver, child_environment):
+    with prepared("zeo", tmp_path) as (uri, db):
+        kill_at_random(kind, tmp_path, receiver, uri, db, child_environment)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("storage", ["relstorage", "relstorage-free"])
+def test_a_runner_killed_at_random_loses_nothing_in_postgresql(
+    storage, tmp_path, receiver, child_environment
+):
+    with prepared(storage, tmp_path) as (uri, db):
+        kill_at_random("sqlite", tmp_path, receiver, uri, db, child_environment)
+
+
+def kill_at_random(kind, tmp_path, receiver, uri, db, child_environment):
     place = tmp_path / "service"
     place.mkdir()
     destination = KINDS[kind](place, receiver)
@@ -117,17 +132,17 @@ def test_a_runner_killed_at_random_loses_nothing(kind, tmp_path, receiver, zeo, 
     environment["PYTHONPATH"] += os.pathsep + str(HERE.parent)
     dice = random.Random(f"kills of {kind}")
 
-    writers = started("keep_writing.py", environment, *address, 1)
+    writers = started("keep_writing.py", environment, uri, 1)
     ended, in_the_middle, within_s = [], 0, 0.5
     for _ in range(KILLS):
-        runner = started("keep_running.py", environment, *address, "a")
+        runner = started("keep_running.py", environment, uri, "a")
         ended.append(killed_after(runner, dice.random() * within_s))
         if was_in_the_middle(db):
             in_the_middle += 1
         else:
             within_s = min(within_s * 1.5, 10)  # a machine that is busy takes longer to get anywhere
     told = json.loads(writers.communicate("")[0])
-    last = started("keep_running.py", environment, *address, "a", "once")
+    last = started("keep_running.py", environment, uri, "a", "once")
     _, said = last.communicate(timeout=120)
 
     assert [text for text in ended if text] == []

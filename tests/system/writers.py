@@ -1,6 +1,6 @@
-"""Writers, a collector that never rests and an observer, for threads and for processes over ZEO.
+"""Writers, a collector that never rests and an observer, for threads and for processes.
 
-As a script, a child process: the address of a ZEO server, the number of the writer, and how many commits.
+As a script, a child process: the URI of a database, the number of the writer, and how many commits.
 """
 
 import json
@@ -161,10 +161,10 @@ def assert_complete(db, observer, writers, count):
     assert all(numbers == list(range(count // 2)) for numbers in by_side.values())
 
 
-def main(host, port, writer, count):
-    import ZEO
+def main(uri, writer, count):
+    from livesync.database import open_database
 
-    db = ZEO.DB((host, int(port)), wait_timeout=20)
+    db = open_database(uri)
     capture = Capture(NodeHost()).install(db)
     print(json.dumps(write(db, capture, writer, count)))
     capture.uninstall()
@@ -172,4 +172,4 @@ def main(host, port, writer, count):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
