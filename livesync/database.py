@@ -206,6 +206,19 @@ _OPENERS: Final[dict[str, Callable[[str, bool, bool], Any]]] = {
 
 
 @contextmanager
+def usable(db: Any) -> Iterator[Any]:
+    """Give an open ``ZODB.DB`` as it is, or what a function opens, which is closed in the end."""
+    if not callable(db):
+        yield db
+        return
+    opened = db()
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+@contextmanager
 def connected(db: Any) -> Iterator[MutableMapping[str, Any]]:
     """Give the root of ``db`` in a transaction of its own that is aborted in the end: only to read."""
     from transaction import TransactionManager

@@ -10,6 +10,7 @@
     ├── NotFound (LookupError)
     │   ├── UnknownAgent
     │   ├── UnknownAgentType
+    │   ├── UnknownTask
     │   └── UnknownObject
     ├── UsageError (ValueError)           a setting or an argument makes no sense
     ├── OptionError (ValueError)          an agent's option is missing, unknown or of a wrong form
@@ -91,6 +92,14 @@ class UnknownAgent(NotFound):
 
 class UnknownAgentType(NotFound):
     """Raised when no agent type of this name can be loaded."""
+
+
+class UnknownTask(NotFound):
+    """Raised when no periodic task of this id is stored."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"there is no task {task_id!r}; `livesync task list` shows those there are")
+        self.task_id = task_id
 
 
 class UnknownObject(NotFound):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ZODB.Connection import Connection
 
-from . import conflicts
+from . import commits, conflicts
 from .errors import NoConnection, NotInstalled
 from .manager import SyncManager
 from .track.inbox import PAGE_CHANGES
@@ -117,6 +117,7 @@ class Gathered:
         self._origin = ("", "")
         self._changes: dict[Any, _Changes] = {}  # by connection
         self._homeless: list[tuple[Any, str, frozenset[str], bool]] = []
+        self._recorded: list[Any] = []  # databases
 
     def join(self) -> None:
         if not self._joined:
@@ -167,6 +168,7 @@ class Gathered:
                 manager.record_pages(_pages(connection, changes.parts()), user, note)
             else:
                 manager.record_changes(list(changes.words.items()), user, note)
+            self._recorded.append(connection.db())
             changes.close()
         self._changes = {}
 
@@ -231,11 +233,16 @@ class Gathered:
     commit = tpc_vote = tpc_begin
 
     def tpc_finish(self, current: Any) -> None:
+        recorded, self._recorded = self._recorded, []
         self.abort(current)
+        # the storages have finished: ours is the last of a transaction's resources, by its sort key
+        for database in recorded:
+            commits.announce(database)
 
     def tpc_abort(self, current: Any) -> None:
         """Let go of everything; a commit that failed over an object of livesync's is counted."""
         conflicts.note(sys.exc_info()[1], "host")
+        self._recorded = []
         self.tpc_finish(current)
 
     def sortKey(self) -> str:  # noqa: N802 - as transaction calls it

@@ -18,7 +18,7 @@ from persistent import Persistent
 from persistent.timestamp import TimeStamp
 from ZODB.utils import z64
 
-from . import leases
+from . import leases, timetable
 from .action import DATA_CHANGED, ActionWrapper, check_actions, check_object_id
 from .agent import MissingAgent, State, StopReason, SyncAgent, agent_type_name, load_agent_type
 from .errors import (
@@ -30,6 +30,7 @@ from .errors import (
     StateForbids,
     UnknownAgent,
     UnknownAgentType,
+    UnknownTask,
     UpgradeNeeded,
 )
 from .host import Host
@@ -40,7 +41,7 @@ from .track.changes import Part
 from .track.lanes import append
 from .track.multipointer import ListMultiPointerTrack
 from .track.payload import paged_payload, small_payload
-from .track.stored import SCHEMA, SCHEMAS_TO_RECORD, StoredAgent
+from .track.stored import SCHEMA, SCHEMAS_TO_RECORD, StoredAgent, StoredTask
 
 #: Where the manager lies in a database's root.
 ROOT_KEY: Final = "livesync"
@@ -66,6 +67,9 @@ class SyncManager(Persistent):
         self.track = ListMultiPointerTrack()
         self._inbox = inboxes.new_inbox()
         self._agents = OOBTree()  # id -> StoredAgent
+
+    #: id -> StoredTask, or None: there was never one.
+    _tasks: Any = None
 
     # -- in a database ---------------------------------------------------------------------------
 
@@ -147,6 +151,8 @@ class SyncManager(Persistent):
             stored.lease.holder = None  # the original's runner
             if stored.state in (State.ACTIVE.value, State.RECORDING.value):
                 _become(stored, State.PAUSED, detail=f"taken over by site {site!r}")
+        for task_id in self.task_ids():
+            self.task(task_id).lease.holder = None
 
     # -- agents ----------------------------------------------------------------------------------
 
@@ -275,6 +281,7 @@ class SyncManager(Persistent):
                 agent_id=agent_id,
                 state=stored.state,
             )
+        timetable.note_success(stored)  # whoever activates it wants it to run now
         # one that was paused in the middle of its export still lacks the rest of it
         _become(stored, State.ACTIVE if stored.export is None else State.RECORDING)
 
@@ -341,9 +348,25 @@ class SyncManager(Persistent):
 
     def set_interval(self, agent_id: str, seconds: float | None) -> None:
         """Let an agent run every so many seconds; None takes it off the schedule."""
-        if seconds is not None and not seconds > 0:
-            raise ValueError(f"an interval is longer than 0 seconds, not {seconds!r}")
-        self.stored(agent_id).interval_s = seconds
+        self.set_schedule(agent_id, seconds)
+
+    def set_schedule(
+        self, agent_id: str, interval_s: float | None = None, cron: str = "", zone: str = ""
+    ) -> None:
+        """Let an agent run every so many seconds, or when a cron expression says; neither: not by itself.
+
+        Args:
+            agent_id: The agent.
+            interval_s: Seconds from the beginning of one run to that of the next.
+            cron: Five fields, as cron has them.
+            zone: The time zone of ``cron``, such as ``Europe/Rome``; "": UTC.
+
+        Raises:
+            UnknownAgent: There is none of this id.
+            ValueError: The interval is not longer than 0 seconds, or both are given.
+            UsageError: The expression or the zone is none, or the extra for expressions is missing.
+        """
+        timetable.set_schedule(self.stored(agent_id), interval_s, cron, zone, time.time())
 
     def enqueue(
         self, agent_id: str, object_ids: Iterable[str], words: Iterable[str] = (DATA_CHANGED,)
@@ -375,6 +398,44 @@ class SyncManager(Persistent):
     def dead_letters(self, agent_id: str) -> Mapping[str, Mapping[str, Any]]:
         """Return an agent's dead letters by object id: reason, op, position, time, attempts."""
         return self.stored(agent_id).dead  # type: ignore[no-any-return]
+
+    # -- tasks -----------------------------------------------------------------------------------
+
+    def task_ids(self) -> list[str]:
+        """Return the ids of the periodic tasks, sorted."""
+        return [] if self._tasks is None else list(self._tasks)
+
+    def task(self, task_id: str) -> StoredTask:
+        """Return what is kept of a periodic task; live, within the manager's connection.
+
+        Raises:
+            UnknownTask: There is none of this id.
+        """
+        found: StoredTask | None = None if self._tasks is None else self._tasks.get(task_id)
+        if found is None:
+            raise UnknownTask(task_id)
+        return found
+
+    def put_task(self, task_id: str, task: StoredTask) -> None:
+        """Keep a periodic task; ``periodic.add_task`` checks it before.
+
+        Raises:
+            ValueError: There is one of its id.
+        """
+        if self._tasks is None:
+            self._tasks = OOBTree()  # a manager made by an earlier release has none
+        if task_id in self._tasks:
+            raise ValueError(f"there is a task {task_id!r} already")
+        self._tasks[task_id] = task
+
+    def remove_task(self, task_id: str) -> None:
+        """Remove a periodic task.
+
+        Raises:
+            UnknownTask: There is none of this id.
+        """
+        self.task(task_id)
+        del self._tasks[task_id]
 
     # -- the track -------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import leases
 from .agent import MissingAgent, State, StopReason
+from .timetable import Schedule, schedule_of
 from .track import queue
 from .track.inbox import Commit
 
@@ -26,6 +27,11 @@ class AgentStatus:
         holder: Who runs it now, for people; "" when nobody does.
         totals: What all its runs together came to: counts, and ``batch_seconds`` (the counts of a
             :class:`~livesync.delivery.measures.Histogram`, and the sum in seconds).
+        cron, zone: Its cron expression ("": none) and the time zone of that ("": UTC).
+        next_at: When it runs next by itself; epoch seconds; None: never.
+        failures: How many runs have failed in a row.
+        held_until: Until when it is kept from running for that; epoch seconds; 0: it is not.
+        schedule_problem: Why its schedule cannot be followed here, for people; "" where it can.
     """
 
     id: str
@@ -45,6 +51,36 @@ class AgentStatus:
     queued: int = 0
     holder: str = ""
     totals: Mapping[str, Any] = field(default_factory=dict)
+    cron: str = ""
+    zone: str = ""
+    next_at: float | None = None
+    failures: int = 0
+    held_until: float = 0.0
+    schedule_problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """Where a periodic task stands; what an agent has too is as there.
+
+    Attributes:
+        kind: What it does.
+        options: What it was given.
+        last_run: ``{"time", "seconds", "error", "summary"}`` of its last run, or None.
+    """
+
+    id: str
+    kind: str
+    options: Mapping[str, Any]
+    interval_s: float | None
+    cron: str
+    zone: str
+    next_at: float | None
+    failures: int
+    held_until: float
+    last_run: Mapping[str, Any] | None
+    holder: str
+    schedule_problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +97,7 @@ class ManagerStatus:
     actions: int
     waiting: int
     agents: tuple[AgentStatus, ...]
+    tasks: tuple[TaskStatus, ...] = ()
 
 
 def status_of(manager: SyncManager, waiting: Iterable[Commit], now: float) -> ManagerStatus:
@@ -87,6 +124,7 @@ def status_of(manager: SyncManager, waiting: Iterable[Commit], now: float) -> Ma
         agents=tuple(
             _agent_status(manager, agent_id, now, count, oldest_waiting) for agent_id in manager.agent_ids()
         ),
+        tasks=task_statuses(manager, now),
     )
 
 
@@ -108,6 +146,36 @@ def _count(waiting: Iterable[Commit]) -> tuple[int, float | None]:
         count += len(commit.actions)
         oldest = commit.time if oldest is None else oldest
     return count, oldest
+
+
+def task_statuses(manager: SyncManager, now: float) -> tuple[TaskStatus, ...]:
+    """Return where a manager's periodic tasks stand at ``now`` (epoch seconds), by their ids."""
+    return tuple(_task_status(manager, task_id, now) for task_id in manager.task_ids())
+
+
+def _task_status(manager: SyncManager, task_id: str, now: float) -> TaskStatus:
+    stored = manager.task(task_id)
+    return TaskStatus(
+        id=task_id,
+        kind=stored.kind,
+        options=dict(stored.options),
+        interval_s=stored.interval_s,
+        cron=stored.cron,
+        zone=stored.zone,
+        last_run=stored.last_run,
+        holder=leases.holder(stored.lease, now),
+        **_timing(schedule_of(task_id, stored), now, runs=True),
+    )
+
+
+def _timing(schedule: Schedule, now: float, runs: bool) -> dict[str, Any]:
+    problem = schedule.problem()
+    return {
+        "next_at": schedule.next_at(now) if runs and not problem else None,
+        "failures": schedule.failures,
+        "held_until": schedule.held_until(now),
+        "schedule_problem": problem,
+    }
 
 
 def _agent_status(
@@ -142,4 +210,7 @@ def _agent_status(
         queued=queue.count(stored),
         holder=leases.holder(stored.lease, now),
         totals=dict(stored.totals or {}),
+        cron=stored.cron,
+        zone=stored.zone,
+        **_timing(schedule_of(agent_id, stored), now, state == State.ACTIVE.value),
     )

@@ -1,72 +1,39 @@
-"""The periodic tasks: what is due when, as a pure function, and running it.
+"""The task that runs the agents: those that are due, each in isolation.
 
-A schedule (cron with ``livesync run --due``, a thread of the application) calls
-:meth:`LiveSyncUpdateTask.run` now and then; which agents are due is decided here.
+A schedule (cron with ``livesync run --due``, Celery) calls :meth:`LiveSyncUpdateTask.run` now and
+then; what is due is decided by ``timetable.py``. The other periodic tasks are in ``periodic/``.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from .agent import State
-from .database import connected
+from .database import committed, connected, usable
 from .errors import Leased, UnknownAgentType, UsageError
+from .timetable import Schedule, due_agents, note_failure, note_success, schedule_of
 
 if TYPE_CHECKING:
     from .delivery.record import RunResult
     from .host import Host
     from .manager import SyncManager
-    from .track.stored import StoredAgent
     from .upkeep.notices import NoticeSettings
 
+__all__ = [
+    "AgentOutcome",
+    "LiveSyncUpdateTask",
+    "Schedule",
+    "due_agents",
+    "run_agent",
+    "run_and_note",
+    "schedule_of",
+]
+
 logger = logging.getLogger(__name__)
-
-#: A run may begin this part of its interval early (and at most :data:`EARLY_S`): a timer that ticks
-#: as often as the interval is long is never quite exact, and would make every second run wait.
-EARLY: Final = 0.05
-EARLY_S: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """When an agent is to run.
-
-    Attributes:
-        agent_id: Whose schedule it is.
-        interval_s: Seconds from the beginning of one run to the next; None: never by itself.
-        last_began: When its last run began, epoch seconds; None: it never ran.
-    """
-
-    agent_id: str
-    interval_s: float | None
-    last_began: float | None = None
-
-    def overdue_s(self, now: float) -> float | None:
-        """Return for how many seconds it has been due at ``now`` (epoch seconds); None when it is not."""
-        if self.interval_s is None:
-            return None
-        if self.last_began is None:
-            return now
-        waited = now - self.last_began
-        early = min(self.interval_s * EARLY, EARLY_S)
-        # A last run far in the future means that a clock was set back: waiting for it might take for ever.
-        if waited >= self.interval_s - early or waited < -self.interval_s:
-            return abs(waited - self.interval_s)
-        return None
-
-
-def due_agents(schedules: Iterable[Schedule], now: float) -> list[str]:
-    """Return the ids of the agents that are due at ``now`` (epoch seconds), the longest overdue first."""
-    due = [
-        (overdue, schedule.agent_id)
-        for schedule in schedules
-        if (overdue := schedule.overdue_s(now)) is not None
-    ]
-    return [agent_id for _, agent_id in sorted(due, key=lambda item: (-item[0], item[1]))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +103,7 @@ class LiveSyncUpdateTask:
             UnknownAgent: One that was named does not exist; none has run then.
         """
         outcomes = []
-        with self._database() as db:
+        with usable(self._db) as db:
             for agent_id in self._chosen(db, now):
                 if stop is not None and stop():
                     break
@@ -156,17 +123,6 @@ class LiveSyncUpdateTask:
         except Exception as exc:
             logger.warning("nobody could be told how the agents are: %s", exc, exc_info=True)
 
-    @contextmanager
-    def _database(self) -> Iterator[Any]:
-        if not callable(self._db):
-            yield self._db
-            return
-        db = self._db()
-        try:
-            yield db
-        finally:
-            db.close()
-
     def _chosen(self, db: Any, now: float) -> list[str]:
         """Return the ids of the agents to run, in order."""
         from .manager import SyncManager
@@ -185,28 +141,104 @@ class LiveSyncUpdateTask:
             return chosen
 
     def _run_one(self, db: Any, agent_id: str, stop: Callable[[], bool] | None) -> AgentOutcome:
-        from .manager import SyncManager
+        outcome = run_and_note(db, agent_id, self._host, stop)
+        if isinstance(outcome.error, Leased) and not self._agents:
+            return AgentOutcome(agent_id, held=outcome.error.holder)
+        return outcome
 
-        try:
-            with connected(db) as root:
-                result = run_agent(SyncManager.get(root), agent_id, self._host, stop)
-        except Leased as exc:
-            logger.info("agent %s: left alone: %s", agent_id, exc)
-            named = bool(self._agents)
-            return AgentOutcome(agent_id, error=exc) if named else AgentOutcome(agent_id, held=exc.holder)
-        except Exception as exc:  # the loop must outlive one agent
-            logger.warning("agent %s: the run failed: %s", agent_id, exc, exc_info=True)
-            return AgentOutcome(agent_id, error=exc)
+
+def run_and_note(
+    db: Any,
+    agent_id: str,
+    host: Host,
+    stop: Callable[[], bool] | None = None,
+    seal_newest: bool = True,
+    clock: Callable[[], float] = time.time,
+) -> AgentOutcome:
+    """Run one agent once, and note whether it failed; whatever it raises is in the outcome.
+
+    Args:
+        db: An open ``ZODB.DB``.
+        agent_id: The agent.
+        host: The application.
+        stop: Asked by the run.
+        seal_newest: Deliver what was committed just before, too; see ``PushSyncAgent.seals_newest``.
+        clock: Returns epoch seconds.
+    """
+    from .manager import SyncManager
+
+    began = clock()
+    try:
+        with connected(db) as root:
+            result = run_agent(SyncManager.get(root), agent_id, host, stop, seal_newest)
+    except Leased as exc:
+        logger.info("agent %s: left alone: %s", agent_id, exc)
+        return AgentOutcome(agent_id, error=exc)
+    except Exception as exc:  # the loop must outlive one agent
+        logger.warning("agent %s: the run failed: %s", agent_id, exc, exc_info=True)
+        outcome = AgentOutcome(agent_id, error=exc)
+    else:
         logger.info(
             "agent %s: %d read, %d accepted, till %s", agent_id, result.read, result.accepted, result.till
         )
-        return AgentOutcome(agent_id, result)
+        outcome = AgentOutcome(agent_id, result)
+    _note(db, outcome, began, clock())
+    return outcome
+
+
+def _note(db: Any, outcome: AgentOutcome, began: float, now: float) -> None:
+    """Note what makes an agent due again, or holds it back; that it cannot be noted fails nothing."""
+    from .manager import SyncManager
+
+    try:
+        with connected(db) as root:
+            if not _notes(SyncManager.get(root), outcome, began, now):
+                return
+        committed(db, lambda root: _notes(SyncManager.get(root), outcome, began, now))
+    except Exception as exc:  # the database may be away; the run's own notes say what there is to say
+        logger.warning(
+            "agent %s: how its run ended could not be noted: %s", outcome.agent_id, exc, exc_info=True
+        )
+
+
+def _notes(manager: SyncManager, outcome: AgentOutcome, began: float, now: float) -> bool:
+    """Note it in the caller's transaction; return whether there was anything to note."""
+    from .delivery.work import shortened, summary
+
+    if outcome.agent_id not in manager.agent_ids():
+        return False
+    stored = manager.stored(outcome.agent_id)
+    changed = False
+    if outcome.error is not None:
+        note_failure(stored, now)
+        changed = True
+    elif note_success(stored):
+        changed = True
+    is_noted = stored.last_run is not None and stored.last_run.get("time", 0.0) >= began
+    if not is_noted and schedule_of(outcome.agent_id, stored).is_set:
+        # a run that ended before it began, or an agent type that notes nothing
+        counts = {} if outcome.result is None else summary(outcome.result)
+        error = "" if outcome.error is None else shortened(outcome.error)
+        stored.last_run = {**counts, "time": now, "seconds": now - began, "error": error}
+        changed = True
+    return changed
 
 
 def run_agent(
-    manager: SyncManager, agent_id: str, host: Host, stop: Callable[[], bool] | None = None
+    manager: SyncManager,
+    agent_id: str,
+    host: Host,
+    stop: Callable[[], bool] | None = None,
+    seal_newest: bool = True,
 ) -> RunResult:
     """Run one agent once; it opens connections of its own.
+
+    Args:
+        manager: The manager.
+        agent_id: The agent.
+        host: The application.
+        stop: Asked by the run.
+        seal_newest: Deliver what was committed just before, too; see ``PushSyncAgent.seals_newest``.
 
     Raises:
         UnknownAgent: There is none of this id.
@@ -216,6 +248,7 @@ def run_agent(
         LiveSyncError: Whatever else keeps it from running, or ends the run.
     """
     from .agent import MissingAgent
+    from .delivery.push import PushSyncAgent
 
     agent = manager.get_agent(agent_id)
     if isinstance(agent, MissingAgent):
@@ -223,12 +256,6 @@ def run_agent(
     run: Callable[..., RunResult] | None = getattr(agent, "run", None)
     if run is None:
         raise UsageError(f"agent {agent_id!r} does not run: {type(agent).__name__} only reads the track")
+    if isinstance(agent, PushSyncAgent):
+        agent.seals_newest = seal_newest
     return run(manager, host, stop=stop)
-
-
-def schedule_of(agent_id: str, stored: StoredAgent) -> Schedule:
-    """Return the schedule of an agent, from what is stored of it."""
-    last_run = stored.last_run or {}
-    ended = last_run.get("time")
-    began = None if ended is None else ended - last_run.get("seconds", 0.0)
-    return Schedule(agent_id, stored.interval_s, began)

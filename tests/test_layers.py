@@ -11,7 +11,7 @@ import livesync
 PACKAGE = Path(livesync.__file__).parent
 
 GROUND = {"errors", "relstorage", "imports", "process", "options", "database", "action", "host"}
-TRACK = GROUND | {"track"}
+TRACK = GROUND | {"track", "timetable", "commits"}
 AGENT = TRACK | {"agent"}
 MANAGER = AGENT | {"conflicts", "leases", "status", "manager"}
 DELIVERY = MANAGER | {"delivery"}
@@ -29,12 +29,14 @@ MAY_IMPORT = {
     "relstorage": {"errors"},
     "database": {"errors", "relstorage"},
     "action": {"errors"},
+    "timetable": {"errors"},
+    "commits": set(),
     "host": {"errors", "imports"},
     "track": {"errors", "action", "process"},
-    "agent": TRACK - {"database", "process"},
+    "agent": TRACK - {"database", "process", "timetable", "commits"},
     "leases": {"errors", "process", "track"},
-    "status": {"agent", "leases", "track"},
-    "manager": (AGENT | {"leases", "status"}) - {"database", "process"},
+    "status": {"agent", "leases", "timetable", "track"},
+    "manager": (AGENT | {"leases", "status"}) - {"commits", "database", "process"},
     "gathering": MANAGER,
     "relundo": {"track"},
     "capture": MANAGER | {"gathering", "relundo"},
@@ -46,13 +48,14 @@ MAY_IMPORT = {
     "replication": MANAGER | {"peering"},
     "versions": MANAGER | {"peering"},
     "settings": CORE,
-    "tasks": CORE | {"settings"},
-    "schedule": CORE | {"settings", "tasks"},
-    "web": CORE | ENGINES | {"settings", "tasks", "schedule", "__init__"},
+    "periodic": CORE,
+    "tasks": CORE | {"periodic", "settings"},
+    "schedule": CORE | {"periodic", "settings", "tasks"},
+    "web": CORE | ENGINES | {"periodic", "settings", "tasks", "schedule", "__init__"},
     "peerserver": MANAGER | ENGINES | {"settings", "tasks", "schedule"},
     # `livesync serve` starts the pages and the peers' server
-    "cli": CORE | ENGINES | {"settings", "tasks", "schedule", "web", "peerserver", "__init__"},
-    "plugins": CORE | ENGINES | {"settings", "tasks", "schedule", "web", "peerserver", "cli"},
+    "cli": CORE | ENGINES | {"periodic", "settings", "tasks", "schedule", "web", "peerserver", "__init__"},
+    "plugins": CORE | ENGINES | {"periodic", "settings", "tasks", "schedule", "web", "peerserver", "cli"},
     "__main__": {"cli"},
     "__init__": set(),  # names are loaded at first use
     "demo": CORE | {"settings", "tasks", "cli"},

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from livesync import leases
 from livesync.action import ActionWrapper
 from livesync.agent import StopReason
-from livesync.database import committed
+from livesync.database import committed, connected
 from livesync.delivery.record import RunResult
 from livesync.errors import Leased, SiteDiffers, UnknownAgent, UnknownAgentType, UsageError
 from livesync.host import Host
@@ -321,3 +321,71 @@ def test_no_transaction_is_left_behind(db, register):
     manager.abort()
     connection.close()
     assert db.cacheDetailSize()
+
+
+def stored(db, agent_id):
+    with connected(db) as root:
+        agent = SyncManager.get(root).stored(agent_id)
+        return agent.failures, agent.failed_at, agent.last_run
+
+
+def test_an_agent_whose_runs_fail_is_put_back_and_runs_by_its_interval_again_once_one_ends_well(db, register):
+    register("a", interval=1.0, fails=True)
+    task = LiveSyncUpdateTask(db, EmptyHost(), "here")
+
+    assert ran(task.run(time.time())) == ["a"]
+    failures, failed_at, last_run = stored(db, "a")
+
+    assert (failures, last_run["error"]) == (1, "broken")
+    assert ran(task.run(failed_at + 9)) == []
+    assert ran(task.run(failed_at + 11)) == ["a"]
+    assert stored(db, "a")[0] == 2
+    assert ran(task.run(stored(db, "a")[1] + 11)) == []
+    committed(db, lambda root: SyncManager.get(root).edit_agent("a", options={"fails": False}))
+    assert task.run(stored(db, "a")[1] + 21)[0].error is None
+    assert stored(db, "a")[0] == 0
+
+
+def test_whoever_activates_an_agent_that_failed_wants_it_to_run_now(db, register):
+    register("a", interval=1.0, fails=True)
+    LiveSyncUpdateTask(db, EmptyHost(), "here").run(time.time())
+
+    committed(db, lambda root: SyncManager.get(root).pause("a"))
+    committed(db, lambda root: SyncManager.get(root).activate("a"))
+
+    assert stored(db, "a")[0] == 0
+
+
+def test_a_failing_agent_can_be_run_by_hand_all_the_same(db, register):
+    register("a", interval=1.0, fails=True)
+
+    for _ in range(2):
+        assert ran(LiveSyncUpdateTask(db, EmptyHost(), "here", only_due=False).run(time.time())) == ["a"]
+
+
+def test_the_run_of_an_agent_type_that_notes_nothing_counts_as_its_last(db, register):
+    register("a", interval=3600.0)
+    task = LiveSyncUpdateTask(db, EmptyHost(), "here")
+
+    assert ran(task.run(time.time())) == ["a"]
+    assert ran(task.run(time.time())) == []
+    assert stored(db, "a")[2]["read"] == 1
+
+
+def test_an_agent_runs_when_its_cron_expression_says(db, register):
+    register("a")
+    committed(db, lambda root: SyncManager.get(root).set_schedule("a", cron="0 3 * * *", zone="Europe/Rome"))
+    task = LiveSyncUpdateTask(db, EmptyHost(), "here")
+
+    assert ran(task.run(time.time())) == []
+    assert ran(task.run(time.time() + 86_400)) == ["a"]
+
+
+def test_that_a_run_cannot_be_noted_fails_nothing(db, register, monkeypatch, caplog):
+    register("a", interval=60.0)
+    monkeypatch.setattr("livesync.tasks.committed", lambda *args: 1 / 0)
+
+    (outcome,) = LiveSyncUpdateTask(db, EmptyHost(), "here").run(NOW)
+
+    assert outcome.result == RunResult(read=1, till=5)
+    assert "could not be noted" in caplog.text

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from .grammar import COMPLETE_DIRECTORY, COMPLETE_FILE, Commands
-from .values import Moment, count, interval, key_value
+from .task_parser import add_schedule
+from .values import Moment, count, key_value
 
 
 def add_agent_commands(commands: Commands) -> None:
@@ -121,14 +122,14 @@ def _add_state(commands: Commands) -> None:
     task = commands.add(
         "add_task",
         "agents:add_task",
-        "set how often an agent runs",
-        "Set the interval at which an agent is due: `livesync run --due`, called every minute by cron or a"
-        " timer, runs it when that much time has passed since its last run began.",
+        "set when an agent runs",
+        "Set the interval at which an agent is due, or a cron expression: a runner (`livesync serve`, the"
+        " thread in the application's process) runs it then, and so does `livesync run --due`, called every"
+        " minute by cron or a timer. A runner also wakes an agent that has an interval as soon as something"
+        " is committed. An agent whose runs fail is held back, longer with each failure, up to 15 minutes.",
     )
     _agent(task)
-    when = task.add_mutually_exclusive_group(required=True)
-    when.add_argument("--interval", type=interval, metavar="T", help="60 (seconds), 90s, 5m, 1h or 2d")
-    when.add_argument("--off", action="store_true", help="no interval: it is never due by itself")
+    add_schedule(task, required=True, off=True)
 
 
 def _add_work(commands: Commands) -> None:

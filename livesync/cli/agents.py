@@ -15,6 +15,7 @@ from .output import printable
 from .running import RUN_COUNTS
 from .session import Session, as_usage
 from .tables import duration, moment, print_table, utc
+from .tasking import check_schedule, describe_next, describe_schedule
 
 if TYPE_CHECKING:
     from ..agent import SyncAgent
@@ -189,13 +190,24 @@ def _facts(status: AgentStatus, granularity: int) -> list[tuple[str, str]]:
         ("pointer", "none" if status.state == "new" else moment(status.position, granularity)),
         ("lag", f"{status.lag_actions:,} actions, {duration(status.lag_seconds)}"),
         ("slow queue", f"{status.queued:,} objects" if status.queued else ""),
-        ("interval", "none" if status.interval_s is None else duration(status.interval_s)),
+        ("schedule", describe_schedule(status.interval_s, status.cron, status.zone)),
+        ("next run", "" if status.next_at is None else describe_next(status, time.time())),
+        ("held back", held_back(status)),
         ("dead letters", str(status.dead)),
         ("last error", status.last_error),
         ("last run", _describe_run(status.last_run)),
         ("totals", _describe_totals(status.totals)),
     ]
     return [(name, text) for name, text in facts if text]
+
+
+def held_back(status: AgentStatus) -> str:
+    """Return why an agent does not run at its time, for people; "" where it does."""
+    if status.schedule_problem:
+        return status.schedule_problem
+    if not status.held_until:
+        return ""
+    return f"until {utc(status.held_until)}, since {status.failures} runs in a row have failed"
 
 
 def _describe_run(run: Mapping[str, Any] | None) -> str:
@@ -318,11 +330,18 @@ def rewind(session: Session) -> int:
 
 
 def add_task(session: Session) -> int:
-    """Set how often an agent is due."""
-    seconds = None if session.args.off else session.args.interval
-    session.change_manager(lambda manager: manager.set_interval(session.args.agent, seconds))
-    text = "is not due by itself any more" if seconds is None else f"is due every {duration(seconds)}"
-    return _done(session, text, interval_s=seconds)
+    """Set when an agent is due."""
+    args = session.args
+    check_schedule(args)
+    cron = args.cron or ""
+    session.change_manager(
+        lambda manager: manager.set_schedule(args.agent, None if args.off else args.interval, cron, args.zone)
+    )
+    if args.off:
+        text = "is not due by itself any more"
+    else:
+        text = f"is due {describe_schedule(args.interval, cron, args.zone)}"
+    return _done(session, text, interval_s=args.interval, cron=cron, zone=args.zone)
 
 
 def _done(session: Session, text: str, **values: Any) -> int:

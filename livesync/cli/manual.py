@@ -12,6 +12,7 @@ SUMMARIES: Final = {
     "livesync": "keep other systems in step with a ZODB application",
     "livesync-agent": "manage the agents of livesync",
     "livesync-dead": "look after what livesync could not deliver",
+    "livesync-task": "have livesync do something again and again",
 }
 
 _ENVIRONMENT: Final = {
@@ -41,6 +42,12 @@ _EXAMPLES: Final = {
         "livesync agent add_task search --interval 5m": "Let it be due every five minutes.",
         "livesync agent verify search": "Does it hold what the application has?",
     },
+    "livesync-task": {
+        "livesync task add prune --interval 1d": "Prune once a day.",
+        'livesync task add verify --cron "0 3 * * 0" --zone Europe/Rome -o quick=yes': "Verify on Sundays"
+        " at three.",
+        "livesync task list": "What runs when, and what came of it?",
+    },
     "livesync-dead": {
         "livesync dead list search --limit 10": "The ten that died last.",
         "livesync dead show search talk-12": "Why was this one refused?",
@@ -48,11 +55,7 @@ _EXAMPLES: Final = {
     },
 }
 
-_SEE_ALSO: Final = {
-    "livesync": ("livesync-agent", "livesync-dead"),
-    "livesync-agent": ("livesync", "livesync-dead"),
-    "livesync-dead": ("livesync", "livesync-agent"),
-}
+_SEE_ALSO: Final = {page: tuple(other for other in SUMMARIES if other != page) for page in SUMMARIES}
 
 
 def sections(page: str) -> Iterator[tuple[str, str]]:

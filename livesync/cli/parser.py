@@ -14,6 +14,7 @@ from .agent_parser import add_agent_commands
 from .dead_parser import add_dead_commands
 from .exitcodes import ExitCode, exit_code_table
 from .grammar import Commands, Parser, add_global_options
+from .task_parser import add_task_commands
 from .values import Moment, count, not_negative, positive_seconds, span
 
 DESCRIPTION: Final = """\
@@ -44,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_reading(commands)
     _add_running(commands)
     add_agent_commands(commands.group("agent", "manage agents, run one, send everything to a new one"))
+    add_task_commands(commands.group("task", "have the track pruned, services verified, and so on"))
     add_dead_commands(commands.group("dead", "look after what could not be delivered"))
     return parser
 
@@ -197,7 +199,8 @@ def _add_running(commands: Commands) -> None:
     run.add_argument(
         "--due",
         action="store_true",
-        help="only those whose interval has passed since their last run (see `livesync agent add_task`)",
+        help="only those that are due by their schedules (see `livesync agent add_task`), and the periodic"
+        " tasks that are due (see `livesync task add`)",
     )
     prune = commands.add(
         "prune",

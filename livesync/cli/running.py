@@ -12,6 +12,7 @@ from .failures import Failure
 from .output import Output, printable
 from .session import Session
 from .signals import stopping
+from .tasking import report_task, task_as_json, task_code
 
 if TYPE_CHECKING:
     from ..delivery.record import RunResult
@@ -38,20 +39,28 @@ def run_agent(session: Session) -> int:
 
 
 def _run(session: Session, agents: Sequence[str], only_due: bool) -> int:
+    from ..periodic.running import DueTasks
     from ..tasks import LiveSyncUpdateTask
     from ..upkeep.notices import NoticeSettings
 
     host = session.settings.load_host()
     notices = NoticeSettings.of(session.settings.notices)
+    site = session.settings.site
     with session.database() as db, stopping() as stop:
-        task = LiveSyncUpdateTask(db, host, session.settings.site, agents, only_due, notices)
-        outcomes = task.run(time.time(), stop)
+        outcomes = LiveSyncUpdateTask(db, host, site, agents, only_due, notices).run(time.time(), stop)
+        with_tasks = only_due and not agents and not stop()
+        done = DueTasks(db, host, site).run(time.time(), stop) if with_tasks else []
         interrupted = stop()
     failures = [_report(session, outcome) for outcome in outcomes]
-    session.out.json({"agents": [_as_json(*pair) for pair in zip(outcomes, failures, strict=True)]})
     if not outcomes:
         session.out.line("no agent is due" if only_due else "no agent is active")
+    task_failures = [report_task(session, outcome) for outcome in done]
+    told = {"agents": [_as_json(*pair) for pair in zip(outcomes, failures, strict=True)]}
+    if with_tasks:
+        told["tasks"] = [task_as_json(*pair) for pair in zip(done, task_failures, strict=True)]
+    session.out.json(told)
     codes = [_code(*pair) for pair in zip(outcomes, failures, strict=True)]
+    codes += [task_code(*pair, named=False) for pair in zip(done, task_failures, strict=True)]
     return gravest([*codes, ExitCode.INTERRUPTED] if interrupted else codes)
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .agents import shown_state
+from .agents import held_back, shown_state
 from .check import check
 from .exitcodes import ExitCode
 from .output import printable
@@ -64,6 +64,7 @@ def _remarks(status: ManagerStatus) -> Iterator[str]:
             (agent.state, agent.detail),
             ("last error", agent.last_error),
             ("held", agent.holder),
+            ("held back", held_back(agent)),
             ("slow queue", f"{agent.queued:,} objects" if agent.queued else ""),
         )
         if text

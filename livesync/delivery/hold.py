@@ -6,10 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from .. import leases
-from ..errors import LeaseLost
+from ..errors import LeaseLost, NotFound
 from ..manager import SyncManager
 from ..process import this_process
 from ..track.stored import StoredLease
@@ -60,7 +61,7 @@ class Hold:
         """
 
         def begin(manager: SyncManager) -> int:
-            lease = manager.stored(self._agent_id).lease
+            lease = self._stored_lease(manager)
             self._oid = lease._p_oid
             token = leases.take(
                 self._agent_id, lease, this_process(), self._purpose, self._clock(), self._lease_s
@@ -126,13 +127,18 @@ class Hold:
 
     def _lease(self, manager: SyncManager) -> StoredLease:
         """Return the lease; LeaseLost where the agent was removed: one of its id counts tokens anew."""
-        if self._agent_id in manager.agent_ids():
-            lease: StoredLease = manager.stored(self._agent_id).lease
+        with suppress(NotFound):
+            lease = self._stored_lease(manager)
             if lease._p_oid == self._oid:
                 return lease
         raise LeaseLost(
             f"agent {self._agent_id!r} was removed while it was run; nothing of it is noted any more"
         )
+
+    def _stored_lease(self, manager: SyncManager) -> StoredLease:
+        """Return the lease that this is about; overridden for what is no agent."""
+        lease: StoredLease = manager.stored(self._agent_id).lease
+        return lease
 
     def _release_if_held(self, manager: SyncManager) -> bool | None:
         lease = self._lease(manager)

@@ -38,6 +38,10 @@ class PushSyncAgent(SyncAgent):
     #: Commit time up to which something that lies beyond :attr:`attempted` may have been sent.
     shown: float = 0.0
 
+    #: Whether a run at the wall clock's time seals what was committed just before it. A runner that
+    #: is woken by every commit sees to that itself, or positions would run ahead of the time.
+    seals_newest: bool = True
+
     def run(
         self,
         manager: SyncManager,

@@ -61,7 +61,7 @@ class Run:
         self._agent: PushSyncAgent = work.agent
         self._uploader = work.uploader
         self._access = work.access
-        self._seal_newest = now is None
+        self._seal_newest = now is None and work.agent.seals_newest
         self._slice_size = slice_size(work.uploader.batch_size, work.uploader.in_flight)
         self._slow_above: int = self._agent.values.get("slow_above", DEFAULT_SLOW_ABOVE)
         self._slow_budget: int = self._agent.values.get("slow_budget", DEFAULT_SLOW_BUDGET)
@@ -146,7 +146,7 @@ class Run:
 
         def note(manager: SyncManager) -> bool | None:
             stored = manager.stored(self._agent.id)
-            if stored.interval_s is None:
+            if stored.interval_s is None and not stored.cron:
                 return None
             stored.last_run = {**summary(work.result), "time": work.clock()}
             return True

@@ -224,6 +224,20 @@ def _take_free_block(inbox: StoredInbox, claim: _Claim) -> int:
     return int(free[0])
 
 
+def free_blocks_of_the_dead(inbox: StoredInbox) -> int:
+    """Take the blocks of processes of this machine that are gone from them, where all is collected.
+
+    Returns:
+        How many there were; connections to come can have them.
+    """
+    dead = [
+        number for number, owner in inbox.owners.items() if is_dead(owner[:3]) and _is_drained(inbox, number)
+    ]
+    for number in dead:
+        del inbox.owners[number]
+    return len(dead)
+
+
 def _is_drained(inbox: StoredInbox, number: int) -> bool:
     taken = inbox.collected.tid
     return all(serial_of(lane) <= taken or not lane.entries for lane in inbox.blocks[number].lanes)

@@ -200,7 +200,10 @@ class StoredAgent(Persistent):
         detection: State of a detection that is under way or broke off: a dict, or None.
         accounted: Commit time (epoch seconds) up to which every change was sent, announced or
             queued, as the last whole export or detection has made sure.
-        interval_s: How often it is to run; None: not on a schedule.
+        interval_s: How often it is to run; None: not by an interval.
+        cron, zone: When it is to run, as a cron expression ("": not by one) in a time zone ("": UTC).
+        scheduled_at: When its schedule was set; epoch seconds.
+        failures, failed_at: How many runs have failed in a row, and when the last one did.
         last_run: What the last run came to: a dict, or None.
         totals: What all runs together came to: a dict of counts.
         refusals: How much of what was sent last was refused (``delivery/pace.py``).
@@ -233,6 +236,11 @@ class StoredAgent(Persistent):
     refusals: tuple[int, ...] = ()
     told: dict[str, Any] | None = None
     runs_begun: int = 0
+    cron: str = ""
+    zone: str = ""
+    scheduled_at: float = 0.0
+    failures: int = 0
+    failed_at: float = 0.0
 
     def __init__(self, type_name: str, name: str, description: str, options: dict[str, Any]) -> None:
         self.type_name = type_name
@@ -247,3 +255,28 @@ class StoredAgent(Persistent):
         self.lease = StoredLease()
         self.queue = LOBTree()
         self.runs = LOBTree()
+
+
+class StoredTask(Persistent):
+    """What is kept of a periodic task: what it does, when, and what its last run came to.
+
+    Attributes:
+        kind: The name of a kind of task (``periodic.py``).
+        options: As given.
+        interval_s, cron, zone, scheduled_at, failures, failed_at: As an agent has them.
+        last_run: ``{"time", "seconds", "error", "summary"}`` of the last run, or None.
+        lease: Who runs it.
+    """
+
+    interval_s: float | None = None
+    cron: str = ""
+    zone: str = ""
+    scheduled_at: float = 0.0
+    failures: int = 0
+    failed_at: float = 0.0
+    last_run: dict[str, Any] | None = None
+
+    def __init__(self, kind: str, options: dict[str, Any]) -> None:
+        self.kind = kind
+        self.options = options
+        self.lease = StoredLease()

@@ -1,6 +1,7 @@
 """The grammar: everything has help, and every command has a function."""
 
 import argparse
+import shlex
 from importlib import import_module
 
 import pytest
@@ -21,12 +22,14 @@ EXPECTED = {
         "prune",
         "forget",
         "agent",
+        "task",
         "dead",
     },
     "livesync agent": {
         *("list", "types", "add", "show", "edit", "remove", "activate", "pause"),
         *("run", "simulate", "enqueue", "export", "verify", "repair", "detect", "rewind", "add_task"),
     },
+    "livesync task": {"list", "add", "remove", "run"},
     "livesync dead": {"list", "show", "retry", "discard"},
 }
 
@@ -75,14 +78,16 @@ def test_help_fits_a_terminal(parser, monkeypatch):
 
 
 def test_there_is_a_man_page_for_the_command_and_each_group():
-    assert [name for name, _ in group_parsers()] == ["livesync", "livesync-agent", "livesync-dead"]
+    assert [name for name, _ in group_parsers()] == [
+        "livesync", "livesync-agent", "livesync-task", "livesync-dead"
+    ]  # fmt: skip
     assert set(manual.SUMMARIES) == {name for name, _ in group_parsers()}
 
 
 def test_the_examples_of_the_man_pages_are_commands_that_exist():
     for examples in manual._EXAMPLES.values():
         for example in examples:
-            words = example.split()
+            words = shlex.split(example)
             assert words.pop(0) == "livesync"
             build_parser().parse_args(words)
 

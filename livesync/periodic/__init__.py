@@ -1,0 +1,1 @@
+"""The periodic tasks besides the agents: prune, clean up, verify, and what other packages bring."""
