@@ -152,9 +152,8 @@ class Runner:
                 self._asked.append(agent_id)
         self._woken.set()
 
-    @property
-    def is_running(self) -> bool:
-        """Whether it has begun in this process and was not asked to end."""
+    def is_alive(self) -> bool:
+        """Tell whether it has begun in this process and was not asked to end."""
         alive = self._pid == os.getpid() and self._main is not None and self._main.is_alive()
         return alive and not self._stopping.is_set()
 

@@ -164,8 +164,8 @@ def test_a_slow_service_keeps_no_other_waiting(place, runner, held):
     assert arrived.wait(30)
     eventually(lambda: "cup" in good.documents)
 
+    eventually(lambda: one.at_work == ["agent slow"])
     assert slow.documents == {}
-    assert one.at_work == ["agent slow"]
     let_go.set()
     eventually(lambda: "cup" in slow.documents)
 
@@ -185,7 +185,7 @@ def test_asked_to_end_it_finishes_the_batch_saves_and_gives_the_lease_back(place
     assert "cup" in slow.documents
     assert place.agent("slow")["holder"] is None
     assert place.agent("slow")["last_run"].get("error") is None
-    assert not one.is_running
+    assert not one.is_alive()
 
 
 def test_it_begins_once_and_again_after_it_has_ended(place, runner):
@@ -317,7 +317,7 @@ def test_after_a_fork_the_child_begins_anew_and_the_parent_goes_on(place, runner
     read, write = os.pipe()
     pid = os.fork()
     if not pid:
-        alive = one.is_running  # the thread did not come along
+        alive = one.is_alive()  # the thread did not come along
         ended = one.stop(1)
         os.write(write, repr((alive, ended)).encode())
         os._exit(0)
@@ -326,7 +326,7 @@ def test_after_a_fork_the_child_begins_anew_and_the_parent_goes_on(place, runner
     assert os.read(read, 100) == b"(False, True)"
     os.close(read)
     os.close(write)
-    assert one.is_running
+    assert one.is_alive()
 
 
 ENDS = """
