@@ -12,6 +12,8 @@
     │   ├── UnknownAgentType
     │   ├── UnknownTask
     │   └── UnknownObject
+    │   ├── UnknownObject
+    │   └── UnknownConflict
     ├── UsageError (ValueError)           a setting or an argument makes no sense
     ├── OptionError (ValueError)          an agent's option is missing, unknown or of a wrong form
     ├── AgentStopped                      a run ended before it began: the agent is stopped
@@ -36,6 +38,12 @@
     │   ├── UnkeptValue (TypeError)       a value is of a type that a history cannot give back
     │   ├── BrokenValue (ValueError)      bytes that are no encoded value
     │   └── BrokenDelta (ValueError)      a delta that does not fit what it is applied to
+    ├── SyncError                         a session of two-way sync cannot go on
+    │   ├── ChangesRefused (ValueError)   what a peer sent makes no sense, or is not for this session
+    │   ├── ClockAhead                    a peer's clock is too far ahead
+    │   ├── ItemErased                    a write to what was deleted for good
+    │   ├── SessionTimedOut               a session took longer than it may
+    │   └── SyncRunning                   another session is under way
     └── DatabaseError
         └── DatabaseLocked                another process has the file open
 
@@ -112,6 +120,10 @@ class UnknownObject(NotFound):
 
 class OptionError(LiveSyncError, ValueError):
     """Raised when an agent's option is missing, unknown, or has a value of the wrong form."""
+
+
+class UnknownConflict(NotFound):
+    """Raised when no conflict of this id is kept."""
 
 
 class UsageError(LiveSyncError, ValueError):
@@ -240,6 +252,30 @@ class ServiceRefuses(DeliveryError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class SyncError(LiveSyncError):
+    """Raised when a session of two-way sync cannot go on; what was applied stays, and nothing is lost."""
+
+
+class ChangesRefused(SyncError, ValueError):
+    """Raised when what a peer sent makes no sense, or is not for this session; nothing of it is applied."""
+
+
+class ClockAhead(SyncError):
+    """Raised when a peer's clock is further ahead than is allowed: the session waits until it is not."""
+
+
+class ItemErased(SyncError):
+    """Raised when something is written to an item that was deleted for good: its id is closed."""
+
+
+class SessionTimedOut(SyncError):
+    """Raised when a session took longer than it may; the next one goes on where it was."""
+
+
+class SyncRunning(SyncError):
+    """Raised when another session is under way with the same lock."""
 
 
 class DatabaseError(LiveSyncError):

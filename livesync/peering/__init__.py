@@ -1,0 +1,1 @@
+"""Who may exchange what, over a network: partitions and filters, identities, certificates, sessions."""

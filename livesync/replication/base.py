@@ -1,0 +1,349 @@
+"""The contract of a data store, and all of it that does not depend on where the data lie.
+
+A store holds one provider's items and everything that is known about them. Everything happens inside
+:meth:`BaseDataStore.run`, in one transaction that is carried out wholly or not at all.
+"""
+
+from __future__ import annotations
+
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Protocol, TypeVar
+
+from BTrees.OOBTree import OOTreeSet
+
+from ..peering.partitions import key_ranges
+from .claims import absorbed
+from .clocks import Stamps, following, merged
+from .states import ItemState
+from .stored import StoredReplica, pack, unpack
+
+T = TypeVar("T")
+
+#: (partition, stamp, item id): where an item lies in a provider's index.
+IndexKey = tuple[str, int, str]
+
+
+class Savepoint(Protocol):
+    """A point within a transaction that can be gone back to."""
+
+    def rollback(self) -> None:
+        """Undo everything since."""
+
+
+class BaseDataStore(ABC):
+    """Where one provider's items lie.
+
+    The changes after a clock are found by a scan over a range of each provider's index: the cost is that of
+    what changed, whatever else there is.
+    """
+
+    # -- transactions ----------------------------------------------------------------------------
+
+    @abstractmethod
+    def run(self, work: Callable[[], T], user: str = "", note: str = "") -> T:
+        """Carry out ``work`` in one transaction and return what it returns.
+
+        Inside another ``run`` it is part of that one's transaction.
+
+        Args:
+            work: Called with nothing, perhaps several times; must not do I/O.
+            user, note: Who the transaction says it is.
+
+        Raises:
+            Exception: Whatever ``work`` raised; nothing of it has happened then.
+        """
+
+    @abstractmethod
+    def read(self, work: Callable[[], T]) -> T:
+        """Carry out ``work``, which must not write, on one consistent state."""
+
+    @abstractmethod
+    def savepoint(self) -> Savepoint:
+        """Return a point within the current transaction that can be gone back to."""
+
+    @property
+    @abstractmethod
+    def tables(self) -> StoredReplica:
+        """The data, within the current transaction."""
+
+    @property
+    def connection(self) -> Any | None:
+        """The ZODB connection of the current transaction; None where the data lie in no database."""
+        return None
+
+    @abstractmethod
+    def _set(self, tree: Any, key: Any, value: Any) -> None:
+        """Put a value into a tree of :attr:`tables`."""
+
+    @abstractmethod
+    def _remove(self, tree: Any, key: Any) -> None:
+        """Take a key out of a tree, if it is there."""
+
+    @abstractmethod
+    def _insert(self, members: Any, key: Any) -> None:
+        """Put a key into a set of :attr:`tables`."""
+
+    @abstractmethod
+    def _discard(self, members: Any, key: Any) -> None:
+        """Take a key out of a set, if it is there."""
+
+    # -- who this is -----------------------------------------------------------------------------
+
+    def begin(self, provider_id: str | None = None) -> str:
+        """Make sure that this store belongs to a provider, and return its id.
+
+        Args:
+            provider_id: The id of a store that is new; None: a random one.
+
+        Raises:
+            ValueError: The store is another provider's, now and in the past.
+        """
+        known = self.facts.get("provider_id")
+        if known is None:
+            self._set(self.facts, "provider_id", provider_id or uuid.uuid4().hex)
+            self._set(self.facts, "database_id", uuid.uuid4().hex)
+        elif provider_id is not None and provider_id != known and provider_id not in self.past:
+            raise ValueError(f"this store belongs to provider {known!r}, not {provider_id!r}")
+        return self.provider_id
+
+    @property
+    def facts(self) -> Any:
+        """Single values by name."""
+        return self.tables.facts
+
+    @property
+    def provider_id(self) -> str:
+        """Who this is now."""
+        return str(self.facts["provider_id"])
+
+    @property
+    def database_id(self) -> str:
+        """Which database this is; a copy gets one of its own with its new provider id."""
+        return str(self.facts["database_id"])
+
+    @property
+    def past(self) -> tuple[str, ...]:
+        """Who this was: ids given up, oldest first."""
+        return tuple(self.facts.get("past", ()))
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """Those of the past ids of which writes may be lost or doubled: others know more of them."""
+        return tuple(self.facts.get("lost", ()))
+
+    @property
+    def own_stamp(self) -> int:
+        """The newest stamp that was issued under the present id; 0: none."""
+        return int(self.facts.get("own", 0))
+
+    def next_stamp(self, now: int) -> int:
+        """Issue a stamp, above all that were ever issued or seen here, whatever the wall clock says."""
+        stamp = following(max(self.own_stamp, int(self.facts.get("seen", 0))), now)
+        self._set(self.facts, "own", stamp)
+        return stamp
+
+    def see(self, stamp: int) -> None:
+        """Note that a stamp was seen; what is issued from now on is above it."""
+        if stamp > self.facts.get("seen", 0):
+            self._set(self.facts, "seen", stamp)
+
+    def mark(self) -> None:
+        """Note that the newest own stamp is being told."""
+        if self.own_stamp:
+            self._insert(self.tables.marks, self.own_stamp)
+
+    def renew(self, truthful: bool) -> str:
+        """Take a new provider id, and return it; the present one becomes a past one.
+
+        Args:
+            truthful: Nobody else wrote under the present id after this store was copied: what it wrote is
+                claimed as it was. Otherwise nothing of it is.
+        """
+        old = self.provider_id
+        if truthful and self.own_stamp:
+            self.absorb({"": {old: self.own_stamp}})
+        self.see(self.own_stamp)
+        self._set(self.facts, "past", (*self.past, old))
+        if not truthful:
+            self._set(self.facts, "lost", (*self.lost, old))
+            self._set_claims(
+                {
+                    prefix: {provider: stamp for provider, stamp in clock.items() if provider != old}
+                    for prefix, clock in self._stored_claims().items()
+                }
+            )
+        self._set(self.facts, "provider_id", uuid.uuid4().hex)
+        self._set(self.facts, "database_id", uuid.uuid4().hex)
+        self._set(self.facts, "own", 0)
+        for stamp in list(self.tables.marks):
+            self._discard(self.tables.marks, stamp)
+        return self.provider_id
+
+    # -- items -----------------------------------------------------------------------------------
+
+    def get(self, item_id: str) -> ItemState | None:
+        """Return the state of an item; None where nothing of it is held."""
+        packed = self.tables.items.get(item_id)
+        return None if packed is None else unpack(item_id, packed)
+
+    def put(self, state: ItemState, before: ItemState | None) -> None:
+        """Hold a state in place of ``before``, which is what is held of the item now."""
+        tables = self.tables
+        self._set(tables.items, state.item_id, pack(state))
+        old = {} if before is None else before.vector
+        for provider, stamp in state.vector.items():
+            known = old.get(provider, 0)
+            if known == stamp:
+                continue
+            if known:
+                self._discard(tables.index[provider], (state.partition, known, state.item_id))
+            self._insert(self._index(provider), (state.partition, stamp, state.item_id))
+        was, now = _is_tombstone(before), _is_tombstone(state)
+        if now and not was:
+            self._insert(tables.tombstones, (state.partition, state.item_id))
+        elif was and not now:
+            self._discard(tables.tombstones, (state.partition, state.item_id))
+
+    def drop(self, state: ItemState) -> None:
+        """Hold nothing of an item any more; ``state`` is what is held."""
+        tables = self.tables
+        self._remove(tables.items, state.item_id)
+        for provider, stamp in state.vector.items():
+            self._discard(tables.index[provider], (state.partition, stamp, state.item_id))
+        self._discard(tables.tombstones, (state.partition, state.item_id))
+        for tree in (tables.deferred, tables.by_query, tables.hidden):
+            self._remove(tree, state.item_id)
+        self.unbind(state.item_id)
+
+    def _index(self, provider: str) -> Any:
+        found = self.tables.index.get(provider)
+        if found is None:
+            found = OOTreeSet()
+            self._set(self.tables.index, provider, found)
+        return found
+
+    def scan(
+        self,
+        provider: str,
+        prefix: str,
+        after: int | Callable[[str], int],
+        exact: bool = False,
+        start: IndexKey | None = None,
+    ) -> Iterator[IndexKey]:
+        """Yield where the items lie whose vector says more than ``after`` of a provider, in order.
+
+        Args:
+            provider: Whose writes.
+            prefix: Under which prefix.
+            after: The stamp that is left out, with all below; or a function that tells it by partition.
+            exact: Only directly in the partition ``prefix``.
+            start: Begin after this key; None: from the beginning.
+        """
+        tree = self.tables.index.get(provider)
+        if tree is None:
+            return
+        limit = after if callable(after) else lambda _: after
+        for first, end in key_ranges(prefix)[: 1 if exact else None]:
+            low: IndexKey | None = (first, 0, "")
+            if start is not None and start >= (first, 0, ""):
+                low = (start[0], start[1], start[2] + "\0")
+            if exact and not prefix:
+                end = "\0"
+            while low is not None:
+                low = yield from self._scan_from(tree, low, end, limit)
+
+    @staticmethod
+    def _scan_from(
+        tree: Any, low: IndexKey, end: str | None, after: Callable[[str], int]
+    ) -> Generator[IndexKey, None, IndexKey | None]:
+        """Yield keys from ``low``; return where to go on, past what lies too early in a partition."""
+        keys = tree.keys(low) if end is None else tree.keys(low, (end,), excludemax=True)
+        partition, bound = "\0", 0  # no partition is called that
+        for key in keys:
+            if key[0] != partition:
+                partition, bound = key[0], after(key[0])
+            if key[1] <= bound:
+                return (partition, bound + 1, "")
+            yield key
+        return None
+
+    def providers(self) -> list[str]:
+        """Return all providers that any vector names."""
+        return list(self.tables.index)
+
+    def partition_items(self, partition: str) -> set[str]:
+        """Return the ids of all that is held directly in a partition."""
+        return {
+            key[2] for provider in self.providers() for key in self.scan(provider, partition, 0, exact=True)
+        }
+
+    def items(self) -> Iterator[ItemState]:
+        """Yield all states, by item id."""
+        for item_id, packed in self.tables.items.items():
+            yield unpack(item_id, packed)
+
+    # -- claims ----------------------------------------------------------------------------------
+
+    def claims(self) -> dict[str, dict[str, int]]:
+        """Return what this provider claims; its own writes for everything."""
+        own = {self.provider_id: self.own_stamp} if self.own_stamp else {}
+        return absorbed(self._stored_claims(), {"": own})
+
+    def absorb(self, more: Any) -> None:
+        """Claim this too."""
+        self._set_claims(absorbed(self._stored_claims(), more))
+
+    def _stored_claims(self) -> dict[str, dict[str, int]]:
+        return {prefix: dict(pairs) for prefix, pairs in self.tables.claims.items()}
+
+    def _set_claims(self, claims: Any) -> None:
+        tree = self.tables.claims
+        for prefix in [known for known in tree if not claims.get(known)]:
+            self._remove(tree, prefix)
+        for prefix, clock in claims.items():
+            pairs = tuple(sorted(clock.items()))
+            if pairs and tree.get(prefix) != pairs:
+                self._set(tree, prefix, pairs)
+
+    def collected(self) -> dict[str, dict[str, int]]:
+        """Return, by partition, the clock of the tombstones that are gone."""
+        return {partition: dict(pairs) for partition, pairs in self.tables.collected.items()}
+
+    def note_collected(self, partition: str, vector: Stamps) -> None:
+        """Note that tombstones with this clock are gone from a partition."""
+        known = dict(self.tables.collected.get(partition, ()))
+        both = merged(known, vector)
+        if both != known:
+            self._set(self.tables.collected, partition, tuple(sorted(both.items())))
+
+    # -- what the application has ----------------------------------------------------------------
+
+    def bind(self, item_id: str, object_id: str, digest: bytes) -> None:
+        """Note what the application has of an item, under which id of its own."""
+        if self.tables.local.get(item_id) != (object_id, digest):
+            self._set(self.tables.local, item_id, (object_id, digest))
+            self._set(self.tables.objects, object_id, item_id)
+
+    def unbind(self, item_id: str) -> None:
+        """Note that the application has nothing of an item."""
+        known = self.tables.local.get(item_id)
+        if known is not None:
+            self._remove(self.tables.local, item_id)
+            if self.tables.objects.get(known[0]) == item_id:
+                self._remove(self.tables.objects, known[0])
+
+    def bound(self, item_id: str) -> tuple[str, bytes] | None:
+        """Return ``(object id, digest)`` of what the application has of an item."""
+        found: tuple[str, bytes] | None = self.tables.local.get(item_id)
+        return found
+
+    def item_of(self, object_id: str) -> str | None:
+        """Return the item that an object of the application is."""
+        found: str | None = self.tables.objects.get(object_id)
+        return found
+
+
+def _is_tombstone(state: ItemState | None) -> bool:
+    return state is not None and not state.is_live and not state.hard

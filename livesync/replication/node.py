@@ -1,0 +1,39 @@
+"""One provider's parts, held together: what the steps of a session work with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from .base import BaseDataStore
+from .clocks import stamp_of_epoch
+from .events import EventsManager
+from .executor import ChangesExecutor
+
+#: How far ahead of this node's clock a received timestamp may be, in seconds.
+MAX_DRIFT_S: Final = 86_400.0
+
+
+@dataclass(slots=True)
+class Node:
+    """What one provider is made of.
+
+    Attributes:
+        store: Where its items lie.
+        executor: What carries changes out in the application.
+        events: Who is told.
+        clock: Returns epoch seconds.
+        max_drift_s: How far ahead a received timestamp may be.
+    """
+
+    store: BaseDataStore
+    executor: ChangesExecutor = field(default_factory=ChangesExecutor)
+    events: EventsManager = field(default_factory=EventsManager)
+    clock: Callable[[], float] = time.time
+    max_drift_s: float = MAX_DRIFT_S
+
+    def now(self) -> int:
+        """Return the wall clock as a stamp."""
+        return stamp_of_epoch(self.clock())

@@ -1,0 +1,457 @@
+"""A provider: one database's side of two-way sync.
+
+The four methods of maestro's documentation work by pages of changes after a clock. Sessions work by steps
+(:meth:`~BaseSyncProvider.introduce` to :meth:`~BaseSyncProvider.finish`), each a call with values, which is
+what a network carries.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from ..errors import ChangesRefused, SyncError
+from ..peering.partitions import EVERYTHING, check_partition, contained_in_any, minimal
+from . import cleaning, conflicts, identity, journal, paging, receiving, sending, writing
+from .base import BaseDataStore
+from .changes import (
+    ConflictLog,
+    ItemChange,
+    ItemChangeBatch,
+    ItemVersion,
+    Operation,
+    SyncSession,
+    SyncSessionStatus,
+)
+from .checking import check_states
+from .claims import pinned
+from .clocks import Stamps, VectorClock
+from .conversion import change_of, state_of
+from .events import EventsManager
+from .executor import ChangesExecutor
+from .memory import MemoryDataStore
+from .node import MAX_DRIFT_S, Node
+from .query import Query
+from .reader import TrackReader
+from .sessions import Chunk, Cursor, Introduction, Offer
+from .states import ItemState
+from .zodbstore import ZODBDataStore
+
+#: Items in a chunk, unless a provider says otherwise.
+CHUNK_SIZE: Final = 500
+
+
+class BaseSyncProvider:
+    """Manages the changes that are exchanged with one data store.
+
+    Args:
+        provider_id: This provider's unique id; None: the store's, a random one if it is new.
+        data_store: Where its items lie.
+        events_manager: Who is told what happens.
+        changes_executor: What carries changes out in the application.
+        max_num: Changes in a page, and items in a chunk, at most.
+        reader: What takes the application's own changes from its track; None: they are written with
+            :meth:`commit_item_change`.
+        clock: Returns epoch seconds.
+        max_drift_s: How far ahead of this clock a received timestamp may be.
+
+    Raises:
+        ValueError: The store is another provider's; or ``max_num`` is less than 1.
+    """
+
+    def __init__(
+        self,
+        provider_id: str | None,
+        data_store: BaseDataStore,
+        events_manager: EventsManager | None = None,
+        changes_executor: ChangesExecutor | None = None,
+        max_num: int = CHUNK_SIZE,
+        *,
+        reader: TrackReader | None = None,
+        clock: Callable[[], float] = time.time,
+        max_drift_s: float = MAX_DRIFT_S,
+    ) -> None:
+        if max_num < 1:
+            raise ValueError(f"a page holds at least one change, not {max_num!r}")
+        self.data_store = data_store
+        self.events_manager = events_manager or EventsManager()
+        self.changes_executor = changes_executor or ChangesExecutor()
+        self.max_num = max_num
+        self.reader = reader
+        self.node = Node(data_store, self.changes_executor, self.events_manager, clock, max_drift_s)
+        data_store.run(lambda: data_store.begin(provider_id))
+
+    @property
+    def provider_id(self) -> str:
+        """This provider's unique id; a database that was restored or copied takes a new one."""
+        return self.data_store.read(lambda: self.data_store.provider_id)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.provider_id!r}>"
+
+    # -- pages of changes ------------------------------------------------------------------------
+
+    def get_vector_clock(self, query: Query | None = None) -> VectorClock:
+        """Return the current clock: what this provider claims of everything.
+
+        Args:
+            query: Makes no difference: queries never move a clock.
+        """
+        store = self.data_store
+        return store.read(lambda: VectorClock.of_stamps(store.claims().get(EVERYTHING, {})))
+
+    def download_changes(self, vector_clock: VectorClock, query: Query | None = None) -> ItemChangeBatch:
+        """Return changes that lie after a clock: one page, of at most ``max_num``.
+
+        The next page lies after ``batch.get_vector_clock_after_done(vector_clock)``.
+
+        Args:
+            vector_clock: What the other one has.
+            query: Only what it selects.
+        """
+        return self.data_store.run(
+            lambda: paging.page_after(self.node, vector_clock.stamps(), self.max_num, query)
+        )
+
+    def upload_changes(self, item_change_batch: ItemChangeBatch, query: Query | None = None) -> None:
+        """Apply changes that come from another provider.
+
+        Its clock moves with the last page, if all pages since this provider's clock were applied.
+
+        Args:
+            item_change_batch: A page.
+            query: The query that is synced; it moves no clock.
+
+        Raises:
+            ChangesRefused, ClockAhead: They make no sense; nothing is applied.
+        """
+        states = [state_of(change) for change in item_change_batch.item_changes]
+        self._check(states, (EVERYTHING,))
+        source = states[0].dot[0] if states else ""
+        query_ids = () if query is None else (query.id,)
+        follow = None if query is not None else lambda _: paging.follow(self.node, item_change_batch)
+        applied = receiving.apply_states(self.node, states, source, query_ids, follow)
+        self._tell(applied)
+
+    def get_deferred_changes(self, vector_clock: VectorClock, query: Query | None = None) -> ItemChangeBatch:
+        """Return changes that came earlier and could not be applied: one page.
+
+        Args:
+            vector_clock: Only those after it.
+            query: Only those that it brought.
+        """
+        return self.data_store.read(
+            lambda: paging.deferred_after(self.node, vector_clock.stamps(), self.max_num, query)
+        )
+
+    # -- local changes ---------------------------------------------------------------------------
+
+    def commit_item_change(
+        self,
+        operation: Operation,
+        entity_name: str,
+        item_id: str,
+        serialized_item: str | None,
+        partition: str = EVERYTHING,
+        hard: bool = False,
+    ) -> ItemChange:
+        """Write an item here, stamped with this provider's clock; for stores without an application.
+
+        Args:
+            operation: INSERT and UPDATE make the item what is given, DELETE takes it away.
+            entity_name, item_id, partition: The item; its partition never changes.
+            serialized_item: JSON text; not needed for a delete.
+            hard: With DELETE: erase everything that it said, and close its id.
+
+        Raises:
+            ItemErased: It was deleted for good.
+            ChangesRefused: The partition or the text has a wrong form.
+        """
+        payload = None if operation is Operation.DELETE else serialized_item
+        if payload is None and operation is not Operation.DELETE:
+            raise ChangesRefused(f"what does item {item_id!r} say? a {operation.value} needs its JSON text")
+        check_partition(partition)
+
+        def work() -> ItemState:
+            state = writing.write(self.node, item_id, entity_name, partition, payload, hard)
+            check_states([state], (EVERYTHING,), 1 << 62)
+            return state
+
+        return change_of(self.data_store.run(work), is_applied=True)
+
+    def erase(self, item_id: str) -> ItemChange:
+        """Delete an item for good, here and on every node that it reaches; its id is closed.
+
+        What it said is erased from the application, the store, the conflict logs and what is deferred.
+
+        Raises:
+            LookupError: Nothing of this item is held.
+        """
+        store = self.data_store
+
+        def work() -> ItemState:
+            held = store.get(item_id)
+            if held is None:
+                raise LookupError(f"there is no item {item_id!r}")
+            state = writing.write(self.node, item_id, held.entity_name, held.partition, None, hard=True)
+            bound = store.bound(item_id)
+            if bound is not None:
+                self.changes_executor.execute(store, state, bound[0])
+                store.unbind(item_id)
+                self.changes_executor.record(store.connection, [(bound[0], True, False)], store.provider_id)
+            return state
+
+        return change_of(store.run(work, note="deleted for good"), is_applied=True)
+
+    def get_item_version(self, item_id: str) -> ItemVersion:
+        """Return the current version of an item; one without a change where nothing is held."""
+        state = self.data_store.read(lambda: self.data_store.get(item_id))
+        if state is None:
+            return ItemVersion(None, item_id, None)
+        change = change_of(state, is_applied=True)
+        return ItemVersion(change, item_id, change.insert_vector_clock_item.timestamp)
+
+    def items(self) -> list[ItemState]:
+        """Return the live items that are held here, by item id; what left a query is not among them."""
+        store = self.data_store
+        return store.read(
+            lambda: [
+                state for state in store.items() if state.is_live and state.item_id not in store.tables.hidden
+            ]
+        )
+
+    # -- the steps of a session --------------------------------------------------------------------
+
+    def introduce(self) -> Introduction:
+        """Return what this provider says of itself."""
+        return self.data_store.read(lambda: identity.introduce(self.node))
+
+    def meet(self, other: Introduction) -> bool:
+        """Compare what another one knows of this; True: this one was restored or copied, and is renamed."""
+        return identity.meet(self.node, other)
+
+    def prepare(self) -> None:
+        """Take the application's own changes, and try again what was deferred."""
+        if self.reader is not None:
+            self.reader.gather(self.node)
+        applied = receiving.retry_deferred(self.node)
+        self._tell(applied)
+
+    def get_claims(self, prefixes: Iterable[str] = (EVERYTHING,)) -> dict[str, dict[str, int]]:
+        """Return what this provider claims of these prefixes and below."""
+        return self.data_store.read(lambda: pinned(self.data_store.claims(), minimal(prefixes)))
+
+    def offer(
+        self, prefixes: Iterable[str], receiver: Mapping[str, Stamps], receiver_id: str | None = None
+    ) -> Offer:
+        """Pin what this provider claims, and say what it will send.
+
+        Args:
+            prefixes: The session's filter.
+            receiver: What the receiver claims of it.
+            receiver_id: Who that is, if it is to be remembered for the collection of tombstones.
+        """
+
+        def work() -> Offer:
+            offer = sending.make_offer(self.node, prefixes, receiver)
+            if receiver_id is not None:
+                self._note_peer(receiver_id, offer)
+            return offer
+
+        return self.data_store.run(work)
+
+    def _note_peer(self, receiver_id: str, offer: Offer) -> None:
+        store = self.data_store
+        known = store.tables.peers.get(receiver_id, {})
+        kept = {
+            prefix: clock
+            for prefix, clock in known.get("claims", {}).items()
+            if not contained_in_any(offer.prefixes, prefix)
+        }
+        claims = {**kept, **{prefix: dict(clock) for prefix, clock in offer.receiver.items()}}
+        prefixes = minimal((*known.get("prefixes", ()), *offer.prefixes))
+        store._set(
+            store.tables.peers,
+            receiver_id,
+            {"claims": claims, "seen": self.node.now(), "prefixes": prefixes},
+        )
+
+    def confirm(self, offer: Offer) -> None:
+        """Make sure that what was pinned is still so: of the sender, before the receiver claims it.
+
+        Raises:
+            SyncError: Tombstones were collected meanwhile, or this database was restored.
+        """
+        if not self.may_resume(offer):
+            raise SyncError("what the sender holds has changed under this session; the next one begins anew")
+
+    def may_resume(self, offer: Offer) -> bool:
+        """Tell whether a session that this provider sends may go on where it was."""
+        store = self.data_store
+
+        def work() -> bool:
+            claims = pinned(store.claims(), offer.prefixes)
+            collected = {
+                partition: clock
+                for partition, clock in store.collected().items()
+                if contained_in_any(offer.prefixes, partition)
+            }
+            return (
+                store.provider_id == offer.source
+                and collected == offer.collected
+                and all(
+                    _reaches(pinned(claims, (prefix,)).get(prefix, {}), clock)
+                    or _reaches(store.claims().get(prefix, {}), clock)
+                    for prefix, clock in offer.claims.items()
+                )
+            )
+
+        return store.read(work)
+
+    def read(self, offer: Offer, number: int = 0, cursor: Cursor | None = None) -> Chunk:
+        """Return the chunk of an offer that begins at ``cursor``."""
+        return self.data_store.read(
+            lambda: sending.read_chunk(self.node, offer, number, cursor or Cursor(), self.max_num)
+        )
+
+    def begin(self, offer: Offer) -> None:
+        """Begin to receive what is offered; again does no harm.
+
+        Raises:
+            ChangesRefused: The offer makes no sense.
+        """
+        store = self.data_store
+
+        def work() -> None:
+            is_new = offer.session_id not in store.tables.incoming
+            receiving.begin(self.node, offer)
+            if is_new:
+                key = (store.tables.incoming[offer.session_id]["begun"], offer.session_id)
+                journal.save(store, key, offer.source, store.provider_id, SyncSessionStatus.IN_PROGRESS)
+
+        store.run(work)
+
+    def receive(self, offer: Offer, chunk: Chunk) -> int:
+        """Apply a chunk, in one transaction; return how many items it changed here.
+
+        Raises:
+            ChangesRefused: It makes no sense, or belongs to another session; nothing is applied.
+            ClockAhead: It comes from the future; nothing is applied.
+        """
+        if chunk.session_id != offer.session_id:
+            raise ChangesRefused(f"chunk {chunk.number} belongs to another session")
+        self._check(chunk.states, offer.prefixes)
+        applied = receiving.apply_states(
+            self.node,
+            chunk.states,
+            offer.source,
+            after=lambda done: receiving.note_chunk(self.node, offer, chunk, done),
+        )
+        self._tell(applied)
+        return len(applied.states)
+
+    def finish(self, offer: Offer) -> SyncSession:
+        """Claim what the sender claimed: the session is applied as a whole.
+
+        Raises:
+            ChangesRefused: Chunks are missing.
+        """
+        store = self.data_store
+        self._tell(receiving.retry_deferred(self.node))
+
+        def work() -> tuple[int, str]:
+            key = self._key(offer.session_id)
+            receiving.finish(self.node, offer)
+            journal.save(
+                store, key, offer.source, store.provider_id, SyncSessionStatus.FINISHED, self.node.now()
+            )
+            return key
+
+        return journal.load(store, store.run(work))
+
+    def fail(self, session_id: str, reason: str) -> SyncSession | None:
+        """Note that a session broke off; it can be resumed, or given up. None: it never began here."""
+        store = self.data_store
+
+        def work() -> tuple[int, str] | None:
+            if session_id not in store.tables.incoming:
+                return None
+            key = self._key(session_id)
+            kept = store.tables.sessions[key]
+            journal.save(
+                store,
+                key,
+                kept["source"],
+                kept["target"],
+                SyncSessionStatus.FAILED,
+                self.node.now(),
+                kept["query"],
+                reason,
+            )
+            return key
+
+        key = store.run(work)
+        return None if key is None else journal.load(store, key)
+
+    def abandon(self, session_id: str) -> int:
+        """Give up a session that is being received, and clean; return how many items were touched."""
+        return cleaning.abandon(self.node, session_id)
+
+    def unfinished(self, source: str | None = None) -> list[str]:
+        """Return the ids of the sessions that are being received, the oldest first."""
+        store = self.data_store
+        return store.read(
+            lambda: [
+                session_id
+                for session_id, kept in sorted(
+                    store.tables.incoming.items(), key=lambda item: (item[1]["begun"], item[0])
+                )
+                if source is None or kept["source"] == source
+            ]
+        )
+
+    def _key(self, session_id: str) -> tuple[int, str]:
+        kept = receiving._incoming(self.node, session_id)
+        return (kept["begun"], session_id)
+
+    def _check(self, states: Iterable[ItemState], prefixes: tuple[str, ...]) -> None:
+        latest = self.node.now() + round(self.node.max_drift_s * 1_000_000)
+        check_states(list(states), prefixes, latest)
+
+    def _tell(self, applied: receiving.Applied) -> None:
+        events = self.events_manager
+        if type(events).on_item_change_applied is not EventsManager.on_item_change_applied:
+            for state in applied.states:
+                events.on_item_change_applied(change_of(state, is_applied=True))
+        for entry in applied.conflicts:
+            events.on_conflict_resolved(conflicts.log_of(entry))
+        for entry in applied.exceptions:
+            events.on_exception(conflicts.log_of(entry))
+
+    # -- what is kept ------------------------------------------------------------------------------
+
+    def conflict_logs(self) -> list[ConflictLog]:
+        """Return all conflicts that are kept, the newest first."""
+        store = self.data_store
+        return store.read(lambda: [conflicts.log_of(entry) for entry in conflicts.newest_first(store)])
+
+    def sessions(self) -> list[SyncSession]:
+        """Return the sessions that this provider received, the newest first."""
+        return journal.sessions(self.data_store)
+
+
+def _reaches(clock: Stamps, wanted: Stamps) -> bool:
+    return all(clock.get(provider, 0) >= stamp for provider, stamp in wanted.items())
+
+
+class MemorySyncProvider(BaseSyncProvider):
+    """A provider whose items lie in memory."""
+
+    data_store: MemoryDataStore
+
+
+class ZODBSyncProvider(BaseSyncProvider):
+    """A provider whose items lie in a ZODB, beside the application's objects."""
+
+    data_store: ZODBDataStore

@@ -1,0 +1,76 @@
+"""The sender's side of a session: pin the claims, then read the ranges, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+
+from ..peering.partitions import contained_in_any, minimal
+from .claims import Covers, Range, cover, pinned
+from .clocks import Stamps, descends
+from .node import Node
+from .sessions import Chunk, Cursor, Offer, new_session_id
+from .states import ItemState
+
+
+def make_offer(
+    node: Node, prefixes: Iterable[str], receiver: Mapping[str, Stamps], session_id: str | None = None
+) -> Offer:
+    """Pin what this node claims, and say what it will send to a receiver with these claims."""
+    store = node.store
+    wanted = minimal(prefixes)
+    store.mark()
+    claims = pinned(store.claims(), wanted)
+    collected = {
+        partition: clock
+        for partition, clock in store.collected().items()
+        if contained_in_any(wanted, partition)
+    }
+    snapshots = tuple(
+        partition
+        for partition, clock in sorted(collected.items())
+        if not descends(cover(receiver, partition), clock)
+    )
+    return Offer(
+        session_id or new_session_id(),
+        store.provider_id,
+        wanted,
+        claims,
+        {prefix: dict(clock) for prefix, clock in receiver.items()},
+        collected,
+        snapshots,
+    )
+
+
+def read_chunk(node: Node, offer: Offer, number: int, cursor: Cursor, size: int) -> Chunk:
+    """Return the next chunk of an offer, of at most ``size`` items.
+
+    An item that lies in several ranges is sent with the first of them. What has changed since the offer was
+    made is sent as it is now; it is in its ranges all the same, since they have no upper end.
+    """
+    states: list[ItemState] = []
+    for place, state in _read(node, offer, cursor):
+        if len(states) == size:
+            return Chunk(offer.session_id, number, tuple(states), cursor, False)
+        if state is not None:
+            states.append(state)
+        cursor = place
+    return Chunk(offer.session_id, number, tuple(states), cursor, True)
+
+
+def _read(node: Node, offer: Offer, cursor: Cursor) -> Iterator[tuple[Cursor, ItemState | None]]:
+    store = node.store
+    ranges = offer.ranges()
+    covers = Covers(offer.receiver)
+    for index in range(cursor.range_number, len(ranges)):
+        found = ranges[index]
+        start = cursor.key if index == cursor.range_number else None
+        after = partial(found.after, covers)
+        for key in store.scan(found.provider, found.prefix, after, found.whole, start):
+            state = store.get(key[2])
+            assert state is not None, "the index names an item that is not held"
+            yield Cursor(index, key), None if _is_in_earlier(ranges[:index], covers, state) else state
+
+
+def _is_in_earlier(earlier: list[Range], covers: Covers, state: ItemState) -> bool:
+    return any(found.holds(covers, state.partition, state.vector) for found in earlier)

@@ -1,0 +1,155 @@
+"""A data store in a ZODB, beside the application's own objects."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from transaction import TransactionManager
+
+from ..database import ATTEMPTS
+from ..errors import NotInstalled, UpgradeNeeded
+from .base import BaseDataStore, Savepoint
+from .stored import ROOT_KEY, SCHEMA, StoredReplica
+
+T = TypeVar("T")
+
+
+class ZODBDataStore(BaseDataStore):
+    """A data store in a database, under ``livesync.replication`` of its root.
+
+    It opens a connection for each transaction. Threads may share it.
+
+    Args:
+        db: An open ``ZODB.DB``.
+        create: Make the store where there is none, in a transaction of its own.
+
+    Raises:
+        NotInstalled: There is none, and ``create`` is False.
+        UpgradeNeeded: It was written by a newer livesync.
+    """
+
+    def __init__(self, db: Any, create: bool = True) -> None:
+        self.db = db
+        self._thread = threading.local()
+        if create:
+            self._with_root(self._make)
+        else:
+            with self._open() as connection:
+                find_replica(connection.root())
+
+    @staticmethod
+    def _make(root: Any) -> None:
+        if ROOT_KEY not in root:
+            root[ROOT_KEY] = StoredReplica()
+        find_replica(root)
+
+    def _with_root(self, change: Callable[[Any], None]) -> None:
+        from ..database import committed
+
+        committed(self.db, change)
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        manager = TransactionManager(explicit=True)
+        connection = self.db.open(transaction_manager=manager)
+        manager.begin()
+        try:
+            yield connection
+        finally:
+            manager.abort()
+            connection.close()
+
+    @property
+    def connection(self) -> Any | None:
+        """The connection of the current transaction in this thread."""
+        return getattr(self._thread, "connection", None)
+
+    @property
+    def tables(self) -> StoredReplica:
+        """The data, within the current transaction.
+
+        Raises:
+            RuntimeError: There is no transaction: a store is used inside ``run`` or ``read``.
+        """
+        found: StoredReplica | None = getattr(self._thread, "tables", None)
+        if found is None:
+            raise RuntimeError("a store is used inside run() or read() only")
+        return found
+
+    @contextmanager
+    def _current(self, connection: Any) -> Iterator[None]:
+        self._thread.connection = connection
+        self._thread.tables = find_replica(connection.root())
+        try:
+            yield
+        finally:
+            self._thread.connection = self._thread.tables = None
+
+    def run(self, work: Callable[[], T], user: str = "", note: str = "") -> T:
+        """Carry out ``work`` and commit; again where it conflicts."""
+        if self.connection is not None:
+            return work()
+        manager = TransactionManager(explicit=True)
+        connection = self.db.open(transaction_manager=manager)
+        try:
+            for attempt in manager.attempts(ATTEMPTS):
+                with attempt as current, self._current(connection):
+                    if user:
+                        current.setUser(user)
+                    if note:
+                        current.note(note)
+                    result = work()
+            return result
+        finally:
+            connection.close()
+
+    def read(self, work: Callable[[], T]) -> T:
+        """Carry out ``work`` on a snapshot."""
+        if self.connection is not None:
+            return work()
+        with self._open() as connection, self._current(connection):
+            return work()
+
+    def savepoint(self) -> Savepoint:
+        """Return a point within the transaction."""
+        assert self.connection is not None
+        found: Savepoint = self.connection.transaction_manager.savepoint()
+        return found
+
+    def _set(self, tree: Any, key: Any, value: Any) -> None:
+        tree[key] = value
+
+    def _remove(self, tree: Any, key: Any) -> None:
+        tree.pop(key, None)
+
+    def _insert(self, members: Any, key: Any) -> None:
+        members.insert(key)
+
+    def _discard(self, members: Any, key: Any) -> None:
+        if key in members:
+            members.remove(key)
+
+
+def find_replica(root: Any) -> StoredReplica:
+    """Return what two-way sync keeps in the database whose ``root`` this is.
+
+    Raises:
+        NotInstalled: There is nothing.
+        UpgradeNeeded: It was written by a newer livesync.
+    """
+    found = root.get(ROOT_KEY)
+    if found is None:
+        raise NotInstalled("this database takes no part in two-way sync yet")
+    if not isinstance(found, StoredReplica):
+        raise NotInstalled(f"what lies under {ROOT_KEY!r} in this database is not livesync's")
+    if found.schema > SCHEMA:
+        raise UpgradeNeeded(
+            f"two-way sync's stored schema is {found.schema}, this livesync's is {SCHEMA};"
+            " use the livesync that wrote it, or a newer one",
+            stored=found.schema,
+            expected=SCHEMA,
+        )
+    return found

@@ -1,0 +1,221 @@
+"""What every data store does: one suite for all."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.sync_world import STORES
+
+from livesync.peering.partitions import contains
+from livesync.replication.states import written
+
+
+def state(item_id="i", partition="F1", vector=None, payload="1"):
+    vector = vector or {"a": 1}
+    provider, stamp = max(vector.items(), key=lambda pair: pair[1])
+    made = written(None, item_id, "thing", partition, payload, (provider, stamp))
+    return type(made)(**{name: getattr(made, name) for name in made.__slots__} | {"vector": vector})
+
+
+def put(store, *states):
+    def work():
+        for one in states:
+            store.put(one, store.get(one.item_id))
+
+    store.run(work)
+
+
+def scanned(store, *arguments, **options):
+    return store.read(lambda: [key[2] for key in store.scan(*arguments, **options)])
+
+
+@pytest.fixture
+def store(new_store):
+    made = new_store()
+    made.run(lambda: made.begin("me"))
+    return made
+
+
+def test_an_item_is_what_was_put_last(store):
+    put(store, state(payload="1"))
+    put(store, state(payload="2", vector={"a": 5}))
+
+    assert store.read(lambda: store.get("i").payload) == "2"
+    assert store.read(lambda: store.get("other")) is None
+
+
+def test_a_transaction_that_raises_leaves_nothing(store):
+    put(store, state(vector={"a": 1}))
+
+    def work():
+        store.next_stamp(10)
+        store.put(state(vector={"a": 2, "b": 3}), store.get("i"))
+        store.absorb({"F1": {"b": 3}})
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        store.run(work)
+
+    assert store.read(lambda: store.get("i").vector) == {"a": 1}
+    assert store.read(store.claims) == {}
+    assert store.read(lambda: store.own_stamp) == 0
+    assert scanned(store, "a", "", 0) == ["i"]
+    assert scanned(store, "b", "", 0) == []
+
+
+def test_a_savepoint_can_be_gone_back_to(store):
+    def work():
+        store.put(state("kept"), None)
+        savepoint = store.savepoint()
+        store.put(state("dropped", vector={"z": 4}), None)
+        store.put(state("kept", payload="changed"), store.get("kept"))
+        savepoint.rollback()
+
+    store.run(work)
+
+    assert store.read(lambda: [one.item_id for one in store.items()]) == ["kept"]
+    assert store.read(lambda: store.get("kept").payload) == "1"
+    assert scanned(store, "z", "", 0) == []
+
+
+def test_a_run_within_a_run_is_one_transaction(store):
+    def work():
+        store.run(lambda: store.put(state(), None))
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        store.run(work)
+
+    assert store.read(lambda: store.get("i")) is None
+
+
+def test_every_entry_of_a_vector_leads_to_the_item(store):
+    """Indexed by the newest write alone, what was overwritten is in nobody's range."""
+    put(store, state(vector={"a": 1}))
+    put(store, state(vector={"a": 1, "b": 2}))
+
+    assert scanned(store, "a", "", 0) == ["i"]
+    assert scanned(store, "b", "", 0) == ["i"]
+
+
+def test_a_newer_entry_replaces_the_older_one(store):
+    put(store, state(vector={"a": 1}))
+    put(store, state(vector={"a": 7}))
+
+    assert scanned(store, "a", "", 0) == ["i"]
+    assert scanned(store, "a", "", 1) == ["i"]
+    assert scanned(store, "a", "", 7) == []
+
+
+def test_a_scan_is_of_a_prefix_and_ends_at_a_colon(store):
+    for number, partition in enumerate(("F1", "F1:U1", "F10", "F1_", "F2", "")):
+        put(store, state(f"i{number}", partition, {"a": number + 1}))
+
+    assert scanned(store, "a", "F1", 0) == ["i0", "i1"]
+    assert scanned(store, "a", "F1", 0, exact=True) == ["i0"]
+    assert scanned(store, "a", "", 0, exact=True) == ["i5"]
+    assert len(scanned(store, "a", "", 0)) == 6
+    assert scanned(store, "nobody", "", 0) == []
+
+
+def test_a_dropped_item_is_nowhere(store):
+    put(store, state(vector={"a": 1, "b": 2}))
+    store.run(lambda: store.drop(store.get("i")))
+
+    assert store.read(lambda: store.get("i")) is None
+    assert scanned(store, "a", "", 0) == scanned(store, "b", "", 0) == []
+
+
+ITEMS = st.lists(
+    st.tuples(
+        st.sampled_from(("F1", "F1:U1", "F10", "F2", "F1:U1:x")),
+        st.dictionaries(st.sampled_from("ab"), st.integers(1, 9), min_size=1),
+    ),
+    max_size=12,
+)
+
+
+@pytest.mark.parametrize("kind", sorted(STORES))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    items=ITEMS,
+    prefix=st.sampled_from(("", "F1", "F1:U1", "F2")),
+    after=st.integers(0, 9),
+    cut=st.integers(0, 5),
+)
+def test_a_scan_finds_what_looking_at_everything_finds(kind, items, prefix, after, cut):
+    store = STORES[kind]()
+    store.run(lambda: store.begin("me"))
+    states = [state(f"i{number}", partition, vector) for number, (partition, vector) in enumerate(items)]
+    put(store, *states)
+
+    keys = store.read(lambda: list(store.scan("a", prefix, after)))
+
+    assert {key[2] for key in keys} == {
+        one.item_id for one in states if contains(prefix, one.partition) and one.vector.get("a", 0) > after
+    }
+    assert keys == sorted(keys)
+    begun = keys[:cut]
+    rest = store.read(lambda: list(store.scan("a", prefix, after, start=begun[-1] if begun else None)))
+    assert begun + rest == keys
+    if hasattr(store, "db"):
+        store.db.close()
+
+
+def test_stamps_strictly_increase_under_any_clock(store):
+    stamps = [store.run(lambda now=now: store.next_stamp(now)) for now in (100, 100, 5, 0, 101)]
+
+    assert stamps == sorted(set(stamps))
+    assert stamps[0] == 100
+
+
+def test_a_stamp_is_above_all_that_was_seen(store):
+    store.run(lambda: store.see(500))
+
+    assert store.run(lambda: store.next_stamp(100)) == 501
+
+
+def test_own_writes_are_claimed_for_everything(store):
+    store.run(lambda: store.next_stamp(100))
+    store.run(lambda: store.absorb({"F1": {"b": 3}}))
+
+    assert store.read(store.claims) == {"": {"me": 100}, "F1": {"b": 3}}
+
+
+def test_a_claim_never_goes_down(store):
+    store.run(lambda: store.absorb({"F1": {"b": 10}}))
+    store.run(lambda: store.absorb({"F1": {"b": 3}}))
+
+    assert store.read(store.claims) == {"F1": {"b": 10}}
+
+
+def test_a_store_belongs_to_one_provider(store):
+    assert store.run(lambda: store.begin("me")) == "me"
+    with pytest.raises(ValueError, match="belongs to provider 'me'"):
+        store.run(lambda: store.begin("you"))
+
+
+def test_who_takes_a_new_id_claims_what_it_wrote_if_nobody_else_did(store):
+    store.run(lambda: store.next_stamp(100))
+    new = store.run(lambda: store.renew(truthful=True))
+
+    assert store.read(store.claims) == {"": {"me": 100}}
+    assert store.read(lambda: (store.past, store.lost)) == (("me",), ())
+    assert store.run(lambda: store.begin(None)) == new
+    assert store.run(lambda: store.next_stamp(0)) == 101
+
+
+def test_who_takes_a_new_id_since_it_was_restored_claims_nothing_of_the_old_one(store):
+    store.run(lambda: store.next_stamp(100))
+    store.run(lambda: store.absorb({"": {"b": 3}}))
+    store.run(lambda: store.renew(truthful=False))
+
+    assert store.read(store.claims) == {"": {"b": 3}}
+    assert store.read(lambda: store.lost) == ("me",)
+
+
+def test_what_the_application_has_is_found_both_ways(store):
+    store.run(lambda: store.bind("i", "object", b"digest"))
+
+    assert store.read(lambda: (store.bound("i"), store.item_of("object"))) == (("object", b"digest"), "i")
+    store.run(lambda: store.unbind("i"))
+    assert store.read(lambda: (store.bound("i"), store.item_of("object"))) == (None, None)

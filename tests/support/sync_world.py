@@ -1,0 +1,331 @@
+"""A world of providers that edit, sync, fail and are restored at random, and what has to hold in it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+
+from ZODB.DB import DB
+from ZODB.DemoStorage import DemoStorage
+
+from livesync.errors import ItemErased
+from livesync.peering.partitions import contained_in_any, contains, minimal
+from livesync.replication import conflicts
+from livesync.replication.base import BaseDataStore
+from livesync.replication.changes import Operation
+from livesync.replication.executor import ChangesExecutor
+from livesync.replication.memory import MemoryDataStore
+from livesync.replication.provider import BaseSyncProvider
+from livesync.replication.sessions import Cursor
+from livesync.replication.stored import ROOT_KEY
+from livesync.replication.zodbstore import ZODBDataStore
+
+PARTITIONS = ("F1", "F1:U1", "F1:U2", "F2", "F2:U1", "F10")
+RIGHTS = (("",), ("",), ("F1",), ("F1:U1",), ("F2",), ("F1:U1", "F2"), ("F10", "F1:U2"))
+EPOCH = 1_700_000_000
+
+
+def memory_store(image: bytes | None = None) -> BaseDataStore:
+    store = MemoryDataStore()
+    if image is not None:
+        store._tables = pickle.loads(image)
+    return store
+
+
+def zodb_store(image: bytes | None = None) -> BaseDataStore:
+    db = DB(DemoStorage())
+    if image is not None:
+        with db.transaction() as connection:
+            connection.root()[ROOT_KEY] = pickle.loads(image)
+    return ZODBDataStore(db)
+
+
+STORES = {"memory": memory_store, "zodb": zodb_store}
+
+
+def image_of(store: BaseDataStore) -> bytes:
+    """Return a copy of all that a store holds."""
+    return store.read(lambda: pickle.dumps(store.tables))
+
+
+class FlakyApplication(ChangesExecutor):
+    """An application that is a dict, and raises now and then."""
+
+    def __init__(self, rng: random.Random, failures: float) -> None:
+        self.rng = rng
+        self.failures = failures
+        self.has: dict[str, str] = {}
+
+    def execute(self, store, state, object_id):
+        if self.failures and self.rng.random() < self.failures:
+            raise RuntimeError("the application does not like this one")
+        if state.is_live:
+            self.has[state.item_id] = state.payload
+        else:
+            self.has.pop(state.item_id, None)
+
+
+class SimulatedNode:
+    """A provider with rights, and a clock that is wrong."""
+
+    def __init__(self, world: World, name: str, rights: tuple[str, ...]) -> None:
+        self.world, self.name, self.rights = world, name, rights
+        self.offset = world.rng.choice((0, 0, world.rng.randint(-36_000, 36_000)))
+        self.pending: list[str] = []
+        self.images: list[tuple[bytes, dict[str, str], int]] = []
+        self.application = FlakyApplication(world.rng, world.failures)
+        self._open(None, name)
+
+    def _open(self, image: bytes | None, name: str | None) -> None:
+        self.store = self.world.new_store(image)
+        self.provider = BaseSyncProvider(
+            name,
+            self.store,
+            changes_executor=self.application,
+            max_num=self.world.rng.choice((1, 2, 5)),
+            clock=lambda: EPOCH + self.world.ticks + self.offset,
+            max_drift_s=1e9,
+        )
+
+    def save_image(self) -> None:
+        self.images.append((image_of(self.store), dict(self.application.has), len(self.world.writes)))
+
+    def restore(self) -> None:
+        image, has, _ = self.world.rng.choice(self.images)
+        self.application.has = dict(has)
+        self.pending.clear()
+        self._open(image, None)
+        self.pending = self.provider.unfinished()
+
+    def states(self):
+        return {state.item_id: state for state in self.store.read(lambda: list(self.store.items()))}
+
+    def state(self, item_id: str):
+        return self.store.read(lambda: self.store.get(item_id))
+
+    def may_hold(self, partition: str) -> bool:
+        return contained_in_any(self.rights, partition)
+
+
+class World:
+    """Some nodes, the first of which may hold everything."""
+
+    def __init__(
+        self,
+        seed: int,
+        kind: str = "memory",
+        nodes: int | None = None,
+        restores: bool = False,
+        failures: float = 0.0,
+        hard: bool = True,
+    ) -> None:
+        self.rng = random.Random(seed)
+        self.seed, self.new_store = seed, STORES[kind]
+        self.ticks = 0
+        self.failures, self.restores, self.hard = failures, restores, hard
+        self.writes: list[tuple] = []  # (item id, dot, payload or None, vector, hard)
+        count = nodes or self.rng.randint(2, 5)
+        rights = [("",), *(self.rng.choice(RIGHTS) for _ in range(count - 1))]
+        self.nodes = [SimulatedNode(self, f"n{number}", right) for number, right in enumerate(rights)]
+        self.restored = False
+
+    # -- steps -----------------------------------------------------------------------------------
+
+    def run(self, steps: int) -> World:
+        for _ in range(steps):
+            self.step()
+        return self
+
+    def step(self) -> None:
+        rng = self.rng
+        self.ticks += rng.choice((0, 0, 1, 5))
+        node = rng.choice(self.nodes)
+        draw = rng.random()
+        if draw < 0.5:
+            self.edit(node)
+        elif draw < 0.9:
+            other = rng.choice([found for found in self.nodes if found is not node])
+            self.sync(node, other)
+        elif draw < 0.94:
+            node.offset = rng.randint(-36_000, 36_000)
+        elif self.restores:
+            if draw < 0.98 or not node.images:
+                node.save_image()
+            else:
+                node.restore()
+                self.restored = True
+
+    def edit(self, node: SimulatedNode) -> None:
+        rng = self.rng
+        partition = rng.choice([found for found in PARTITIONS if node.may_hold(found)])
+        item_id = f"{partition}/{rng.randint(0, 3)}"
+        held = node.state(item_id)
+        draw = rng.random()
+        if held is not None and held.is_live and draw < 0.25:
+            hard = self.hard and draw < 0.03
+            self._commit(node, Operation.DELETE, item_id, None, partition, hard)
+        else:
+            payload = json.dumps({"n": len(self.writes), "by": node.name})
+            self._commit(node, Operation.UPDATE, item_id, payload, partition, False)
+
+    def _commit(self, node, operation, item_id, payload, partition, hard) -> None:
+        before = node.state(item_id)
+        try:
+            change = node.provider.commit_item_change(operation, "thing", item_id, payload, partition, hard)
+        except ItemErased:
+            return
+        state = node.state(item_id)
+        if item_id not in node.store.read(lambda: set(node.store.tables.deferred)):
+            node.application.has.pop(item_id, None)
+            if state.is_live:
+                node.application.has[item_id] = state.payload
+        item = change.change_vector_clock_item
+        dot = (node.store.read(lambda: node.store.provider_id), node.store.read(lambda: node.store.own_stamp))
+        seen = dict(before.vector) if before is not None else {}
+        if item.provider_id != dot[0] or item.stamp != dot[1]:
+            seen = None  # it was concurrent with what was deferred here
+        self.writes.append((item_id, dot, payload, seen, hard))
+
+    def common(self, one: SimulatedNode, other: SimulatedNode) -> tuple[str, ...]:
+        found = [mine for mine in one.rights for theirs in other.rights if contains(theirs, mine)]
+        found += [theirs for theirs in other.rights for mine in one.rights if contains(mine, theirs)]
+        return minimal(found)
+
+    def sync(self, source: SimulatedNode, target: SimulatedNode) -> None:
+        """One direction, over a random filter, perhaps cut, with edits meanwhile."""
+        rng = self.rng
+        prefixes = self.common(source, target)
+        if rng.random() < 0.4:
+            narrow = [found for found in PARTITIONS if contained_in_any(prefixes, found)]
+            prefixes = minimal(rng.sample(narrow, min(len(narrow), 2))) if narrow else ()
+        if not prefixes:
+            return
+        for session in list(target.pending):
+            if rng.random() < 0.5:
+                target.provider.abandon(session)
+                target.pending.remove(session)
+        self.meet(source, target)
+        target.provider.prepare()
+        offer = source.provider.offer(
+            prefixes, target.provider.get_claims(prefixes), target.provider.provider_id
+        )
+        target.provider.begin(offer)
+        chunks = self._read(offer, source, target)
+        if rng.random() < 0.3:
+            chunks += rng.sample(chunks, rng.randint(0, len(chunks)))
+            rng.shuffle(chunks)
+        cut = rng.randint(0, len(chunks)) if rng.random() < 0.25 else None
+        for chunk in chunks[:cut]:
+            target.provider.receive(offer, chunk)
+        if cut is None:
+            source.provider.confirm(offer)
+            target.provider.finish(offer)
+        elif rng.random() < 0.5:
+            target.provider.abandon(offer.session_id)
+        else:
+            target.pending.append(offer.session_id)
+
+    @staticmethod
+    def _offer(source: SimulatedNode, target: SimulatedNode, prefixes: tuple[str, ...]):
+        claims = target.provider.get_claims(prefixes)
+        offer = source.provider.offer(prefixes, claims, target.provider.provider_id)
+        target.provider.begin(offer)
+        return offer
+
+    def _read(self, offer, source: SimulatedNode, target: SimulatedNode):
+        """Return all chunks; both nodes go on editing meanwhile."""
+        chunks, cursor = [], Cursor()
+        while not (chunks and chunks[-1].is_last):
+            chunks.append(source.provider.read(offer, len(chunks), cursor))
+            cursor = chunks[-1].cursor
+            if self.rng.random() < 0.2:
+                self.edit(self.rng.choice((source, target)))
+        return chunks
+
+    @staticmethod
+    def meet(source: SimulatedNode, target: SimulatedNode) -> None:
+        target.provider.meet(source.provider.introduce())
+        source.provider.meet(target.provider.introduce())
+
+    def full_sync(self, source: SimulatedNode, target: SimulatedNode) -> int:
+        """Sync all that both may hold; return how many items were sent."""
+        prefixes = self.common(source, target)
+        if not prefixes:
+            return 0
+        self.meet(source, target)
+        target.provider.prepare()
+        offer = source.provider.offer(
+            prefixes, target.provider.get_claims(prefixes), target.provider.provider_id
+        )
+        target.provider.begin(offer)
+        number, cursor, sent = 0, Cursor(), 0
+        while True:
+            chunk = source.provider.read(offer, number, cursor)
+            target.provider.receive(offer, chunk)
+            sent += len(chunk.states)
+            number, cursor = number + 1, chunk.cursor
+            if chunk.is_last:
+                break
+        source.provider.confirm(offer)
+        target.provider.finish(offer)
+        return sent
+
+    def exchange(self) -> None:
+        """Let everybody sync with everybody until nothing is sent."""
+        for node in self.nodes:
+            node.application.failures = 0.0
+            for session in node.pending:
+                node.provider.abandon(session)
+            node.pending.clear()
+        for _ in range(3 * len(self.nodes) + 3):
+            sent = sum(
+                self.full_sync(source, target)
+                for source in self.nodes
+                for target in self.nodes
+                if source is not target
+            )
+            if not sent:
+                return
+        raise AssertionError(f"seed {self.seed}: there is always something more to send")
+
+    # -- what has to hold --------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Assert everything that has to hold after a full exchange."""
+        where = f"seed {self.seed}"
+        full = self.nodes[0].states()
+        for node in self.nodes:
+            expected = {key: state for key, state in full.items() if node.may_hold(state.partition)}
+            found = node.states()
+            assert found.keys() == expected.keys(), f"{where}: {node.name} holds other items"
+            for key, state in found.items():
+                assert state == expected[key], f"{where}: {node.name} {key}: {state} {expected[key]}"
+            live = {key: state.payload for key, state in found.items() if state.is_live}
+            assert node.application.has == live, f"{where}: the application of {node.name} differs"
+            deferred = node.store.read(lambda node=node: list(node.store.tables.deferred))
+            assert not deferred, f"{where}: {deferred} is still deferred at {node.name}"
+        if not self.restored:
+            self.check_writes(full)
+
+    def check_writes(self, full) -> None:
+        """Assert that no write is lost: it is the content, was seen by what beat it, or is in a log."""
+        where = f"seed {self.seed}"
+        logged = set()
+        for node in self.nodes:
+            for entry in node.store.read(lambda node=node: list(conflicts.newest_first(node.store))):
+                logged.add((entry.item_id, entry.loser.dot))
+                if full[entry.item_id].hard:
+                    assert not entry.loser.payload, f"{where}: an erased payload is in a log"
+        for item_id, dot, _payload, _seen, hard in self.writes:
+            state = full[item_id]
+            assert state.has_seen(dot), f"{where}: {item_id} has not seen {dot}"
+            if state.dot == dot or (item_id, dot) in logged or hard:
+                continue  # (of two that delete for good, either does)
+            overwritten = any(
+                other[0] == item_id and other[3] is not None and other[3].get(dot[0], 0) >= dot[1]
+                for other in self.writes
+            )
+            assert overwritten, f"{where}: {item_id}: {dot} vanished in silence"
+        for state in full.values():
+            assert not state.hard or not state.payload
