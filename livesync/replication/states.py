@@ -98,6 +98,7 @@ def written(
         dot: The write.
         hard: Delete for good.
     """
+    assert before is not None or payload is not None, "nothing was there to delete"
     length = 0 if before is None else before.length
     live = payload is not None and not hard
     if live != bool(length % 2):
@@ -110,7 +111,7 @@ def written(
         kept,
         dot,
         {**(before.vector if before else {}), dot[0]: dot[1]},
-        max(length, 1),
+        length,
         hard or bool(before and before.hard),
         before.inserted if before else dot,
     )

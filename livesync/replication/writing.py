@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from dataclasses import replace
 
-from ..errors import ItemErased
+from ..errors import ChangesRefused, ItemErased
 from . import conflicts
 from .applying import Merge, merge_states
 from .changes import ConflictType
@@ -24,7 +24,8 @@ def write(
 ) -> ItemState:
     """Stamp a local write and hold it; return the item's state.
 
-    A write to an item that is deferred was made without seeing what is deferred: the two are concurrent.
+    An update of an item that is deferred was made without seeing what is deferred: the two are concurrent. A
+    delete means whatever there is.
 
     Args:
         node: Who writes.
@@ -34,6 +35,7 @@ def write(
 
     Raises:
         ItemErased: The item was deleted for good.
+        ChangesRefused: A delete, and there is no such item.
         ValueError: The item is in another partition.
     """
     store = node.store
@@ -49,7 +51,11 @@ def write(
                 " delete it there and create another one"
             )
     open_entry = store.tables.deferred.get(item_id)
-    base = held if open_entry is None else None if open_entry[2] is None else unpack(item_id, open_entry[2])
+    base = held
+    if open_entry is not None and payload is not None:
+        base = None if open_entry[2] is None else unpack(item_id, open_entry[2])
+    if held is None and payload is None:
+        raise ChangesRefused(f"there is no item {item_id!r} to delete")
     stamp = store.next_stamp(node.now())
     state = written(base, item_id, entity_name, partition, payload, (store.provider_id, stamp), hard)
     if open_entry is None or held is None:
