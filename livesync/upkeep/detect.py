@@ -23,11 +23,10 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from persistent.timestamp import TimeStamp
-from transaction.interfaces import TransientError
 from ZODB.utils import z64
 
 from ..action import DATA_CHANGED
-from ..delivery.access import ManagerAccess, collect_all
+from ..delivery.access import ManagerAccess, collect_all, of_the_database
 from ..delivery.push import bring_up_to_date
 from ..delivery.render import spool_contents
 from ..delivery.run import time_of_last_commit
@@ -404,7 +403,7 @@ def _host_at_work(doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except (TransientError, LiveSyncError):
+    except of_the_database(LiveSyncError):
         raise
     except Exception as exc:
         raise HostFailed(f"the host failed to {doing}: {type(exc).__name__}: {exc}") from exc

@@ -18,6 +18,7 @@ from transaction.interfaces import TransactionError, TransientError
 from ZODB.POSException import POSError
 
 from .. import errors
+from ..relstorage import is_error
 from . import errors as web
 from .schemas import ErrorDetail
 
@@ -110,6 +111,8 @@ def is_database_error(error: BaseException) -> bool:
     """Tell whether ``error`` is one that ZODB and its storages raise while something is read or written."""
     if isinstance(error, OSError):
         return error.errno in _STORAGE_ERRNOS
+    if is_error(error):  # RelStorage lets those of PostgreSQL through
+        return True
     return isinstance(error, (POSError, TransactionError)) and not isinstance(error, errors.LiveSyncError)
 
 

@@ -10,6 +10,7 @@ one on its standard input, so that somebody can stop the process in between;
 Prints JSON in the end: what the runs came to, and the name of the exception that ended the last.
 """
 
+import machine  # isort: skip
 import json
 import sys
 import time
@@ -23,6 +24,8 @@ from livesync.destinations.sqlite import SQLiteUploader
 from livesync.errors import Leased, LiveSyncError, RetryLater
 from livesync.leases import LEASE_S
 from livesync.manager import SyncManager
+
+assert machine  # whose process this is
 
 #: Seconds that the lease of one that will be stopped lasts: what a test waits for it to be overtaken.
 SHORT_S = 1.0
@@ -63,6 +66,8 @@ class Runs:
             result = agent.run(self.manager, self.host, lease_s=self.lease_s)
         except Leased:
             self.counts["leased"] += 1
+            if self.counts["leased"] == 1:
+                print("leased", flush=True)
             return True
         except RetryLater as exc:
             self.counts["not now"] += 1

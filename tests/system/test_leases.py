@@ -104,9 +104,7 @@ class Place:
 
     def start_command(self, *args):
         """Start the command line."""
-        return self._started(
-            "-m", "livesync", "--db", self.database.uri, "--host", "syshost:NodeHost", *args
-        )
+        return self._started("-m", "livesync", "--db", self.database.uri, "--host", "syshost:NodeHost", *args)
 
     def _started(self, *args):
         process = subprocess.Popen(

@@ -112,11 +112,8 @@ def test_a_runner_killed_at_random_loses_nothing(kind, tmp_path, receiver, child
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("storage", ["relstorage", "relstorage-free"])
-def test_a_runner_killed_at_random_loses_nothing_in_postgresql(
-    storage, tmp_path, receiver, child_environment
-):
-    with prepared(storage, tmp_path) as (uri, db):
+def test_a_runner_killed_at_random_loses_nothing_on_relstorage(tmp_path, receiver, child_environment):
+    with prepared("relstorage-free", tmp_path) as (uri, db):
         kill_at_random("sqlite", tmp_path, receiver, uri, db, child_environment)
 
 
