@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from enum import Enum
+from functools import lru_cache
 from importlib import metadata
 from types import MappingProxyType
 from typing import Any, ClassVar, Final
@@ -139,6 +141,12 @@ def check_agent_id(agent_id: str) -> str:
 
 def agent_types() -> dict[str, metadata.EntryPoint]:
     """Return the agent types that are installed, by name, none of them loaded."""
+    return dict(_installed_types(tuple(sys.path)))
+
+
+@lru_cache(maxsize=4)
+def _installed_types(path: tuple[str, ...]) -> dict[str, metadata.EntryPoint]:
+    """Look up what is installed along ``path``: every package is looked at, so a status asks only once."""
     return {
         point.name: point for point in sorted(metadata.entry_points(group=AGENT_GROUP), key=lambda p: p.name)
     }

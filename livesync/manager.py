@@ -613,7 +613,7 @@ class SyncManager(Persistent):
             host: Not needed; kept for callers that have one.
             now: Epoch seconds, for lags; the wall clock when None.
         """
-        return status_of(self, inboxes.waiting(self._inbox), time.time() if now is None else now)
+        return status_of(self, inboxes.count_waiting(self._inbox), time.time() if now is None else now)
 
     def agent_status(self, agent_id: str, now: float | None = None) -> AgentStatus:
         """Return where one agent stands, as :meth:`status` does for all.
@@ -621,9 +621,8 @@ class SyncManager(Persistent):
         Raises:
             UnknownAgent: There is none of this id.
         """
-        return agent_status_of(
-            self, agent_id, inboxes.waiting(self._inbox), time.time() if now is None else now
-        )
+        now = time.time() if now is None else now
+        return agent_status_of(self, agent_id, inboxes.count_waiting(self._inbox), now)
 
     # -- inside ----------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ KEYS: Final[Mapping[str, str]] = {
     "db": "the database, as a zodburi",
     "host": "the application: a name, or package.module:factory",
     "site": "the name of this site",
+    "users": "the file with those who may log in at the web pages",
 }
 
 #: The table of the file that says who is told when an agent stops or lags.
@@ -50,6 +51,7 @@ class Settings:
             but through :func:`shown_uri`.
         host: The host's name or ``package.module:factory``; empty when not set.
         site: The name of this site; empty when not set.
+        users: The file with those who may log in at the web pages; empty when not set.
         notices: Who is told when an agent stops or lags: the table ``[notices]`` of the file,
             as it stands there (``upkeep/notices.py`` says what it may hold).
         sources: Key -> where its value comes from, for people.
@@ -58,6 +60,7 @@ class Settings:
     db: str = field(default="", repr=False)
     host: str = ""
     site: str = ""
+    users: str = ""
     notices: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 

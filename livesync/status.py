@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +10,13 @@ from . import leases
 from .agent import MissingAgent, State, StopReason
 from .timetable import Schedule, schedule_of
 from .track import queue
-from .track.inbox import Commit
 
 if TYPE_CHECKING:
     from .manager import SyncManager
+
+
+#: How many actions wait in the inbox, and since when (epoch seconds; None: there are none).
+Waiting = tuple[int, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +103,15 @@ class ManagerStatus:
     tasks: tuple[TaskStatus, ...] = ()
 
 
-def status_of(manager: SyncManager, waiting: Iterable[Commit], now: float) -> ManagerStatus:
-    """Return where a manager's track and agents stand; it reads only.
+def status_of(manager: SyncManager, waiting: Waiting, now: float) -> ManagerStatus:
+    """Return where a manager's track and agents stand; it reads only, a few pages of the track an agent.
 
     Args:
         manager: The manager.
-        waiting: What lies in its inbox, oldest first.
+        waiting: What lies in its inbox: how many actions, and the time of the oldest.
         now: Epoch seconds, for lags.
     """
-    count, oldest_waiting = _count(waiting)
+    count, oldest_waiting = waiting
     track = manager.track
     empty = track.is_empty()
     return ManagerStatus(
@@ -128,24 +131,13 @@ def status_of(manager: SyncManager, waiting: Iterable[Commit], now: float) -> Ma
     )
 
 
-def agent_status_of(
-    manager: SyncManager, agent_id: str, waiting: Iterable[Commit], now: float
-) -> AgentStatus:
+def agent_status_of(manager: SyncManager, agent_id: str, waiting: Waiting, now: float) -> AgentStatus:
     """Return where one agent stands; as :func:`status_of`.
 
     Raises:
         UnknownAgent: There is none of this id.
     """
-    return _agent_status(manager, agent_id, now, *_count(waiting))
-
-
-def _count(waiting: Iterable[Commit]) -> tuple[int, float | None]:
-    """Return how many actions wait, and since when (epoch seconds)."""
-    count, oldest = 0, None
-    for commit in waiting:
-        count += len(commit.actions)
-        oldest = commit.time if oldest is None else oldest
-    return count, oldest
+    return _agent_status(manager, agent_id, now, *waiting)
 
 
 def task_statuses(manager: SyncManager, now: float) -> tuple[TaskStatus, ...]:
@@ -189,9 +181,9 @@ def _agent_status(
     position, lag_actions, oldest = None, 0, None
     if manager.track.has_pointer(agent_id):
         position = manager.track.get_pointer_timestamp(agent_id)
-        lag_actions = manager.track.lag(agent_id) + waiting
-        first = next(manager.track.iterate(position), None)
-        oldest = oldest_waiting if first is None else first[1].timestamp
+        on_track, first = manager.track.standing(agent_id)
+        lag_actions = on_track + waiting
+        oldest = oldest_waiting if first is None else first.timestamp
     return AgentStatus(
         id=agent_id,
         type_name=stored.type_name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import rendering
+import webapi
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -38,9 +39,16 @@ class AgentReference(_Rendered):
     render = staticmethod(rendering.agent_reference)
 
 
+class WebAPIReference(_Rendered):
+    """``.. livesync-web-api::``: the operations of the JSON API, and its types."""
+
+    render = staticmethod(webapi.reference)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
     app.add_directive("livesync-commands", CommandReference)
     app.add_directive("livesync-exit-codes", ExitCodeReference)
     app.add_directive("livesync-agents", AgentReference)
+    app.add_directive("livesync-web-api", WebAPIReference)
     return {"parallel_read_safe": True}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any, Final, NoReturn
 
 from .exitcodes import ExitCode
@@ -20,8 +21,21 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
-        """Print ``message`` and where help is, and exit with USAGE."""
-        self.exit(ExitCode.USAGE, f"{self.prog}: {message} (see: {self.prog} --help)\n")
+        """Print ``message`` and where help is, and exit with USAGE.
+
+        Raises:
+            WrongArguments: Always.
+        """
+        print(f"{self.prog}: {message} (see: {self.prog} --help)", file=sys.stderr)
+        raise WrongArguments(message)
+
+
+class WrongArguments(SystemExit):
+    """Raised when arguments make no sense, once that was said; ``message`` is why."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(int(ExitCode.USAGE))
+        self.message = message
 
 
 class Commands:

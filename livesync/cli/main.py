@@ -14,6 +14,7 @@ from importlib import import_module
 from ..database import without_secrets
 from .exitcodes import ExitCode
 from .failures import Failure
+from .grammar import WrongArguments
 from .output import Output, printable
 from .parser import build_parser
 from .session import Session
@@ -27,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         args = build_parser().parse_args(argv)
+    except WrongArguments as exc:
+        return _wrong_arguments(sys.argv[1:] if argv is None else argv, exc)
     except SystemExit as exc:
         return int(exc.code or 0)
     out = Output(args.json)
@@ -39,6 +42,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         # whoever read our output has had enough; keep the interpreter from flushing into the pipe again
         _discard_stdout()
         return ExitCode.OK
+
+
+def _wrong_arguments(argv: Sequence[str], exc: WrongArguments) -> int:
+    """Return USAGE; but to who watches, for whom that number means CRITICAL, say UNKNOWN."""
+    if not {"status", "--check"} <= set(argv):
+        return ExitCode.USAGE
+    from .check import Health
+
+    message = printable(" ".join(exc.message.split())).replace("|", "/")
+    Output("--json" in argv).write(f"LIVESYNC {Health.UNKNOWN.name} - {message}\n")
+    return Health.UNKNOWN
 
 
 def _carry_out(args: argparse.Namespace, out: Output) -> int:

@@ -13,19 +13,21 @@ SUMMARIES: Final = {
     "livesync-agent": "manage the agents of livesync",
     "livesync-dead": "look after what livesync could not deliver",
     "livesync-task": "have livesync do something again and again",
+    "livesync-user": "say who may log in at the web pages of livesync",
 }
 
 _ENVIRONMENT: Final = {
     "LIVESYNC_DB": "The database, as with --db.",
     "LIVESYNC_HOST": "The application, as with --host.",
     "LIVESYNC_SITE": "The name of this site. Agents run only where the database stores the same one.",
+    "LIVESYNC_USERS": "The file with those who may log in at the web pages.",
     "LIVESYNC_CONFIG": "The file with the settings, as with --config.",
 }
 
 _FILES: Final = {
-    "./livesync.toml, /etc/livesync.toml": "Settings: the keys db, host and site. The first that exists"
-    " is read, unless --config or LIVESYNC_CONFIG names another. The command line and the environment go"
-    " before it.",
+    "./livesync.toml, /etc/livesync.toml": "Settings: the keys db, host, site and users. The first that"
+    " exists is read, unless --config or LIVESYNC_CONFIG names another. The command line and the"
+    " environment go before it.",
 }
 
 _EXAMPLES: Final = {
@@ -52,6 +54,10 @@ _EXAMPLES: Final = {
         "livesync dead list search --limit 10": "The ten that died last.",
         "livesync dead show search talk-12": "Why was this one refused?",
         "livesync dead retry search --all": "Send them again.",
+    },
+    "livesync-user": {
+        "livesync user add anna --role operate": "Let somebody log in; the password is asked for.",
+        "livesync user add_token grafana --role see": "Make a token for a program.",
     },
 }
 

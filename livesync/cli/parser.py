@@ -15,6 +15,7 @@ from .dead_parser import add_dead_commands
 from .exitcodes import ExitCode, exit_code_table
 from .grammar import Commands, Parser, add_global_options
 from .task_parser import add_task_commands
+from .user_parser import add_user_commands
 from .values import Moment, count, not_negative, positive_seconds, span
 
 DESCRIPTION: Final = """\
@@ -25,8 +26,9 @@ follow the track, each with a pointer of its own, and upload what changed to an 
 
 SETTINGS_HELP: Final = """\
 settings, the first that is given:
-  the option on the command line; LIVESYNC_DB, LIVESYNC_HOST, LIVESYNC_SITE in the environment;
-  db, host, site in the file of --config, LIVESYNC_CONFIG, ./livesync.toml or /etc/livesync.toml.
+  the option on the command line; LIVESYNC_DB, LIVESYNC_HOST, LIVESYNC_SITE, LIVESYNC_USERS in the
+  environment; db, host, site, users in the file of --config, LIVESYNC_CONFIG, ./livesync.toml or
+  /etc/livesync.toml.
 The options of the command line may stand before the command or after it.
 """
 
@@ -47,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_agent_commands(commands.group("agent", "manage agents, run one, send everything to a new one"))
     add_task_commands(commands.group("task", "have the track pruned, services verified, and so on"))
     add_dead_commands(commands.group("dead", "look after what could not be delivered"))
+    add_user_commands(commands.group("user", "say who may log in at the web pages"))
     return parser
 
 

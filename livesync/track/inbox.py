@@ -30,7 +30,7 @@ from ZODB.utils import z64
 
 from ..action import UNDONE, ActionWrapper, trusted_action
 from .lanes import BLOCK_LANES, READY_BLOCKS, is_pending, new_block, serial_of
-from .packed import unpack_changes
+from .packed import count_changes, unpack_changes
 from .payload import REDONE_MARK, UNDONE_MARK, decoded
 from .stored import Collected, InboxPage, Lane, StoredInbox
 from .undo import History, Item, LaneHistory, storage_of, undone_words, untaken
@@ -121,6 +121,29 @@ def waiting(inbox: StoredInbox) -> Iterator[Commit]:
             done, chunk.actions = max(0, done - len(chunk.actions)), chunk.actions[done:]
         if chunk.actions:
             yield chunk
+
+
+def count_waiting(inbox: StoredInbox) -> tuple[int, float | None]:
+    """Return how many actions :func:`waiting` yields, and the time of the first; none of them is made."""
+    taken = inbox.collected.tid
+    counts: dict[bytes, int] = {}
+    for number, lane in enumerate(_lanes(inbox)):
+        for item in _items(lane, taken):
+            counts[item.tid] = counts.get(item.tid, 0) + _count_of(item)
+        if number > _LANES_IN_MEMORY and lane._p_changed is False:
+            lane._p_deactivate()
+    done_tid, done = inbox.collected.partial or (z64, 0)
+    if done_tid in counts:
+        counts[done_tid] = max(0, counts[done_tid] - done)
+    oldest = min((tid for tid, count in counts.items() if count), default=None)
+    return sum(counts.values()), None if oldest is None else TimeStamp(oldest).timeTime()
+
+
+def _count_of(item: Item) -> int:
+    _, _, *packed = decoded(item.payload)
+    if packed[0] is not None:
+        return count_changes((packed[0], packed[1], packed[2]))
+    return sum(count_changes(_page_content(page, item.made)) for page in packed[1])
 
 
 def _page_content(page: InboxPage, made: bytes) -> Any:

@@ -389,6 +389,16 @@ class MultiPointerTrack(Pages):
         begin = self._rank(position)
         return max(0, end - begin - int(offset))
 
+    def standing(self, pid: str) -> tuple[int, Any | None]:
+        """Return a pointer's :meth:`lag` and the first value after its position; None: there is none.
+
+        Raises:
+            KeyError: There is no such pointer.
+        """
+        position, offset = self._pointers[pid]
+        rank, following = self._following(position)
+        return max(0, self._end_rank() - rank - int(offset)), following
+
     # -- what the two kinds differ in ------------------------------------------------------------
 
     @staticmethod

@@ -69,6 +69,14 @@ def pack_changes(changes: Sequence[tuple[str, frozenset[str]]]) -> PackedActions
     return pack_ids([object_id for object_id, _ in changes]), table, codes
 
 
+def count_changes(packed: PackedActions) -> int:
+    """Return how many pairs :func:`unpack_changes` yields, without making them."""
+    if not packed[1]:
+        return 0
+    ids = packed[0]
+    return ids.count("\0") + 1 if isinstance(ids, str) else len(ids)
+
+
 def unpack_changes(packed: PackedActions) -> Iterator[tuple[str, frozenset[str]]]:
     """Yield the ``(id, actions)`` pairs of :func:`pack_changes`, in order."""
     if not packed[1]:
@@ -156,6 +164,18 @@ def unpack_values(packed: tuple[Any, ...]) -> list[Any]:
             (origin_texts[2 * number + 1] for number in numbers),
         )
     )
+
+
+def unpack_value(packed: tuple[Any, ...], at: int) -> Any:
+    """Return one of the values of :func:`unpack_values`, the others left as they are."""
+    if packed[0] == "values":
+        return packed[1 + at]
+    _, times, packed_ids, table, codes, origin_texts, origin_codes = packed
+    ids = unpack_ids(packed_ids)
+    stamp = struct.unpack_from("<d", times, 0 if len(times) == 8 else 8 * at)[0]
+    words = frozenset(table[unpack_codes(codes, len(ids))[at]].split(","))
+    origin = unpack_codes(origin_codes, len(ids))[at] if origin_codes else 0
+    return trusted_action(stamp, ids[at], words, *origin_texts[2 * origin : 2 * origin + 2])
 
 
 def pack_positions(positions: Iterable[int]) -> tuple[int, ...]:

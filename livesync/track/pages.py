@@ -172,6 +172,22 @@ class Pages(Persistent):
             return self._first_rank()
         return int(key[1]) + bisect_right(self._pages[key].positions(), position)
 
+    def _following(self, position: int) -> tuple[int, Any | None]:
+        """Return the :meth:`_rank` of a position and the first value after it (None: there is none)."""
+        try:
+            key = self._pages.maxKey((position, _LAST))
+        except ValueError:
+            rank, at = self._first_rank(), 0
+            page = self._pages[self._pages.minKey()] if self._pages else None
+        else:
+            page = self._pages[key]
+            positions = page.positions()
+            at = bisect_right(positions, position)
+            rank = int(key[1]) + at
+            if at == len(positions):
+                at, page = 0, next((page for _, page in self._pages.items(key, excludemin=True)), None)
+        return rank, None if page is None else page.value(at)
+
     # -- walking ---------------------------------------------------------------------------------
 
     def _up(self, first: int | None, last: int | None) -> Iterator[tuple[int, Any]]:
@@ -233,13 +249,15 @@ class Pages(Persistent):
                 key = self._pages.maxKey(bound)
             except ValueError:
                 return
-            positions, values = _let_go(self._pages[key])
+            positions, held = _let_go(self._pages[key])
             begin = 0 if first is None else bisect_right(positions, first)
             end = len(positions) if last is None else bisect_right(positions, last)
             if below is not None:
                 end = min(end, below[1] - key[1])
-            for at in range(end - 1, begin - 1, -1):
-                yield positions[at], key[1] + at, values[at]
+            end = max(begin, end)
+            part = Part(positions, held, begin, end)
+            ranks = range(key[1] + end - 1, key[1] + begin - 1, -1)
+            yield from zip(part.positions[::-1], ranks, part.values()[::-1])
             if begin:
                 return
             bound = (key[0], key[1] - 1)

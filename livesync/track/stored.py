@@ -14,7 +14,7 @@ from BTrees.LOBTree import LOBTree
 from BTrees.OOBTree import OOBTree
 from persistent import Persistent
 
-from .packed import pack_positions, pack_values, unpack_positions, unpack_values
+from .packed import pack_positions, pack_values, unpack_positions, unpack_value, unpack_values
 
 #: What ``SyncManager.schema`` is for data of this code.
 SCHEMA = 2
@@ -61,6 +61,13 @@ class Page(Persistent):
             return self.lists[0]
         assert self.packed is not None
         return unpack_positions(self.packed[0])
+
+    def value(self, at: int) -> Any:
+        """Return one value; the others are left packed."""
+        if self.lists is not None:
+            return self.lists[1][at]
+        assert self.packed is not None
+        return unpack_value(self.packed[1], at)
 
     def change(self) -> tuple[list[int], list[Any]]:
         """Return positions and values to be changed in place; the page will be stored anew."""

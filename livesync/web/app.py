@@ -18,7 +18,8 @@ from pyramid.request import Request
 from pyramid.response import Response
 
 from . import security, sessions
-from .context import WebContext
+from .context import Runner, WebContext
+from .metrics import Metrics
 from .problems import Problem
 from .throttle import Throttle
 from .users import Users
@@ -60,12 +61,14 @@ class WebApp:
     absolute_s: float = sessions.ABSOLUTE_S
     #: Renders a problem as a page; JSON where there is none.
     problem_page: Callable[[Request, Problem], Response] | None = None
+    metrics_text: Metrics = field(init=False)
     sessions: sessions.Sessions = field(init=False)
     throttle: Throttle = field(init=False)
     root: security.Root = field(init=False)
 
     def __post_init__(self) -> None:
         self.throttle = Throttle(time.monotonic if self.context.clock is time.time else self.context.clock)
+        self.metrics_text = Metrics(lambda: self.context)
         self.root = security.Root(self.see, self.operate)
         self.mount("")
 
@@ -95,7 +98,7 @@ def make_app(
     *,
     site: str = "",
     users: Users | str | Path | None = None,
-    runner: Any = None,
+    runner: Runner | None = None,
     secret: str | None = None,
     prefix: str = "",
     notices: NoticeSettings | None = None,
@@ -110,7 +113,7 @@ def make_app(
         host: The application.
         site: The name of this site.
         users: Who may log in: the users, or their file; None: only tokens of the process.
-        runner: Who runs the agents in this process, if anybody: with ``wake()`` and ``is_alive()``.
+        runner: Who runs the agents in this process, if anybody: a :class:`~.context.Runner`.
         secret: Signs the cookies; None: a new one, so that logins end with the process.
         prefix: Where it is mounted: ``/livesync``; "" for the root.
         notices: Who is told when an agent stops or lags.

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..database import committed, connected
 from ..host import Host
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class Runner(Protocol):
+    """Who runs the agents in this process, as :class:`livesync.schedule.thread.Runner` does."""
+
+    def is_alive(self) -> bool:
+        """Tell whether it has begun and was not asked to end."""
+
+    def wake(self, agent_id: str | None = None) -> None:
+        """Look now what there is to do; run this agent now if it is active."""
+
+
 @dataclass(frozen=True, slots=True)
 class WebContext:
     """Where the web application works, and as whom. It may be used by several threads.
@@ -29,8 +39,7 @@ class WebContext:
         db: An open ``ZODB.DB``.
         host: The application.
         site: The name of this site.
-        runner: Who runs the agents in this process: something with ``wake()`` and ``is_alive()``;
-            None: nobody does.
+        runner: Who runs the agents in this process; None: nobody does.
         notices: Who is told when an agent stops or lags.
         clock: Epoch seconds.
         jobs: Work that takes longer than a request.
@@ -40,7 +49,7 @@ class WebContext:
     db: Any
     host: Host
     site: str = ""
-    runner: Any = None
+    runner: Runner | None = None
     notices: NoticeSettings | None = None
     clock: Callable[[], float] = time.time
     jobs: Jobs = field(default_factory=Jobs)

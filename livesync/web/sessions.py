@@ -63,26 +63,25 @@ class Sessions:
         self._ended: dict[str, float] = {}
         self._lock = threading.Lock()
         self._csrf_key = hmac.digest(secret.encode(), b"livesync csrf", "sha256")
-        # Pyramid reads the clock itself, so times are kept inside and looked at here.
-        self._factories = {
-            is_https: SignedCookieSessionFactory(
-                secret,
-                cookie_name=COOKIE,
-                path=path or "/",
-                secure=is_https,
-                httponly=True,
-                samesite="Lax",
-                timeout=None,
-                reissue_time=None,
-                salt="livesync.web.session",
-                hashalg="sha512",
-            )
-            for is_https in (False, True)
-        }
+        self._secret = secret
+        self._path = path
 
     def of(self, request: Request) -> ISession:
         """Return the session of a request."""
-        return self._factories[request.scheme == "https"](request)
+        factory = SignedCookieSessionFactory(
+            self._secret,
+            cookie_name=COOKIE,
+            path=request.script_name + self._path or "/",
+            secure=request.scheme == "https",
+            httponly=True,
+            samesite="Lax",
+            # Pyramid would ask a clock of its own, so times are kept inside and looked at here
+            timeout=None,
+            reissue_time=None,
+            salt="livesync.web.session",
+            hashalg="sha512",
+        )
+        return factory(request)
 
     def begin(self, session: Any, name: str, mark: str) -> None:
         """Log somebody in: whatever the session held is gone, so nobody can have prepared it."""

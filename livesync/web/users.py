@@ -75,6 +75,10 @@ def hash_password(password: str, salt: bytes | None = None) -> str:
     """Return ``scrypt$N$r$p$salt$hash`` of a password, with a new salt unless one is given."""
     salt = secrets.token_bytes(16) if salt is None else salt
     made = _scrypt(password, salt, SCRYPT_N, SCRYPT_R, SCRYPT_P)
+    return _joined(salt, made)
+
+
+def _joined(salt: bytes, made: bytes) -> str:
     return "$".join(("scrypt", str(SCRYPT_N), str(SCRYPT_R), str(SCRYPT_P), _text(salt), _text(made)))
 
 
@@ -132,7 +136,7 @@ class Users:
         self._read: tuple[tuple[int, int, int], dict[str, Any]] | None = None
         self._own_tokens: dict[str, tuple[Token, str]] = {}
         # a wrong name costs as much as a wrong password
-        self._decoy = hash_password(secrets.token_urlsafe(16))
+        self._decoy = _joined(secrets.token_bytes(16), secrets.token_bytes(32))
 
     @property
     def path(self) -> Path | None:
@@ -149,6 +153,15 @@ class Users:
         """
         kept = self._contents()["users"].get(name)
         return None if kept is None else _user(name, kept)
+
+    def known(self, name: str) -> User:
+        """Return the user of this name.
+
+        Raises:
+            NotFound: There is no such user.
+            UsageError: The file cannot be used.
+        """
+        return _user(name, self._known(self._contents(), name))
 
     def names(self) -> list[User]:
         """Return the users by name.

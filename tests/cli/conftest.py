@@ -131,7 +131,7 @@ class LookingAgent(SyncAgent):
 @pytest.fixture(autouse=True)
 def alone(tmp_path, monkeypatch):
     """Keep settings of this machine out, and put the plug-ins where they can be imported."""
-    for name in ("LIVESYNC_DB", "LIVESYNC_HOST", "LIVESYNC_SITE", "LIVESYNC_CONFIG"):
+    for name in ("LIVESYNC_DB", "LIVESYNC_HOST", "LIVESYNC_SITE", "LIVESYNC_USERS", "LIVESYNC_CONFIG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
     place = tmp_path / "plugins"

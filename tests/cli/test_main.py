@@ -20,6 +20,8 @@ EXPECTED_CODES = {
     "SiteDiffers": 13,
     "NotFound": 3,
     "UnknownAgent": 3,
+    "UnknownConflict": 3,
+    "UnknownTask": 3,
     "UnknownAgentType": 3,
     "UnknownObject": 3,
     "HostError": 6,

@@ -24,6 +24,7 @@ EXPECTED = {
         "agent",
         "task",
         "dead",
+        "user",
     },
     "livesync agent": {
         *("list", "types", "add", "show", "edit", "remove", "activate", "pause"),
@@ -31,6 +32,7 @@ EXPECTED = {
     },
     "livesync task": {"list", "add", "remove", "run"},
     "livesync dead": {"list", "show", "retry", "discard"},
+    "livesync user": {"add", "list", "password", "role", "remove", "add_token", "remove_token"},
 }
 
 
@@ -79,7 +81,7 @@ def test_help_fits_a_terminal(parser, monkeypatch):
 
 def test_there_is_a_man_page_for_the_command_and_each_group():
     assert [name for name, _ in group_parsers()] == [
-        "livesync", "livesync-agent", "livesync-task", "livesync-dead"
+        "livesync", "livesync-agent", "livesync-task", "livesync-dead", "livesync-user"
     ]  # fmt: skip
     assert set(manual.SUMMARIES) == {name for name, _ in group_parsers()}
 

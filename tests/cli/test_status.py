@@ -181,4 +181,19 @@ def test_what_cannot_be_checked_is_unknown(cli):
     "arguments", [["--max-lag", "soon"], ["--max-lag=-1"], ["--max-dead", "1.5"], ["--max-lag", "nan"]]
 )
 def test_limits_that_make_no_sense_are_refused(installed, arguments):
-    assert installed("status", "--check", *arguments).code == 2
+    answer = installed("status", "--check", *arguments)
+
+    # 2 would tell who watches that something is CRITICAL
+    assert answer.code == 3
+    assert len(answer.lines) == 1
+    assert answer.lines[0].startswith(f"LIVESYNC UNKNOWN - argument {arguments[0].partition('=')[0]}: ")
+    assert installed("status", *arguments).code == 2
+
+
+def test_options_that_there_are_not_make_a_check_unknown(installed):
+    for arguments in (["--max-lagg", "3"], ["--max-lag"], ["--color=|x\ny"], ["extra"]):
+        answer = installed("status", "--check", *arguments)
+
+        assert (answer.code, len(answer.lines)) == (3, 1)
+        assert answer.lines[0].startswith("LIVESYNC UNKNOWN - ")
+        assert "|" not in answer.lines[0]

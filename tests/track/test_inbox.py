@@ -16,7 +16,7 @@ from ZODB.utils import u64
 from livesync import ActionWrapper
 from livesync import manager as manager_module
 from livesync.manager import SyncManager
-from livesync.track import lanes
+from livesync.track import inbox, lanes
 from livesync.track.packed import pack_changes
 from livesync.track.stored import Collected, InboxPage, Lane, LaneBlock
 
@@ -96,7 +96,11 @@ class Reader(Writer):
     def waiting(self):
         self.begin()
         try:
-            return [action.object_id for action in SyncManager.get(self.connection.root()).waiting()]
+            manager = SyncManager.get(self.connection.root())
+            found = list(manager.waiting())
+            since = found[0].timestamp if found else None
+            assert inbox.count_waiting(manager._inbox) == (len(found), since)
+            return [action.object_id for action in found]
         finally:
             self.abort()
 

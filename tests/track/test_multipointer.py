@@ -1011,3 +1011,32 @@ def test_parts_of_a_list_come_to_the_whole_and_stay_as_they_are(positions, size,
     assert seen == [item for item in expected if item[0] != 8]
     track.prune(pruned)
     assert list(track.ranked()) == [(p, r, v) for p, v in track.iterate(reverse=True) for r in [v]]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 20), st.sampled_from(["a", "b"]), st.sampled_from(["", "u"])), max_size=40
+    ),
+    st.none() | st.integers(-1, 21),
+    st.integers(0, 20),
+    st.booleans(),
+)
+def test_where_a_pointer_stands_is_its_lag_and_what_follows(items, pointer, pruned, packed):
+    track = ListMultiPointerTrack()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "PAGE_SIZE", 4)
+        for position, name, user in sorted(items):
+            track.add(
+                position, ActionWrapper(position + 0.5, name, {"created", f"by-{user or 'none'}"}, user)
+            )
+        track.prune(pruned)
+        track.add_pointer("p", pointer)
+        if packed:
+            track = pickle.loads(pickle.dumps(track))
+
+        lag, following = track.standing("p")
+
+        assert lag == track.lag("p")
+        assert following == next((value for _, value in track.iterate(pointer)), None)
+        if following is not None:
+            assert following.user == next(track.iterate(pointer))[1].user
