@@ -1,7 +1,8 @@
 """Make, or bring up to date, a private virtual environment with this checkout in it; print its Python's path.
 
-``python bin/environment.py NAME [EXTRA]`` works in ``.venv/NAME`` beside this directory and installs
-``.[EXTRA]`` there, editable. What it does goes to standard error. It needs the standard library only.
+``python bin/environment.py NAME [EXTRA [CONSTRAINTS]]`` works in ``.venv/NAME`` beside this directory: it
+installs ``.[EXTRA]`` there, editable, in the versions that the checkout's file CONSTRAINTS names. What it
+does goes to standard error. It needs the standard library only.
 """
 
 from __future__ import annotations
@@ -24,24 +25,25 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 SOURCES = ("pyproject.toml", "setup.py", "livesync/__init__.py")
 
 
-def main(name: str, extra: str = "") -> int:
+def main(name: str, extra: str = "", constraints: str = "") -> int:
     """Print the path of the environment's Python."""
     directory = CHECKOUT / ".venv" / name
     directory.parent.mkdir(exist_ok=True)
     with locked(directory.parent / f"{name}.lock"):
         python = directory / "bin" / "python"
         stamp = directory / "up-to-date"
-        wanted = fingerprint(extra)
+        wanted = fingerprint(extra, constraints)
         if not (python.exists() and stamp.exists() and stamp.read_text("utf-8") == wanted):
-            make(directory, python, extra)
+            make(directory, python, extra, constraints)
             stamp.write_text(wanted, "utf-8")
     print(python)
     return 0
 
 
-def fingerprint(extra: str) -> str:
+def fingerprint(extra: str, constraints: str) -> str:
     """Return what changes whenever the environment has to be made anew."""
-    parts = [sys.version, str(CHECKOUT), extra, *((CHECKOUT / name).read_text("utf-8") for name in SOURCES)]
+    files = (*SOURCES, constraints) if constraints else SOURCES
+    parts = [sys.version, str(CHECKOUT), extra, *((CHECKOUT / name).read_text("utf-8") for name in files)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -53,7 +55,7 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def make(directory: Path, python: Path, extra: str) -> None:
+def make(directory: Path, python: Path, extra: str, constraints: str) -> None:
     """Make the environment and install the checkout with ``extra`` into it."""
     began = time.monotonic()
     shown = directory.relative_to(CHECKOUT)
@@ -69,6 +71,8 @@ def make(directory: Path, python: Path, extra: str) -> None:
         pip = [sys.executable, "-m", "pip", "--python", str(python)]
     target = f"{CHECKOUT}[{extra}]" if extra else str(CHECKOUT)
     options = ["-qq", "--disable-pip-version-check", "--no-input"]
+    if constraints:
+        options += ["-c", str(CHECKOUT / constraints)]
     # Standard output is this script's answer, so pip talks on standard error.
     done = subprocess.run([*pip, "install", *options, "-e", target], stdout=sys.stderr, check=False)  # noqa: S603
     if done.returncode:

@@ -117,6 +117,29 @@ class Capture:
             )
         self._gathered(connection).record(connection, obj, object_id, words, explicit=True)
 
+    def note(self, object_id: str, action: str, connection: Any, inside: Iterable[str] = ()) -> None:
+        """Record an action unless the transaction says something else of the object by the time it commits.
+
+        For those who see that something changed, but not what: whoever knows more goes first, even later.
+
+        Args:
+            object_id: Which object.
+            action: What.
+            connection: Where it is stored.
+            inside: Ids of the containers that it lies in: an action on one of them that reaches
+                everything inside says enough.
+
+        Raises:
+            ValueError, TypeError: The action or an id has a wrong form.
+            NoConnection: This capture is not attached to the connection's database.
+        """
+        (word,) = check_actions([action])
+        if connection.db() not in self._databases:
+            raise NoConnection(
+                f"object {object_id!r} is stored in a database that livesync is not attached to"
+            )
+        self._gathered(connection).note(connection, check_object_id(object_id), word, tuple(inside))
+
     def notify(self, event: Any) -> None:
         """Record what a lifecycle event tells; other events are none of ours. Called by ``zope.event``."""
         is_modified = IObjectModifiedEvent.providedBy(event)
@@ -227,6 +250,15 @@ class Capture:
         for database in self._databases:
             database._connectionMap(found.append)
         return [connection for connection in found if connection.opened is not None]
+
+
+def capture_for(obj: Any) -> Capture | None:
+    """Return the capture that is attached to the database of an object (or of its parents), or None."""
+    connection = connection_of(obj)
+    if connection is None:
+        return None
+    with _attached_lock:
+        return _attached.get(connection.db())
 
 
 def record_action(obj: Any, *actions: str, connection: Any = None) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ZODB.Connection import Connection
 
 from . import commits, conflicts
+from .action import CASCADING
 from .errors import NoConnection, NotInstalled
 from .manager import SyncManager
 from .track.inbox import PAGE_CHANGES
@@ -116,6 +117,8 @@ class Gathered:
         self._hooked = False
         self._origin = ("", "")
         self._changes: dict[Any, _Changes] = {}  # by connection
+        self._notes: dict[tuple[Any, str, str], tuple[str, ...]] = {}
+        self._written: dict[Any, dict[str, frozenset[str]]] = {}  # what lies in the inbox already
         self._homeless: list[tuple[Any, str, frozenset[str], bool]] = []
         self._recorded: list[Any] = []  # databases
 
@@ -143,6 +146,25 @@ class Gathered:
             changes = self._changes[connection] = _Changes()
         changes.add(object_id, words)
 
+    def note(self, connection: Any, object_id: str, word: str, above: tuple[str, ...]) -> None:
+        """Record a word unless more is said of the object, or reaches it from what lies above it."""
+        self._notes[connection, object_id, word] = above
+        if len(self._notes) >= IDS_IN_MEMORY:
+            self._settle_notes()
+
+    def _settle_notes(self) -> None:
+        notes, self._notes = self._notes, {}
+        for (connection, object_id, word), above in notes.items():
+            is_told = self._told(connection, object_id)
+            if not is_told and not any(self._told(connection, each) & CASCADING for each in above):
+                self.record(connection, None, object_id, frozenset({word}), explicit=False)
+
+    def _told(self, connection: Any, object_id: str) -> frozenset[str]:
+        """Return what is held in memory of an object, or was until it was written."""
+        changes = self._changes.get(connection)
+        words = _NOTHING if changes is None else changes.words.get(object_id, _NOTHING)
+        return words | self._written.get(connection, {}).get(object_id, _NOTHING)
+
     # Other hooks may still change objects (an indexing queue does), so ours goes to the end of the row.
     def _step_back(self) -> None:
         self._transaction.addBeforeCommitHook(self._write)
@@ -151,6 +173,7 @@ class Gathered:
         self._hooked = False
         self._house_the_homeless()
         self._say_who()
+        self._settle_notes()
         # setUser("name") puts the path "/" before the name; a path that says something is kept
         user = str(self._transaction.user or "").removeprefix("/ ").strip()
         note = str(self._transaction.description or "").strip()
@@ -170,6 +193,9 @@ class Gathered:
                 manager.record_changes(list(changes.words.items()), user, note)
             self._recorded.append(connection.db())
             changes.close()
+            written = self._written.setdefault(connection, {})
+            for object_id, words in changes.words.items():
+                written[object_id] = written.get(object_id, _NOTHING) | words
         self._changes = {}
 
     def _say_who(self) -> None:
@@ -213,10 +239,12 @@ class Gathered:
             self,
             {connection: changes.mark() for connection, changes in self._changes.items()},
             len(self._homeless),
+            dict(self._notes),
         )
 
-    def rollback(self, marks: dict[Any, Any], homeless: int) -> None:
+    def rollback(self, marks: dict[Any, Any], homeless: int, notes: dict[Any, Any]) -> None:
         del self._homeless[homeless:]
+        self._notes = dict(notes)
         for connection, changes in self._changes.items():
             changes.reset(marks.get(connection, ({}, 0)))
 
@@ -225,7 +253,7 @@ class Gathered:
         self._homeless = []
         for changes in self._changes.values():
             changes.close()
-        self._changes = {}
+        self._changes, self._notes, self._written = {}, {}, {}
 
     def tpc_begin(self, current: Any) -> None:
         """Nothing to do: what was gathered lies in the inbox since before the commit."""
@@ -250,13 +278,12 @@ class Gathered:
 
 
 class _GatheredSavepoint:
-    def __init__(self, gathered: Gathered, marks: dict[Any, Any], homeless: int) -> None:
+    def __init__(self, gathered: Gathered, *mark: Any) -> None:
         self._gathered = gathered
-        self._marks = marks
-        self._homeless = homeless
+        self._mark = mark
 
     def rollback(self) -> None:
-        self._gathered.rollback(self._marks, self._homeless)
+        self._gathered.rollback(*self._mark)
 
 
 def _pages(connection: Any, parts: Iterable[Any]) -> list[InboxPage]:

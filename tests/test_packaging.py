@@ -25,6 +25,25 @@ BROUGHT_ALONG = {
     "urllib3": "requests",
     "relstorage": "RelStorage",
     "psycopg2": "psycopg2-binary",
+    **dict.fromkeys(
+        (
+            "AccessControl",
+            "Acquisition",
+            "App",
+            "DateTime",
+            "OFS",
+            "ZPublisher",
+            "Zope2",
+            "zope.component",
+            "zope.globalrequest",
+            "zope.proxy",
+            "zope.publisher",
+            "zope.schema",
+            "zope.security",
+        ),
+        "Zope",
+    ),
+    **dict.fromkeys(("Products", "plone", "z3c"), "Products.CMFPlone"),
 }
 
 MANUALS = {

@@ -1,0 +1,1 @@
+"""livesync plugged into applications: wiring only, one module (and its helpers) a kind of application."""
