@@ -117,7 +117,7 @@ class Gathered:
         self._hooked = False
         self._origin = ("", "")
         self._changes: dict[Any, _Changes] = {}  # by connection
-        self._notes: dict[tuple[Any, str, str], tuple[str, ...]] = {}
+        self._notes: dict[tuple[Any, str], tuple[frozenset[str], tuple[str, ...]]] = {}
         self._written: dict[Any, dict[str, frozenset[str]]] = {}  # what lies in the inbox already
         self._homeless: list[tuple[Any, str, frozenset[str], bool]] = []
         self._recorded: list[Any] = []  # databases
@@ -148,16 +148,19 @@ class Gathered:
 
     def note(self, connection: Any, object_id: str, word: str, above: tuple[str, ...]) -> None:
         """Record a word unless more is said of the object, or reaches it from what lies above it."""
-        self._notes[connection, object_id, word] = above
+        words, _ = self._notes.get((connection, object_id), (_NOTHING, ()))
+        self._notes[connection, object_id] = (words | {word}, above)
         if len(self._notes) >= IDS_IN_MEMORY:
             self._settle_notes()
 
     def _settle_notes(self) -> None:
         notes, self._notes = self._notes, {}
-        for (connection, object_id, word), above in notes.items():
+        # from the top down: what is noted of a container may be enough for what lies in it
+        ordered = sorted(notes.items(), key=lambda item: len(item[1][1]))
+        for (connection, object_id), (words, above) in ordered:
             is_told = self._told(connection, object_id)
             if not is_told and not any(self._told(connection, each) & CASCADING for each in above):
-                self.record(connection, None, object_id, frozenset({word}), explicit=False)
+                self.record(connection, None, object_id, words, explicit=False)
 
     def _told(self, connection: Any, object_id: str) -> frozenset[str]:
         """Return what is held in memory of an object, or was until it was written."""

@@ -789,3 +789,89 @@ def test_an_event_of_a_database_that_is_not_attached_stays_none_of_ours_after_a_
         assert list(SyncManager.get(connection.root()).waiting()) == []
     attached.close()
     other.close()
+
+
+def test_a_note_holds_where_nothing_else_is_said(site):
+    node = put(site.root, "a")
+    transaction.commit()
+    site.recorded()
+
+    site.capture.note("a", "data_changed", site.connection)
+    site.capture.note("b", "acl_changed", site.connection)
+    zope.event.notify(ObjectModifiedEvent(node, Attributes(None, "title")))
+    site.capture.record("b", "set_public", connection=site.connection)
+    site.capture.note("c", "data_changed", site.connection)
+    site.capture.note("c", "acl_changed", site.connection)
+    transaction.commit()
+
+    assert site.recorded() == {
+        "a": {"data_changed", "title_changed"},
+        "b": {"set_public"},
+        "c": {"data_changed", "acl_changed"},
+    }
+
+
+def test_a_note_is_not_needed_where_an_action_reaches_inside(site):
+    site.capture.note("in-moved", "data_changed", site.connection, inside=["box", "site"])
+    site.capture.note("in-changed", "data_changed", site.connection, inside=["page", "site"])
+    site.capture.record("box", "moved", connection=site.connection)
+    site.capture.record("page", "data_changed", connection=site.connection)
+    transaction.commit()
+
+    assert site.recorded() == {
+        "box": {"moved"},
+        "page": {"data_changed"},
+        "in-changed": {"data_changed"},
+    }
+
+
+def test_notes_go_with_their_savepoint_and_their_transaction(site):
+    savepoint = transaction.savepoint()
+    site.capture.note("a", "data_changed", site.connection)
+    savepoint.rollback()
+    site.capture.note("b", "data_changed", site.connection)
+    savepoint = transaction.savepoint()
+    site.capture.note("c", "data_changed", site.connection)
+    savepoint.rollback()
+    transaction.commit()
+    assert site.recorded() == {"b": {"data_changed"}}
+
+    site.capture.note("d", "data_changed", site.connection)
+    transaction.abort()
+    transaction.commit()
+    assert site.recorded() == {}
+
+
+def test_a_note_by_a_hook_that_comes_after_the_writing_lands_in_the_same_commit(site):
+    def last_hook():
+        site.capture.note("a", "data_changed", site.connection)
+        site.capture.note("b", "data_changed", site.connection)
+
+    site.capture.record("a", "set_public", connection=site.connection)
+    transaction.get().addBeforeCommitHook(  # two steps back: capture has written before it
+        lambda: transaction.get().addBeforeCommitHook(
+            lambda: transaction.get().addBeforeCommitHook(last_hook)
+        )
+    )
+    transaction.commit()
+
+    actions = site.actions()
+    assert sorted((action.object_id, sorted(action.actions)) for action in actions) == [
+        ("a", ["set_public"]),
+        ("b", ["data_changed"]),
+    ]
+    assert len({action.timestamp for action in actions}) == 1
+
+
+def test_a_note_of_a_database_that_is_not_attached_is_refused(site):
+    with DB(DemoStorage()).transaction() as other, pytest.raises(NoConnection):
+        site.capture.note("a", "data_changed", other)
+
+
+def test_very_many_notes_are_settled_before_the_commit(site, monkeypatch):
+    monkeypatch.setattr(gathering, "IDS_IN_MEMORY", 100)
+    for number in range(1000):
+        site.capture.note(f"n{number}", "data_changed", site.connection)
+    transaction.commit()
+
+    assert len(site.recorded()) == 1000
