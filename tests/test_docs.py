@@ -167,7 +167,7 @@ def test_dependencies_are_all_explained():
 
 
 def test_extras_are_all_explained():
-    for extra in set(PROJECT["optional-dependencies"]) - {"all", "dev", "test"}:
+    for extra in set(PROJECT["optional-dependencies"]) - {"all", "dev", "test", "plone-test"}:
         assert f"\n   * - ``[{extra}]``\n" in PAGES["dependencies.rst"]
         assert f"`{extra}`" in TEXTS["README.md"]
 

@@ -45,10 +45,24 @@ class WebAPIReference(_Rendered):
     render = staticmethod(webapi.reference)
 
 
+class PloneEvents(_Rendered):
+    """``.. plone-events::``: what happens in Plone, and what is recorded."""
+
+    render = staticmethod(rendering.plone_events)
+
+
+class ZopeSettingsReference(_Rendered):
+    """``.. zope-settings::``: the keys of ``<product-config livesync>``."""
+
+    render = staticmethod(rendering.zope_settings)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
     app.add_directive("livesync-commands", CommandReference)
     app.add_directive("livesync-exit-codes", ExitCodeReference)
     app.add_directive("livesync-agents", AgentReference)
     app.add_directive("livesync-web-api", WebAPIReference)
+    app.add_directive("plone-events", PloneEvents)
+    app.add_directive("zope-settings", ZopeSettingsReference)
     return {"parallel_read_safe": True}

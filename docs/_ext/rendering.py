@@ -10,6 +10,8 @@ from livesync.agent import agent_types, load_agent_type
 from livesync.cli.exitcodes import MEANINGS, ExitCode
 from livesync.cli.parser import build_parser
 from livesync.options import OPTION_TYPES, Option
+from livesync.plugins._zope_settings import KEYS
+from livesync.plugins.plone import SAID
 
 #: What means something in reStructuredText, wherever it stands: ``whsec_`` names a target, ``http://``
 #: becomes a link.
@@ -70,6 +72,24 @@ def exit_code_reference() -> list[str]:
     ):
         lines += _row(row)
     return lines
+
+
+def plone_events() -> list[str]:
+    """Return the table of what happens in Plone and what is recorded as reStructuredText."""
+    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 40 25 35", ""]
+    lines += _row(("What happens", "Recorded", "Of"))
+    for what, (words, of) in SAID.items():
+        lines += _row((what, ", ".join(f"``{word}``" for word in words.split(", ")), of))
+    return [*lines, ""]
+
+
+def zope_settings() -> list[str]:
+    """Return the keys of ``<product-config livesync>`` as reStructuredText."""
+    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 20 80", ""]
+    lines += _row(("Key", "Meaning"))
+    for key, meaning in KEYS.items():
+        lines += _row((f"``{key}``", _text(meaning)))
+    return [*lines, ""]
 
 
 def agent_reference() -> list[str]:

@@ -57,7 +57,7 @@ def _ids_above(obj: Any) -> Iterator[str]:
     """Yield the ids of the containers of an object, the nearest first."""
     from Acquisition import aq_chain, aq_inner
 
-    from ._plone_host import uid_of
+    from .plone_host import uid_of
 
     for parent in aq_chain(aq_inner(obj))[1:]:
         uid = uid_of(parent)

@@ -15,7 +15,7 @@ from ..capture import capture_for
 from ..errors import NoConnection
 
 if TYPE_CHECKING:
-    from ._plone_host import PloneHost
+    from .plone_host import PloneHost
 
 #: Environment variable: paths of the Plone sites that are told of, separated by white space; all when empty.
 SITES: Final = "LIVESYNC_PLONE_SITES"
@@ -47,7 +47,7 @@ SAID: Final[Mapping[str, tuple[str, str]]] = {
 
 def plone_host() -> PloneHost:
     """Return the host ``plone``: all Plone sites of a Zope, or those that ``LIVESYNC_PLONE_SITES`` names."""
-    from ._plone_host import PloneHost
+    from .plone_host import PloneHost
 
     return PloneHost(os.environ.get(SITES, "").split())
 

@@ -10,7 +10,9 @@ Whatever is wrong with livesync's settings or data is logged, and Zope starts al
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -110,6 +112,14 @@ def _install(root: Any, site: str) -> None:
 
 
 def _start_runner(name: str, database: Any, capture: Capture, settings: ZopeSettings) -> None:
-    from ._zope_runner import RunnerThread
+    from ..schedule.thread import Runner
+    from ..upkeep.notices import NoticeSettings
 
-    RunnerThread(name, database, capture.host, settings.settings).start()
+    runner = Runner(
+        database, capture.host, settings.settings.site, NoticeSettings.of(settings.settings.notices)
+    )
+    runner.start()
+    atexit.register(runner.stop)
+    # a server that forks its workers after Zope has started: the runner begins anew in each of them
+    os.register_at_fork(after_in_child=runner.start)
+    logger.info("a runner is at work on database %s", name)

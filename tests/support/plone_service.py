@@ -301,6 +301,8 @@ class Plone:
 
     def indexed(self):
         """Return what the index holds: id -> document as JSON."""
+        if not self.index.exists():
+            return None
         with closing(sqlite3.connect(f"file:{self.index}?mode=ro", uri=True, timeout=60)) as connection:
             return dict(connection.execute("SELECT object_id, document FROM documents"))
 
@@ -345,6 +347,7 @@ def started(python, template, reader, home, agent=True, **product_config):
         for command in (
             ["agent", "add", "index", "--type", "sqlite", "-o", f"path={plone.index}"],
             ["agent", "activate", "index", "--from-start"],
+            ["agent", "add_task", "index", "--interval", "1h"],  # and whenever something is committed
         ):
             done = plone.livesync(*command)
             assert done.returncode == 0, done.stderr

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import heapq
-import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any, Final
 
 from ..errors import HostFailed
@@ -15,8 +15,6 @@ from ._plone_access import VIEW, Audience, audience_named
 from ._plone_document import document_of, readable_fields
 from ._plone_files import Digests, files_of
 from ._zope_context import application, main_connection
-
-logger = logging.getLogger(__name__)
 
 #: Objects after which the connection's cache is cut back to its size while all are gone through.
 _CACHE_EVERY: Final = 500
@@ -35,6 +33,7 @@ class PloneHost(Host):
     def __init__(self, sites: Iterable[str] = ()) -> None:
         self.sites = frozenset("/" + path.strip("/") for path in sites)
         self._digests = Digests()
+        self._now: _Reading | None = None
 
     @contextmanager
     def at(self, connection: Any) -> Iterator[Host]:
@@ -48,8 +47,8 @@ class PloneHost(Host):
         """
         _zope_process.set_up(connection.db())
         with application(connection) as app:
-            reader = _Reader(self, connection, app)
-            reader.check_sites()
+            reader = copy(self)
+            reader._now = _Reading(self, connection, app)
             yield reader
 
     # -- what capture asks, of the application's own objects --------------------------------------
@@ -109,57 +108,14 @@ class PloneHost(Host):
     # -- what needs a connection ------------------------------------------------------------------
 
     def get(self, object_id: str) -> Any | None:
-        """Return the object of this UID; only of what :meth:`at` gives."""
-        raise _not_reading()
-
-    def iter_objects(self, after: str | None = None) -> Iterator[Any]:
-        """Yield all content by UID; only of what :meth:`at` gives."""
-        raise _not_reading()
-
-    def is_excluded(self, obj: Any, audience: str = PUBLIC) -> bool:
-        """Tell whether ``audience`` lacks the permission *View* on ``obj``; only of what :meth:`at` gives."""
-        raise _not_reading()
-
-    def document(self, obj: Any, audience: str = PUBLIC) -> dict[str, Any]:
-        """Return what ``_plone_document.py`` makes of it; only of what :meth:`at` gives."""
-        raise _not_reading()
-
-
-def _not_reading() -> HostFailed:
-    return HostFailed("this host reads through no connection yet: use what host.at(connection) gives")
-
-
-class _Reader(PloneHost):
-    """The host within :meth:`PloneHost.at`: reads one snapshot, in one thread."""
-
-    def __init__(self, host: PloneHost, connection: Any, app: Any) -> None:
-        self.sites = host.sites
-        self._digests = host._digests
-        self._connection = connection
-        self._main = main_connection(connection)
-        self._app = app
-        self._audiences: dict[tuple[str, str], Audience] = {}
-        self._here: Any = None
-        self._sites = [site for site in sites_in(app) if host.tells_of(site)]
-
-    def check_sites(self) -> None:
-        """Make sure that all sites that were named are there.
-
-        Raises:
-            HostFailed: One is not.
-        """
-        missing = self.sites - {"/".join(site.getPhysicalPath()) for site in self._sites}
-        if missing:
-            raise HostFailed(f"there is no Plone site at {', '.join(sorted(missing))}")
-
-    def get(self, object_id: str) -> Any | None:
         """Return the object of this UID as it is now, or None."""
-        for site in self._sites:
+        reading = self._reading()
+        for site in reading.sites:
             path = _indexed_path(site, object_id)
             obj = None if path is None else _at_path(site, path)
             # what the catalogue says may be older than what is there
-            if obj is not None and uid_of(obj) == object_id and obj._p_jar is self._connection:
-                self._go_to(site)
+            if obj is not None and uid_of(obj) == object_id and obj._p_jar is reading.connection:
+                reading.go_to(site)
                 return obj
         return None
 
@@ -170,42 +126,69 @@ class _Reader(PloneHost):
             if obj is not None:
                 yield obj
             if number % _CACHE_EVERY == 0:
-                self._main.cacheGC()
-                self._connection.cacheGC()
+                self._reading().trim()
 
     def iter_ids(self, after: str | None = None) -> Iterator[str]:
         """Yield the UIDs that the catalogues know, sorted, without loading an object."""
         previous = None
-        ids = (_uid_index(site).keys(min=after, excludemin=after is not None) for site in self._sites)
+        sites = self._reading().sites
+        ids = (_uid_index(site).keys(min=after, excludemin=after is not None) for site in sites)
         for uid in heapq.merge(*ids):
             if uid != previous:  # two sites may have one: a site that was copied by export and import
                 yield uid
             previous = uid
 
     def is_excluded(self, obj: Any, audience: str = PUBLIC) -> bool:
-        """Tell whether ``audience`` lacks the permission *View* on ``obj`` itself."""
-        return not self._audience(audience, obj).may(VIEW, obj)
+        """Tell whether ``audience`` lacks the permission *View* on ``obj`` itself.
+
+        Raises:
+            HostFailed: There is no such audience on its site.
+        """
+        return not self._reading().audience(audience, obj).may(VIEW, obj)
 
     def document(self, obj: Any, audience: str = PUBLIC) -> dict[str, Any]:
         """Return the document for ``audience``: ``_plone_document.py`` says what is in it."""
-        site = self._go_to(site_of(obj))
-        found = self._audience(audience, obj)
-        return document_of(obj, self.object_id(obj), found, site.portal_catalog, self._app.REQUEST)
+        reading = self._reading()
+        site = reading.go_to(site_of(obj))
+        found = reading.audience(audience, obj)
+        return document_of(obj, self.object_id(obj), found, site.portal_catalog, reading.request)
 
     def files(self, obj: Any, audience: str = PUBLIC) -> Iterable[File]:
         """Return the files and images of the fields that ``audience`` may read."""
-        self._go_to(site_of(obj))
-        values = ((name, value) for name, _, value in readable_fields(obj, self._audience(audience, obj)))
-        return files_of(values, self._digests)
+        reading = self._reading()
+        reading.go_to(site_of(obj))
+        fields = readable_fields(obj, reading.audience(audience, obj))
+        return files_of(((name, value) for name, _, value in fields), self._digests)
 
-    def _audience(self, name: str, obj: Any) -> Audience:
+    def _reading(self) -> _Reading:
+        if self._now is None:
+            raise HostFailed("this host reads through no connection yet: use what host.at(connection) gives")
+        return self._now
+
+
+class _Reading:
+    """One snapshot, read in one thread: its sites, and what is looked up once."""
+
+    def __init__(self, host: PloneHost, connection: Any, app: Any) -> None:
+        self.connection = connection
+        self.request = app.REQUEST
+        self.sites = [site for site in sites_in(app) if host.tells_of(site)]
+        self._main = main_connection(connection)
+        self._audiences: dict[tuple[str, str], Audience] = {}
+        self._here: Any = None
+        missing = host.sites - {"/".join(site.getPhysicalPath()) for site in self.sites}
+        if missing:
+            raise HostFailed(f"there is no Plone site at {', '.join(sorted(missing))}")
+
+    def audience(self, name: str, obj: Any) -> Audience:
+        """Return the audience of this name on the site of an object."""
         site: Any = site_of(obj)
         key = (name, "/".join(site.getPhysicalPath()))
         if key not in self._audiences:
             self._audiences[key] = audience_named(name, site)
         return self._audiences[key]
 
-    def _go_to(self, site: Any) -> Any:
+    def go_to(self, site: Any) -> Any:
         """Let the components of ``site`` be found in this thread; return it."""
         if self._here is not site:
             from zope.component.hooks import setSite
@@ -213,6 +196,11 @@ class _Reader(PloneHost):
             setSite(site)
             self._here = site
         return site
+
+    def trim(self) -> None:
+        """Cut the caches back to their size."""
+        self._main.cacheGC()
+        self.connection.cacheGC()
 
 
 def uid_of(obj: Any) -> str | None:
