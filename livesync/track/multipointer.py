@@ -243,9 +243,11 @@ class MultiPointerTrack(Pages):
         """Tell whether there is no entry."""
         return not self._pages and not self._prepared
 
-    def count(self) -> int:
-        """Return the number of values on the track."""
-        return self._end_rank() - self._first_rank()
+    def count(self, from_pos: int | None = None, till: int | None = None) -> int:
+        """Return the number of values in ``]from_pos, till]``, None standing for no limit; none is read."""
+        begin = self._first_rank() if from_pos is None else self._rank(index(from_pos))
+        end = self._end_rank() if till is None else self._rank(index(till))
+        return max(0, end - begin)
 
     def most_recent_ts(self, maximum: int | None = None) -> int:
         """Return the newest position, or ``maximum`` where that is older.
