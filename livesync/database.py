@@ -157,8 +157,9 @@ def _open_file(uri: str, read_only: bool, create: bool) -> Any:
         )
     except zc.lockfile.LockError as exc:
         raise DatabaseLocked(
-            f"another process has {path} open: run this inside that process, share the database through ZEO"
-            " or RelStorage, or stop that process and run this again"
+            f"another process has {path} open: let livesync's runner run in that process"
+            " (livesync.runner = thread), share the database through ZEO or RelStorage, or stop that process"
+            " and run this again"
         ) from exc
     except OSError as exc:
         raise DatabaseError(f"the database file {path} cannot be opened: {exc.strerror or exc}") from exc
@@ -262,3 +263,10 @@ def missing_file(uri: str) -> Path | None:
         return None
     path = Path(uri[len("file://") :].partition("?")[0])
     return None if path.exists() else path
+
+
+def database_file(uri: str) -> Path | None:
+    """Return the path of the FileStorage's file that a URI names; None for anything else."""
+    if not uri.lower().startswith("file://"):
+        return None
+    return Path(uri[len("file://") :].partition("?")[0])

@@ -26,14 +26,23 @@ def is_dead(process: ProcessIdentity) -> bool:
         return True
     except PermissionError:
         pass
-    # Process ids are used again: another start time is another process.
-    return bool(started) and _started(pid) not in (0, started)
+    # Process ids are used again: another start time is another process. One that has ended and that its
+    # parent has not asked about is there still, and does nothing any more.
+    return (bool(started) and _started(pid) not in (0, started)) or _stat(pid)[:1] in ([b"Z"], [b"X"])
 
 
 def _started(pid: int) -> int:
     try:
+        return int(_stat(pid)[19])
+    except (ValueError, IndexError):
+        return 0
+
+
+def _stat(pid: int) -> list[bytes]:
+    """Return what the system says of a process, from its state on; nothing where it says nothing."""
+    try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
             # the command's name, in parentheses, may hold anything
-            return int(stat.read().rpartition(b")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return 0
+            return stat.read().rpartition(b")")[2].split()
+    except OSError:
+        return []

@@ -9,16 +9,15 @@ import time
 from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import NotInstalled, OptionError, StateForbids, UsageError
+from ..errors import NotInstalled, StateForbids, UsageError
 from .exitcodes import ExitCode
 from .output import printable
 from .running import RUN_COUNTS
-from .session import Session, as_usage
+from .session import Session, as_usage, given_options
 from .tables import duration, moment, print_table, utc
 from .tasking import check_schedule, describe_next, describe_schedule
 
 if TYPE_CHECKING:
-    from ..agent import SyncAgent
     from ..manager import SyncManager
     from ..options import Option
     from ..status import AgentStatus
@@ -97,7 +96,7 @@ def add(session: Session) -> int:
 
     args = session.args
     agent_type = load_agent_type(args.type)
-    options = _given_options(agent_type, args.options)
+    options = given_options(agent_type.declared_options(), args.options, session.directory)
     agent = as_usage(lambda: agent_type(args.agent, args.name, args.description or "", **options))
 
     def change(root: MutableMapping[str, Any]) -> bool:
@@ -120,23 +119,6 @@ def add(session: Session) -> int:
 
 def _for_site(site: str) -> str:
     return f", for site {site!r}" if site else ""
-
-
-def _given_options(agent_type: type[SyncAgent], pairs: list[tuple[str, str]]) -> dict[str, str]:
-    """Return the options of ``-o KEY=VALUE``.
-
-    Raises:
-        OptionError: One of them is none of the type's, or is given twice.
-    """
-    declared = {option.name for option in agent_type.declared_options()}
-    given: dict[str, str] = {}
-    for key, value in pairs:
-        if key not in declared:
-            raise OptionError(f"there is no option {key!r}; there are: {', '.join(sorted(declared))}")
-        if key in given:
-            raise OptionError(f"option {key} is given twice")
-        given[key] = value
-    return given
 
 
 def show(session: Session) -> int:
@@ -257,7 +239,7 @@ def edit(session: Session) -> int:
 
     def change(manager: SyncManager) -> bool:
         agent_type = load_agent_type(manager.stored(args.agent).type_name)
-        given = _given_options(agent_type, args.options)
+        given = given_options(agent_type.declared_options(), args.options, session.directory)
         options = {key: value or None for key, value in given.items()}
         return as_usage(lambda: manager.edit_agent(args.agent, args.name, args.description, options))
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from ..database import committed, connected, missing_file, shown_uri
+from ..database import missing_file, shown_uri
 from ..errors import NotInstalled, UsageError
 from .exitcodes import ExitCode
 from .output import printable
@@ -81,24 +81,34 @@ def adopt(session: Session) -> int:
 
 def destroy(session: Session) -> int:
     """Remove all that livesync keeps in the database, after asking twice."""
-    from ..manager import SyncManager, uninstall
+    from ..manager import uninstall
 
+    if not session.is_hosted and not agree_to_destroy(session):
+        return ExitCode.OK
+    session.write(uninstall)
+    session.out.line("livesync is removed from this database")
+    session.out.json({"removed": True})
+    return ExitCode.OK
+
+
+def agree_to_destroy(session: Session) -> bool:
+    """Say what goes, and ask twice unless ``--yes`` was given; nothing is removed.
+
+    Raises:
+        UsageError: There is nobody to ask.
+    """
     out = session.out
     if not session.args.yes and not sys.stdin.isatty():
         raise UsageError("this asks before it removes anything, and there is nobody to ask: give --yes")
-    with session.database() as db:
-        with connected(db) as root:
-            status = SyncManager.get(root).status()
-        for line in _what_goes(status, shown_uri(session.settings.db)):
-            out.note(line)
-        if not session.args.yes and not _agreed(session):
-            out.note("nothing was removed")
-            out.json({"removed": False})
-            return ExitCode.OK
-        committed(db, uninstall)
-    out.line("livesync is removed from this database")
-    out.json({"removed": True})
-    return ExitCode.OK
+    with session.reading() as manager:
+        status = manager.status()
+    for line in _what_goes(status, shown_uri(session.settings.db)):
+        out.note(line)
+    if session.args.yes or _agreed(session):
+        return True
+    out.note("nothing was removed")
+    out.json({"removed": False})
+    return False
 
 
 def _what_goes(status: ManagerStatus, uri: str) -> list[str]:

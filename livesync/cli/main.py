@@ -26,16 +26,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The arguments after the command's name; those of the process when None.
     """
+    argv = sys.argv[1:] if argv is None else argv
     try:
         args = build_parser().parse_args(argv)
     except WrongArguments as exc:
-        return _wrong_arguments(sys.argv[1:] if argv is None else argv, exc)
+        return _wrong_arguments(argv, exc)
     except SystemExit as exc:
         return int(exc.code or 0)
     out = Output(args.json)
     try:
         with _logging(args.verbose):
-            code = _carry_out(args, out)
+            code = _here_or_there(args, argv, out)
             out.stdout.flush()
             return code
     except BrokenPipeError:
@@ -55,22 +56,42 @@ def _wrong_arguments(argv: Sequence[str], exc: WrongArguments) -> int:
     return Health.UNKNOWN
 
 
-def _carry_out(args: argparse.Namespace, out: Output) -> int:
-    """Run the command that ``args`` names, and report what it raises."""
+def _here_or_there(args: argparse.Namespace, argv: Sequence[str], out: Output) -> int:
+    """Run the command that ``args`` names, or let the process do it that has the database's file open."""
     from ..settings import Settings, read_settings
 
-    settings = Settings()
+    session = Session(args, Settings(), out)
     try:
-        settings = read_settings({key: getattr(args, key) for key in ("db", "host", "config")})
-        return _command(args.handler)(Session(args, settings, out))
+        session = Session(
+            args, read_settings({key: getattr(args, key) for key in ("db", "host", "config")}), out
+        )
+        from .forwarding import forwarded
+
+        code = forwarded(session, argv)
     except BrokenPipeError:
         raise
     except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001 - no traceback ever reaches a user
-        failure = Failure.of(exc, settings.db)
-        if args.verbose:
-            out.stderr.write(without_secrets("".join(traceback.format_exception(exc)), settings.db))
-        out.note(f"livesync: {failure.message}")
-        return _code_for_monitoring(args, failure, out)
+        return _failed(session, exc)
+    return carry_out(session) if code is None else code
+
+
+def carry_out(session: Session) -> int:
+    """Run the command of a session, and report what it raises; return the exit code."""
+    try:
+        return _command(session.args.handler)(session)
+    except BrokenPipeError:
+        raise
+    except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001 - no traceback ever reaches a user
+        return _failed(session, exc)
+
+
+def _failed(session: Session, exc: BaseException) -> int:
+    args, out, db = session.args, session.out, session.settings.db
+    failure = Failure.of(exc, db)
+    if args.verbose:
+        out.stderr.write(without_secrets("".join(traceback.format_exception(exc)), db))
+    out.note(f"livesync: {failure.message}")
+    return _code_for_monitoring(args, failure, out)
 
 
 def _command(handler: str) -> Callable[[Session], int]:

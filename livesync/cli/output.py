@@ -19,12 +19,18 @@ class Output:
         as_json: Print one JSON object instead of lines.
         stdout: Instead of ``sys.stdout``.
         stderr: Instead of ``sys.stderr``.
+        columns: The width of tables; None: that of the terminal.
     """
 
     def __init__(
-        self, as_json: bool = False, stdout: TextIO | None = None, stderr: TextIO | None = None
+        self,
+        as_json: bool = False,
+        stdout: TextIO | None = None,
+        stderr: TextIO | None = None,
+        columns: int | None = None,
     ) -> None:
         self.as_json = as_json
+        self.columns = columns
         self.stdout = stdout or sys.stdout
         self.stderr = stderr or sys.stderr
 

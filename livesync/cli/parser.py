@@ -13,10 +13,10 @@ from typing import Any, Final, NoReturn
 from .agent_parser import add_agent_commands
 from .dead_parser import add_dead_commands
 from .exitcodes import ExitCode, exit_code_table
-from .grammar import Commands, Parser, add_global_options
+from .grammar import COMPLETE_FILE, Commands, Parser, add_global_options
 from .task_parser import add_task_commands
 from .user_parser import add_user_commands
-from .values import Moment, count, not_negative, positive_seconds, span
+from .values import Address, Moment, count, not_negative, positive_seconds, span, workers
 
 DESCRIPTION: Final = """\
 Keep search indexes, archives, databases and web hooks in step with an application that stores its
@@ -204,6 +204,35 @@ def _add_running(commands: Commands) -> None:
         action="store_true",
         help="only those that are due by their schedules (see `livesync agent add_task`), and the periodic"
         " tasks that are due (see `livesync task add`)",
+    )
+    serve = commands.add(
+        "serve",
+        "serving:serve",
+        "run the schedule, woken by commits, with the web pages",
+        "Run agents and periodic tasks when they are due, and agents with an interval as soon as something is"
+        " committed, until SIGTERM or SIGINT; what is at work then ends after its batch. It needs a database"
+        " that several processes can open (ZEO, RelStorage), or a FileStorage that nobody has open: where the"
+        " application has it open, the runner belongs into the application's process. Several may run at"
+        " once: leases say which is at an agent.",
+    )
+    serve.add_argument(
+        "--listen",
+        type=Address,
+        default="127.0.0.1:6548",
+        metavar="HOST:PORT",
+        help="where the pages are (default: 127.0.0.1:6548); port 0: one that is free",
+    )
+    serve.add_argument("--no-web", action="store_true", help="no pages, the schedule alone")
+    users = serve.add_argument(
+        "--users", metavar="FILE", help="the file with who may log in (default: LIVESYNC_USERS)"
+    )
+    users.complete = COMPLETE_FILE  # type: ignore[attr-defined]
+    serve.add_argument(
+        "--workers",
+        type=workers,
+        default=4,
+        metavar="N",
+        help="agents and tasks that are at work at once, at most (default: 4)",
     )
     prune = commands.add(
         "prune",

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, MutableMapping
+import os
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..database import committed, connected
-from ..errors import LiveSyncError, UsageError
+from ..errors import LiveSyncError, OptionError, UsageError
 from ..settings import Settings
 from .output import Output
 
 if TYPE_CHECKING:
     from ..host import Host
     from ..manager import SyncManager
+    from ..options import Option
 
 T = TypeVar("T")
 
@@ -28,11 +30,18 @@ class Session:
         args: Its parsed arguments.
         settings: Where livesync works, and as whom.
         out: What it says goes here.
+        directory: Relative paths are below it; "": the current one.
     """
 
     args: argparse.Namespace
     settings: Settings
     out: Output
+    directory: str = ""
+
+    @property
+    def is_hosted(self) -> bool:
+        """Whether another process has sent this command to the one that has the database open."""
+        return False
 
     @contextmanager
     def database(self, read_only: bool = False, create: bool = False) -> Iterator[Any]:
@@ -109,3 +118,28 @@ def as_usage(call: Callable[[], T]) -> T:
         raise
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
+
+
+def given_options(
+    declared: Iterable[Option], pairs: list[tuple[str, str]], directory: str = ""
+) -> dict[str, str]:
+    """Return the options of ``-o KEY=VALUE``.
+
+    Args:
+        declared: Those there are.
+        pairs: As given.
+        directory: Relative paths are below it; "": the current one.
+
+    Raises:
+        OptionError: One of them is none of the type's, or is given twice.
+    """
+    types = {option.name: option.type for option in declared}
+    given: dict[str, str] = {}
+    for key, value in pairs:
+        if key not in types:
+            raise OptionError(f"there is no option {key!r}; there are: {', '.join(sorted(types))}")
+        if key in given:
+            raise OptionError(f"option {key} is given twice")
+        is_path = types[key] == "path" and bool(value)
+        given[key] = os.path.join(directory, os.path.expanduser(value)) if is_path else value
+    return given

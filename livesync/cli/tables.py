@@ -30,7 +30,7 @@ def print_table(
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
-    console = Console(file=out.stdout, highlight=False)
+    console = Console(file=out.stdout, highlight=False, width=out.columns)
     with console.capture() as capture:
         console.print(table)
     out.write("\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n")

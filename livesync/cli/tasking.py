@@ -8,11 +8,11 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OptionError, UsageError
+from ..errors import UsageError
 from .exitcodes import ExitCode, gravest
 from .failures import Failure
 from .output import encoded, printable
-from .session import Session, as_usage
+from .session import Session, as_usage, given_options
 from .signals import stopping
 from .tables import duration, print_table, utc
 
@@ -134,11 +134,7 @@ def add(session: Session) -> int:
     args = session.args
     kind = load_kind(args.kind)
     check_schedule(args)
-    options: dict[str, str] = {}
-    for key, value in args.options:
-        if key in options:
-            raise OptionError(f"option {key} is given twice")
-        options[key] = value
+    options = given_options(kind.options, args.options, session.directory)
     as_usage(lambda: kind(**options))
     task_id = args.task or args.kind
     session.change_manager(

@@ -148,3 +148,42 @@ def _time(text: str) -> datetime.datetime:
     if time.timestamp() < 0:
         raise argparse.ArgumentTypeError(f"the time {text!r} is before 1970, where positions begin")
     return time
+
+
+class Address:
+    """Where to listen: ``HOST:PORT``, ``:PORT`` or ``PORT``; IPv6 in brackets; port 0: a free one."""
+
+    __slots__ = ("host", "port")
+
+    def __init__(self, text: str) -> None:
+        """Read ``text``.
+
+        Raises:
+            argparse.ArgumentTypeError: It is no address.
+        """
+        host, _, port = text.rpartition(":")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            raise argparse.ArgumentTypeError(f"{text!r}: put an IPv6 address in brackets, [::1]:6548")
+        number = _whole(port)
+        if number is None or number > 65535 or any(char.isspace() or char == "/" for char in host):
+            raise argparse.ArgumentTypeError(f"{text!r} is no address to listen at: write 127.0.0.1:6548")
+        self.host = host or "127.0.0.1"
+        self.port = number
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def workers(text: str) -> int:
+    """Return how many may be at work at once, 1 to 64.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    number = _whole(text)
+    if number is None or not 1 <= number <= 64:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 64")
+    return number

@@ -19,6 +19,7 @@ EXPECTED = {
         "list",
         "status",
         "run",
+        "serve",
         "prune",
         "forget",
         "agent",

@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from contextlib import contextmanager
+from pathlib import Path
 
 import transaction
 from BTrees.OOBTree import OOBTree
@@ -10,6 +11,7 @@ from persistent.mapping import PersistentMapping
 
 from livesync.capture import Capture
 from livesync.database import committed, connected
+from livesync.destinations.file import FileAgent, FileUploader
 from livesync.destinations.memory import MemoryAgent, MemoryService
 from livesync.manager import SyncManager
 
@@ -120,3 +122,16 @@ class Place:
                 "holder": stored.lease.holder,
                 "runs": stored.runs_begun,
             }
+
+
+class SlowFileUploader(FileUploader):
+    """Takes a second for each batch, and leaves a sign that it has begun."""
+
+    def _upload_batch(self, batch):
+        (Path(self.agent.values["directory"]) / "sending").touch()
+        time.sleep(1.0)
+        return super()._upload_batch(batch)
+
+
+class SlowFileAgent(FileAgent):
+    uploader = SlowFileUploader

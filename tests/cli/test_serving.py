@@ -1,0 +1,189 @@
+"""livesync serve, as a process of its own: what it refuses, what it does, how it ends."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import ZODB
+from support.runners import Place, eventually
+from ZODB.FileStorage import FileStorage
+
+from livesync.schedule.owner import owner_path
+
+TESTS = Path(__file__).parent.parent
+HOST = "support.runners:things_host"
+
+
+@pytest.fixture
+def filled(data):
+    db = ZODB.DB(FileStorage(str(data)))
+    Place(db).put(*(f"thing-{number:02}" for number in range(10)))
+    db.close()
+    return data
+
+
+@pytest.fixture
+def serve(filled, tmp_path):
+    """Start ``livesync serve``; gives the process once it serves."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LIVESYNC_")}
+    environment = {**kept, "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
+    started = []
+
+    def start(*args):
+        command = [
+            sys.executable,
+            "-m",
+            "livesync",
+            "--db",
+            f"file://{filled}",
+            "--host",
+            HOST,
+            "serve",
+            *args,
+        ]
+        process = subprocess.Popen(
+            [*command, *args],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=tmp_path,
+        )
+        started.append(process)
+        process.first = process.stdout.readline()
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=30)
+
+
+@pytest.mark.slow
+def test_it_delivers_what_commands_change_and_ends_in_good_order(serve, cli, filled, tmp_path):
+    process = serve("--no-web")
+    assert process.first == "livesync serves site (no name), without pages\n", process.stderr.read()
+
+    assert cli("agent", "add", "index", "--type", "sqlite", "-o", "path=index.db").code == 0
+    assert cli("agent", "activate", "index", "--from-start").code == 0
+    assert cli("agent", "add_task", "index", "--interval", "1h").code == 0
+    eventually(lambda: "lag_actions" in cli("status", "--json").out and _lag(cli) == 0)
+
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    assert process.stderr.read() == ""
+    assert not owner_path(filled).exists()
+    shown = cli("agent", "show", "index", "--json").get_json()["agent"]
+    assert (shown["holder"], shown["last_error"]) == ("", "")
+
+
+def _lag(cli):
+    return cli("status", "--json").get_json()["status"]["agents"][0]["lag_actions"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_middle_of_a_batch_lets_that_end_and_be_saved(serve, cli, tmp_path, number):
+    process = serve("--no-web")
+    assert (
+        cli("agent", "add", "index", "--type", "support.runners:SlowFileAgent", "-o", "directory=out").code
+        == 0
+    )
+    assert cli("agent", "activate", "index", "--from-start").code == 0
+    assert cli("agent", "add_task", "index", "--interval", "1h").code == 0
+    eventually(lambda: (tmp_path / "out" / "sending").exists())
+
+    process.send_signal(number)
+    assert process.wait(60) == 0, process.stderr.read()
+
+    shown = cli("agent", "show", "index", "--json").get_json()["agent"]
+    assert shown["holder"] == ""
+    assert shown["last_run"]["accepted"] == 10
+    assert _lag(cli) == 0
+
+
+@pytest.mark.slow
+def test_the_pages_and_the_api_are_there(serve):
+    process = serve("--listen", "127.0.0.1:0")
+    url = process.first.split()[-1]
+
+    connection = http.client.HTTPConnection("127.0.0.1", urlsplit(url).port, timeout=30)
+    connection.request("GET", "/healthz")
+    healthy = connection.getresponse()
+    healthy.read()
+    connection.request("GET", "/readyz")
+    ready = connection.getresponse()
+    ready.read()
+
+    assert (healthy.status, ready.status) == (200, 200)
+    connection.close()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+
+
+@pytest.mark.slow
+def test_as_json_it_says_where_it_is(serve):
+    process = serve("--no-web", "--json")
+    rest = "".join(iter(process.stdout.readline, "}\n"))
+
+    assert json.loads(process.first + rest + "}") == {"format": 1, "site": "", "url": None}
+
+
+def test_a_copy_of_the_database_is_not_served(installed, monkeypatch):
+    monkeypatch.setenv("LIVESYNC_HOST", "cliplugins:ShelfHost")
+    monkeypatch.setenv("LIVESYNC_SITE", "staging")
+
+    answer = installed("serve", "--no-web")
+
+    assert answer.code == 13
+    assert len(answer.err.splitlines()) == 1
+
+
+def test_a_file_that_is_open_elsewhere_is_not_served(installed, monkeypatch, locked):
+    monkeypatch.setenv("LIVESYNC_HOST", "cliplugins:ShelfHost")
+    locked()
+
+    answer = installed("serve", "--no-web")
+
+    assert answer.code == 5
+    assert "livesync.runner = thread" in answer.err
+
+
+def test_where_livesync_is_not_installed_nothing_is_served(cli, data, monkeypatch):
+    monkeypatch.setenv("LIVESYNC_HOST", "cliplugins:ShelfHost")
+    ZODB.DB(FileStorage(str(data))).close()
+
+    assert cli("serve", "--no-web").code == 11
+
+
+def test_without_the_extra_it_says_what_to_install(installed, monkeypatch):
+    monkeypatch.setenv("LIVESYNC_HOST", "cliplugins:ShelfHost")
+    monkeypatch.setitem(sys.modules, "waitress.server", None)
+
+    answer = installed("serve")
+
+    assert answer.code == 2
+    assert "pip install 'zodb-livesync[web]'" in answer.err
+    assert "--no-web" in answer.err
+
+
+@pytest.mark.parametrize(
+    "listen", ["here", "127.0.0.1:99999", "::1:80", "127.0.0.1:", "a b:80", "http://x:80"]
+)
+def test_what_is_no_address_is_refused(installed, listen):
+    answer = installed("serve", "--listen", listen)
+
+    assert answer.code == 2
+    assert len(answer.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("workers", ["0", "65", "x", "-1"])
+def test_so_many_workers_make_no_sense(installed, workers):
+    assert installed("serve", "--no-web", f"--workers={workers}").code == 2
