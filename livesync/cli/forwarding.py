@@ -46,8 +46,8 @@ READING: Final = frozenset(
 #: Those of them that need the application.
 _WITH_HOST: Final = frozenset({"simulating:simulate", "verifying:verify"})
 
-#: Commands that are about this process and no other.
-_HERE: Final = frozenset({"serving:serve"})
+#: Commands that are about this process, or about files that have nothing to do with the database.
+_HERE: Final = ("serving:", "users:")
 
 #: The process sends something every half second: after so many it is as good as gone.
 _SILENCE_S: Final = 30.0
@@ -69,7 +69,7 @@ def forwarded(session: Session, argv: Sequence[str]) -> int | None:
     """
     args = session.args
     file = database_file(session.settings.db)
-    if file is None or args.handler in _HERE or _is_for_here(session):
+    if file is None or args.handler.startswith(_HERE) or _is_for_here(session):
         return None
     owner = read_owner(owner_path(file))
     if owner is None or not owner.is_alive():

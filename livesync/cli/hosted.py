@@ -75,7 +75,9 @@ class Hosted:
         self, db: Any, host: Host, site: str = "", uri: str = "", notices: dict[str, Any] | None = None
     ) -> None:
         self._db = db
-        self._settings = HostedSettings(uri, type(host).__qualname__, site, notices or {}, {}, host)
+        self._settings = HostedSettings(
+            db=uri, host=type(host).__qualname__, site=site, notices=notices or {}, application=host
+        )
 
     def __call__(self, command: Command, stdout: TextIO, stderr: TextIO, stop: Callable[[], bool]) -> int:
         """Carry a command out in the calling thread; return its exit code."""

@@ -224,7 +224,7 @@ def _add_running(commands: Commands) -> None:
     )
     serve.add_argument("--no-web", action="store_true", help="no pages, the schedule alone")
     users = serve.add_argument(
-        "--users", metavar="FILE", help="the file with who may log in (default: LIVESYNC_USERS)"
+        "--users", metavar="FILE", help="the file with those who may log in (default: that of the settings)"
     )
     users.complete = COMPLETE_FILE  # type: ignore[attr-defined]
     serve.add_argument(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -104,7 +103,7 @@ class _Web:
             db,
             host,
             site=settings.site,
-            users=session.args.users or os.environ.get("LIVESYNC_USERS") or None,
+            users=session.args.users or settings.users or None,
             runner=runner,
             notices=NoticeSettings.of(settings.notices),
         )

@@ -232,7 +232,7 @@ def test_a_writing_command_on_a_file_that_is_open_elsewhere_says_the_three_ways_
     answer = installed(*command)
 
     assert answer.code == 5
-    assert "inside that process" in answer.err
+    assert "livesync.runner = thread" in answer.err
     assert "ZEO" in answer.err
     assert "stop that process" in answer.err
     assert len(answer.err.splitlines()) == 1
