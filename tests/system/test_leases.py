@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
@@ -42,12 +42,16 @@ class _Keeper(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         with server.lock:
             server.posts += 1
+            server.at_once += 1
+            server.most_at_once = max(server.most_at_once, server.at_once)
             for line in body.splitlines():
                 record = json.loads(line)
                 if record["position"] >= server.rows.get(record["id"], (-1, None))[0]:
                     server.rows[record["id"]] = (record["position"], record.get("document"))
         server.arrived.set()
         assert server.go_on.wait(LONG_S)
+        with server.lock:
+            server.at_once -= 1
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -62,7 +66,7 @@ class Keeper(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Keeper)
         self.rows = {}
-        self.posts = 0
+        self.posts = self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
         self.arrived = threading.Event()
         self.go_on = threading.Event()
@@ -77,15 +81,21 @@ class Keeper(ThreadingHTTPServer):
         return {key: document for key, (_, document) in self.rows.items() if document is not None}
 
 
-@pytest.fixture
-def keeper():
-    server = Keeper()
+@contextmanager
+def serving(server):
+    """Let a server of this module serve for the time of a ``with`` block."""
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def keeper():
+    with serving(Keeper()) as server:
+        yield server
 
 
 class Place:

@@ -1,0 +1,218 @@
+"""Celery for real: a broker, workers and beat in processes of their own, on a database they share."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from itertools import pairwise
+
+import psutil
+import pytest
+from support.databases import shared_database
+from support.redis_service import redis_server
+from syshost import Site
+from test_leases import LONG_S, Keeper, edit, fill, serving
+
+from livesync.delivery import ledger
+from livesync.destinations.http import HTTPAgent
+from livesync.periodic.running import add_task
+
+pytest.importorskip("celery")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.server,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
+]
+
+#: Celery's own settings for the case that a message comes to two workers at once: it is acknowledged when it
+#: is done, and given to another one when that takes longer than a second.
+IMPATIENT = """
+task_acks_late = True
+task_reject_on_worker_lost = True
+broker_transport_options = {"visibility_timeout": 1}
+"""
+
+
+_RECEIVED = re.compile(r"Task livesync\.run\[([0-9a-f-]+)\] received")
+
+
+@pytest.fixture
+def keeper():
+    with serving(Keeper()) as server:
+        yield server
+
+
+class Place:
+    """A site behind ZEO, a broker, and the processes of Celery."""
+
+    def __init__(self, site, uri, broker, directory, environment):
+        self.site = site
+        self.directory = directory
+        (directory / "impatient.py").write_text(IMPATIENT)
+        self.environment = {
+            **environment,
+            "LIVESYNC_DB": uri,
+            "LIVESYNC_HOST": "syshost:NodeHost",
+            "LIVESYNC_TICK_S": "0.2",
+            "CELERY_BROKER_URL": broker,
+        }
+        self.environment["PYTHONPATH"] += os.pathsep + str(directory)
+        self.processes = []
+
+    def start(self, *args, **environment):
+        """Start the command celery; what it says goes to a file."""
+        number = len(self.processes)
+        with (self.directory / f"celery-{number}.log").open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "celery", "-A", "livesync.schedule.celery", *args],
+                env={**self.environment, **environment},
+                cwd=self.directory,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def worker(self, name, **environment):
+        return self.start("worker", "-c", "2", "-n", f"{name}@%h", "-l", "INFO", **environment)
+
+    def beat(self):
+        return self.start("beat", "-s", str(self.directory / "beat"), "-l", "INFO")
+
+    def said(self):
+        return "".join(path.read_text() for path in sorted(self.directory.glob("celery-*.log")))
+
+    def eventually(self, condition):
+        give_up = time.monotonic() + LONG_S
+        while not condition():
+            assert time.monotonic() < give_up, self.said()[-4000:]
+            ended = [process for process in self.processes if process.poll() not in (None, -9)]
+            assert not ended, self.said()[-4000:]
+            time.sleep(0.02)
+
+    def is_right(self, keeper):
+        return keeper.documents == self.site.expected()
+
+    def lines(self):
+        """The ledger's lines of what has ended or is at work, the oldest first."""
+        with self.site.looking():
+            return ledger.entries(self.site.manager.stored("a"))[::-1]
+
+    def close(self):
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(LONG_S)
+
+
+@pytest.fixture
+def place(tmp_path, child_environment):
+    with shared_database("zeo", tmp_path) as database, redis_server() as broker:
+        site = Site(tmp_path, open_with=database.open_storage)
+        made = Place(site, database.uri, broker, tmp_path, child_environment)
+        yield made
+        made.close()
+        site.close()
+
+
+def add_agent(place, keeper):
+    place.site.add_agent(HTTPAgent("a", url=keeper.url, batch_size=5, in_flight=1, max_attempts=1))
+    with place.site.change():
+        place.site.manager.set_interval("a", 3600.0)
+
+
+def test_an_edit_arrives_by_worker_and_beat_and_tasks_run_as_well(place, keeper):
+    add_agent(place, keeper)
+    with place.site.change():
+        add_task(place.site.manager, "tidy", "cleanup", {}, interval_s=3600)
+    fill(place)
+    worker = place.worker("one")
+    beat = place.beat()
+
+    place.eventually(lambda: place.is_right(keeper))
+    edit(place, 1)
+    place.eventually(lambda: place.is_right(keeper))
+
+    def has_tidied():
+        with place.site.looking():
+            return bool(place.site.manager.task("tidy").last_run)
+
+    place.eventually(has_tidied)
+    worker.send_signal(signal.SIGTERM)
+    beat.send_signal(signal.SIGTERM)
+    assert (worker.wait(LONG_S), beat.wait(LONG_S)) == (0, 0)
+    lines = place.lines()
+    assert len(lines) >= 2
+    assert all(ledger.balance(line) == 0 and line["ended"] for line in lines)
+    assert "Traceback" not in place.said()
+
+
+def test_a_worker_killed_in_the_middle_of_a_run_is_replaced_by_another(place, keeper):
+    add_agent(place, keeper)
+    fill(place)
+    keeper.go_on.clear()
+    killed = place.worker("killed")
+    place.beat()
+    place.eventually(keeper.arrived.is_set)
+
+    place.worker("other")
+    holder = place.lines()[0]
+    os.killpg(killed.pid, signal.SIGKILL)  # the worker and its pool, at once
+    killed.wait(LONG_S)
+    keeper.go_on.set()
+    place.eventually(lambda: place.is_right(keeper))
+
+    lines = place.lines()
+    assert lines[0]["began"] == holder["began"]
+    assert lines[0]["ended"] is None  # nothing of it was noted but that it began
+    assert len(lines) >= 2
+    with place.site.looking():
+        actions = sum(1 for _ in place.site.manager.track)
+        assert place.site.manager.stored("a").totals["read"] == actions
+
+
+def test_one_process_of_a_pool_that_is_killed_is_replaced_too(place, keeper):
+    add_agent(place, keeper)
+    fill(place)
+    keeper.go_on.clear()
+    place.worker("one")
+    place.beat()
+    place.eventually(keeper.arrived.is_set)
+    with place.site.looking():
+        pid = place.site.manager.stored("a").lease.holder[1]
+
+    psutil.Process(pid).kill()
+    keeper.go_on.set()
+    place.eventually(lambda: place.is_right(keeper))
+
+    assert place.lines()[0]["ended"] is None
+
+
+def test_a_message_that_comes_to_two_workers_at_once_runs_an_agent_once(place, keeper):
+    add_agent(place, keeper)
+    fill(place)
+    keeper.go_on.clear()
+    for name in "one", "two":
+        place.worker(name, CELERY_CONFIG_MODULE="impatient")
+    place.beat()
+    place.eventually(keeper.arrived.is_set)
+    place.eventually(lambda: max(Counter(_RECEIVED.findall(place.said())).values()) > 1)
+    place.eventually(lambda: "nothing to do, or a runner is at it" in place.said())
+    assert keeper.at_once == 1
+    keeper.go_on.set()
+    place.eventually(lambda: place.is_right(keeper))
+    edit(place, 1)
+    place.eventually(lambda: place.is_right(keeper))
+
+    lines = place.lines()
+    assert keeper.most_at_once == 1
+    for earlier, later in pairwise(lines):
+        assert earlier["ended"] <= later["began"]
+    with place.site.looking():
+        actions = sum(1 for _ in place.site.manager.track)
+        assert place.site.manager.stored("a").totals["read"] == actions
