@@ -6,6 +6,7 @@ import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, Final
 
 from ..delivery.uploader import HeldRow
@@ -35,13 +36,17 @@ _WHOLE: Final = (
 
 
 def read_rows(connection: sqlite3.Connection, after: str | None, quick: bool) -> Iterator[HeldRow]:
-    """Yield the rows of the living objects by ascending ids, those after ``after``."""
+    """Return the rows of the living objects by ascending ids, those after ``after``."""
+    return chain.from_iterable(_pages(connection, after, quick))
+
+
+def _pages(connection: sqlite3.Connection, after: str | None, quick: bool) -> Iterator[list[HeldRow]]:
     select, as_row = (_QUICK, _quick_row) if quick else (_WHOLE, _whole_row)
     page = f"{select} %s ORDER BY object_id LIMIT {PAGE}"
     where, given = ("", ()) if after is None else ("WHERE object_id > ?", (after,))
     # map lets go of each document before it reads the next
     while rows := list(map(as_row, connection.execute(page % where, given))):
-        yield from rows
+        yield rows
         where, given = "WHERE object_id > ?", (rows[-1].object_id,)
 
 

@@ -224,6 +224,12 @@ class MultiPointerTrack(Pages):
         first = None if from_pos is None else index(from_pos)
         return self._down_ranked(first, None if till is None else index(till), below)
 
+    def parts(self, from_pos: int | None = None, till: int | None = None) -> Iterator[Part]:
+        """Yield what :meth:`iterate` does, oldest first, as much of each page at a time as there is."""
+        if from_pos is not None and till is not None and from_pos >= till:
+            return iter(())
+        return self._parts_up(from_pos, till)
+
     def __iter__(self) -> Iterator[tuple[int, Any]]:
         return self.iterate()
 
@@ -427,10 +433,8 @@ class MultiPointerTrack(Pages):
 
     def _after(self, position: int | None, offset: int, till: int | None) -> Iterator[Part]:
         """Return what lies in ``]position, till]`` but its first ``offset`` values, which are not read."""
-        if position is not None and till is not None and position >= till:
-            return iter(())
         if not offset:
-            return self._parts_up(position, till)
+            return self.parts(position, till)
         following = next(self.iterate(position, till), None)
         if following is None:
             return iter(())

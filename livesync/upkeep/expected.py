@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
 from enum import Enum
 from itertools import islice
 from typing import Final
@@ -89,8 +90,8 @@ class Expected(Renderer):
         return [(each, known[each] if each in known else self._left_out(each)) for each in object_ids]
 
     def _listed(self, after: str | None) -> list[str]:
-        with self._access.host_snapshot(self._host) as (_, host):
-            listed = list(islice(_ids_after(host, after), LISTED))
+        with self._access.host_snapshot(self._host) as (_, host), _listing():
+            listed = list(islice(host.iter_ids(after), LISTED))
         _check_order(listed, after)
         return listed
 
@@ -152,8 +153,15 @@ class _NothingIsMissing:
 
 
 def _ids_after(host: Host, after: str | None) -> Iterator[str]:
-    try:
+    with _listing():
         yield from host.iter_ids(after)
+
+
+@contextmanager
+def _listing() -> Iterator[None]:
+    """Raise what it means that the host cannot list its objects."""
+    try:
+        yield
     except of_the_database(LiveSyncError):
         raise
     except Exception as exc:

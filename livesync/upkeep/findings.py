@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 #: What SQLite keeps in memory before it writes to its file, in KiB.
@@ -92,11 +92,15 @@ class Findings:
 
     # -- positions -------------------------------------------------------------------------------
 
-    def keep_positions(self, items: Iterable[tuple[str, int]]) -> None:
-        """Keep the last position of each id; positions do not decrease."""
+    def keep_positions(self, columns: Iterable[tuple[Sequence[str], Sequence[int]]]) -> None:
+        """Keep the last position of each id; positions do not decrease.
+
+        Args:
+            columns: Ids, and a position for each of them, some at a time.
+        """
         gathered = self._gathered
-        for object_id, position in items:
-            gathered[object_id] = position
+        for ids, positions in columns:
+            gathered.update(zip(ids, positions))
             if len(gathered) > _GATHERED:
                 self._write_positions()
         if self._wrote_positions:
