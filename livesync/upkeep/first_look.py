@@ -135,12 +135,11 @@ class FirstLook:
         if not rows:
             return list(on_one_side)
         least = self._findings.positions(held[0], held[-1]).get
-        positions = [row[1] for row in rows]
-        if None not in positions and max(positions) <= limit:
-            # most ranges hold nothing strange, which is seen without a line of Python for each row
-            lowest = map(least, held, repeat(-1))
-            if all(map(le, lowest, positions)):
-                return list(on_one_side)
+        positions = [row[1] for row in rows if row[1] is not None]
+        lowest = map(least, held, repeat(-1))
+        # most ranges hold nothing strange, which is seen without a line of Python for each row
+        if len(positions) == len(rows) and max(positions) <= limit and all(map(le, lowest, positions)):
+            return list(on_one_side)
         strange = [
             object_id
             for object_id, position, _ in rows
