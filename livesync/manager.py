@@ -37,7 +37,7 @@ from .host import Host
 from .status import AgentStatus, ManagerStatus, agent_status_of, status_of
 from .track import inbox as inboxes
 from .track import queue
-from .track.changes import Part
+from .track.changes import Commit, Part
 from .track.lanes import append
 from .track.multipointer import ListMultiPointerTrack
 from .track.payload import paged_payload, small_payload
@@ -480,7 +480,7 @@ class SyncManager(Persistent):
         now = time.time() if now is None else now
         marker = self._inbox.collected
         taking = inboxes.Taking(self._inbox, COLLECT_LIMIT)
-        self.track.extend(self._placed(taking))
+        self.track.extend_commits(self._placed(taking))
         if taking.count and self.track._p_jar is not None:
             # Appending writes pages, and sealing the track itself: without this, two collectors could
             # do the one and the other at once, and an action would lie where nobody reads any more.
@@ -491,14 +491,13 @@ class SyncManager(Persistent):
             self._note_opened(now, marker.last_position)
         return taking.count
 
-    def _placed(self, taking: inboxes.Taking) -> Iterator[tuple[int, ActionWrapper]]:
-        """Yield the actions that collect takes, each with its position."""
+    def _placed(self, taking: inboxes.Taking) -> Iterator[tuple[int, Commit]]:
+        """Yield what collect takes, each commit with its position."""
         marker = self._inbox.collected
         position = max(self.track.floor + 1, marker.last_position)
         for commit in taking:
             position = max(int(commit.time // self.granularity), position)
-            for action in commit.actions:
-                yield position, action
+            yield position, commit
         if taking.count:
             marker.last_position = position
 

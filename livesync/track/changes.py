@@ -7,13 +7,77 @@ some ten thousand objects that Python's garbage collector would have to go throu
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ..action import ActionWrapper
-from .packed import Columns, columns_of, unpack_columns, unpack_values
+from ..action import ActionWrapper, trusted_action
+from .packed import Columns, columns_of, pack_columns, pack_positions, unpack_columns, unpack_values
 
 Item = tuple[int, ActionWrapper]
+
+
+@dataclass(slots=True)
+class Commit:
+    """What one commit brought, or a part of that, in the order in which it was recorded.
+
+    Attributes:
+        tid: The commit's id.
+        time: When it was made, in epoch seconds.
+        user, note: What the transaction said.
+        ids, words: Object ids and action words, one each for every action.
+    """
+
+    tid: bytes
+    time: float
+    user: str
+    note: str
+    ids: Sequence[str]
+    words: Sequence[frozenset[str]]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def actions(self) -> list[ActionWrapper]:
+        """The actions."""
+        time, user, note = self.time, self.user, self.note
+        return [trusted_action(time, object_id, words, user, note) for object_id, words in self.changes()]
+
+    def changes(self) -> Iterator[tuple[str, frozenset[str]]]:
+        """Return ``(id, words)`` of every action."""
+        return zip(self.ids, self.words)
+
+    def between(self, begin: int, end: int | None = None) -> Commit:
+        """Return the actions of ``[begin:end]`` as a commit of the same id."""
+        return Commit(self.tid, self.time, self.user, self.note, self.ids[begin:end], self.words[begin:end])
+
+
+class Filling:
+    """A page that is being filled with what commits have brought; packed, it is a page's state."""
+
+    __slots__ = ("_notes", "_timestamps", "_users", "_words", "ids", "positions")
+
+    def __init__(self, positions: Iterable[int] = (), actions: Sequence[ActionWrapper] = ()) -> None:
+        self.positions = list(positions)
+        self._timestamps, self.ids, self._words = columns_of(actions)
+        self._users = [action.user for action in actions]
+        self._notes = [action.note for action in actions]
+
+    def add(self, position: int, commit: Commit, begin: int, end: int) -> None:
+        """Add the actions ``[begin:end]`` of a commit."""
+        count = end - begin
+        self.positions += [position] * count
+        self._timestamps += [commit.time] * count
+        self.ids += commit.ids[begin:end]
+        self._words += commit.words[begin:end]
+        self._users += [commit.user] * count
+        self._notes += [commit.note] * count
+
+    def packed(self) -> tuple[tuple[int, ...], tuple[Any, ...]]:
+        """Return it packed."""
+        columns = pack_columns(self._timestamps, self.ids, self._words, self._users, self._notes)
+        return pack_positions(self.positions), columns
 
 
 class Part:

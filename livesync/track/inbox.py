@@ -20,15 +20,15 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from persistent.timestamp import TimeStamp
 from ZODB.POSException import POSKeyError
 from ZODB.utils import z64
 
-from ..action import UNDONE, ActionWrapper, trusted_action
+from ..action import UNDONE
+from .changes import Commit
 from .lanes import BLOCK_LANES, READY_BLOCKS, is_pending, new_block, serial_of
 from .packed import count_changes, unpack_changes
 from .payload import REDONE_MARK, UNDONE_MARK, decoded
@@ -58,15 +58,6 @@ def _lanes(inbox: StoredInbox) -> Iterator[Lane]:
         for begin in range(0, len(ghosts), 500):
             connection.prefetch(ghosts[begin : begin + 500])
     return iter(lanes)
-
-
-@dataclass(slots=True)
-class Commit:
-    """What one commit brought: ``actions`` in the order in which they were recorded."""
-
-    tid: bytes
-    time: float
-    actions: list[ActionWrapper]
 
 
 def _items(lane: Lane, taken: bytes) -> list[Item]:
@@ -108,9 +99,9 @@ def _chunks(inbox: StoredInbox) -> Iterator[Commit]:
         user, note, *packed = decoded(payload)
         if packed[0] is None:
             for page in packed[1]:
-                yield Commit(tid, time, _actions(time, (user, note), _page_content(page, made), mark))
+                yield Commit(tid, time, user, note, *_changes(_page_content(page, made), mark))
         else:
-            yield Commit(tid, time, _actions(time, (user, note), packed, mark))
+            yield Commit(tid, time, user, note, *_changes(packed, mark))
 
 
 def waiting(inbox: StoredInbox) -> Iterator[Commit]:
@@ -118,8 +109,8 @@ def waiting(inbox: StoredInbox) -> Iterator[Commit]:
     done_tid, done = inbox.collected.partial or (z64, 0)
     for chunk in _chunks(inbox):
         if chunk.tid == done_tid and done:
-            done, chunk.actions = max(0, done - len(chunk.actions)), chunk.actions[done:]
-        if chunk.actions:
+            done, chunk = max(0, done - len(chunk)), chunk.between(done)
+        if chunk.ids:
             yield chunk
 
 
@@ -155,14 +146,13 @@ def _page_content(page: InboxPage, made: bytes) -> Any:
         return page.packed
 
 
-def _actions(time: float, origin: tuple[str, str], packed: Any, mark: str) -> list[ActionWrapper]:
-    user, note = origin
-    changes = unpack_changes(packed)
+def _changes(packed: Any, mark: str) -> tuple[Sequence[str], list[frozenset[str]]]:
+    ids, words = unpack_changes(packed)
     if mark == UNDONE_MARK:
-        changes = ((object_id, undone_words(words)) for object_id, words in changes)
+        words = [undone_words(each) for each in words]
     elif mark == REDONE_MARK:
-        changes = ((object_id, words | {UNDONE}) for object_id, words in changes)
-    return [trusted_action(time, object_id, words, user, note) for object_id, words in changes]
+        words = [each | {UNDONE} for each in words]
+    return ids, words
 
 
 class Taking:
@@ -193,11 +183,11 @@ class Taking:
                 break
             taken = partial[1] if partial is not None and partial[0] == commit.tid else 0
             room = self._limit - self.count
-            if len(commit.actions) > room:
-                commit.actions = commit.actions[:room]
+            if len(commit) > room:
+                commit = commit.between(0, room)
                 self.complete = False
-            self.count += len(commit.actions)
-            partial = (commit.tid, taken + len(commit.actions))
+            self.count += len(commit)
+            partial = (commit.tid, taken + len(commit))
             yield commit
             if not self.complete:
                 break

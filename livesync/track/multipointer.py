@@ -16,7 +16,7 @@ from typing import Any, Final, overload
 from BTrees.OOBTree import OOBTree
 
 from ..errors import EmptyTrackError, PositionPruned
-from .changes import Part, items_of
+from .changes import Commit, Part, items_of
 from .entries import Entries, SortedEntry
 from .pages import Pages, is_sealed
 
@@ -69,6 +69,17 @@ class MultiPointerTrack(Pages):
             PositionSealed: A position is at or before the last sealed one; pairs before it are added.
         """
         self._append(items, self.floor)
+
+    def extend_commits(self, commits: Iterable[tuple[int, Commit]]) -> None:
+        """Add all actions of ``(position, commit)`` pairs, as :meth:`extend` would, and quicker.
+
+        Raises:
+            PositionSealed: A position is at or before the last sealed one; pairs before it are added.
+        """
+        if self._is_ordered:
+            self.extend((position, action) for position, commit in commits for action in commit.actions)
+        else:
+            self._append_commits(commits, self.floor)
 
     def __delitem__(self, timestamp: int) -> None:
         """Remove a whole entry.

@@ -8,7 +8,7 @@ The formats are stored, so they may be added to, never changed.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import groupby, repeat
 from typing import Any
@@ -70,46 +70,62 @@ def pack_changes(changes: Sequence[tuple[str, frozenset[str]]]) -> PackedActions
 
 
 def count_changes(packed: PackedActions) -> int:
-    """Return how many pairs :func:`unpack_changes` yields, without making them."""
+    """Return how many pairs :func:`unpack_changes` returns, without making them."""
     if not packed[1]:
         return 0
     ids = packed[0]
     return ids.count("\0") + 1 if isinstance(ids, str) else len(ids)
 
 
-def unpack_changes(packed: PackedActions) -> Iterator[tuple[str, frozenset[str]]]:
-    """Yield the ``(id, actions)`` pairs of :func:`pack_changes`, in order."""
+def unpack_changes(packed: PackedActions) -> tuple[Sequence[str], list[frozenset[str]]]:
+    """Return the ids and the actions of :func:`pack_changes`, in order."""
     if not packed[1]:
-        return iter(())
+        return [], []
     ids = unpack_ids(packed[0])
-    words = unpack_words(packed[1])
-    return zip(ids, map(words.__getitem__, unpack_codes(packed[2], len(ids))))
+    return ids, _coded(unpack_words(packed[1]), packed[2], len(ids))
+
+
+def _coded(words: list[frozenset[str]], codes: bytes, count: int) -> list[frozenset[str]]:
+    if len(words) == 1:
+        return words * count
+    return [words[code] for code in unpack_codes(codes, count)]
 
 
 def pack_values(values: Sequence[Any]) -> tuple[Any, ...]:
     """Return a page's values, packed where all are ActionWrappers, else as they are."""
     if not values or not all(type(value) is ActionWrapper for value in values):
         return ("values", *values)
-    count = len(values)
-    timestamps = [action.timestamp for action in values]
+    timestamps, ids, words = columns_of(values)
+    return pack_columns(
+        timestamps, ids, words, [action.user for action in values], [action.note for action in values]
+    )
+
+
+def pack_columns(
+    timestamps: Sequence[float],
+    ids: Sequence[str],
+    words: Sequence[frozenset[str]],
+    users: Sequence[str],
+    notes: Sequence[str],
+) -> tuple[Any, ...]:
+    """Return what :func:`pack_values` makes of the actions with these attributes, one at least."""
+    count = len(ids)
     times: bytes
     if timestamps.count(timestamps[0]) == count:
         times = struct.pack("<d", timestamps[0])
     else:
         times = struct.pack(f"<{count}d", *timestamps)
-    users = [action.user for action in values]
-    notes = [action.note for action in values]
     origins: dict[tuple[str, str], int] = {}
     if users.count(users[0]) == notes.count(notes[0]) == count:
         origins[users[0], notes[0]] = 0
         origin_codes: Sequence[int] = ()
     else:
         origin_codes = [origins.setdefault(origin, len(origins)) for origin in zip(users, notes)]
-    table, codes = pack_words([action.actions for action in values])
+    table, codes = pack_words(words)
     return (
         "actions",
         times,
-        pack_ids([action.object_id for action in values]),
+        pack_ids(ids),
         table,
         codes,
         tuple(text for origin in origins for text in origin),
@@ -134,12 +150,11 @@ def unpack_columns(packed: tuple[Any, ...]) -> Columns:
     _, times, packed_ids, table, codes, _, _ = packed
     ids = list(unpack_ids(packed_ids))
     count = len(ids)
-    words = unpack_words(table)
     timestamps = struct.unpack(f"<{len(times) // 8}d", times)
     return (
         list(timestamps) * (count // len(timestamps)),
         ids,
-        words * count if len(words) == 1 else [words[code] for code in unpack_codes(codes, count)],
+        _coded(unpack_words(table), codes, count),
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from operator import index
 from typing import Any, Final
 
@@ -20,8 +21,9 @@ from BTrees.LOBTree import LOTreeSet
 from BTrees.OOBTree import OOBTree
 from persistent import Persistent
 
+from ..action import ActionWrapper
 from ..errors import PositionSealed
-from .changes import Part, items_of
+from .changes import Commit, Filling, Part, items_of
 from .stored import Page
 
 #: Values a page. Larger pages are read faster, smaller ones cost less when a commit adds a few.
@@ -79,10 +81,7 @@ class Pages(Persistent):
                     continue
                 if position != last:
                     last = position
-                    if self._prepared and position in self._prepared:
-                        self._prepared.remove(position)
-                    else:
-                        entries += 1
+                    entries += self._begins_entry(position)
                 if room <= 0:
                     if page is not None and page.lists is not None:
                         page.pack()  # as it will be stored; of many pages that is much less memory
@@ -96,6 +95,68 @@ class Pages(Persistent):
             if entries:
                 self._length.change(entries)
             self._v_last = page
+
+    def _append_commits(  # noqa: C901 - one hot loop
+        self, commits: Iterable[tuple[int, Commit]], floor: int
+    ) -> None:
+        """Add all actions of ``(position, commit)`` pairs: :meth:`_append`, with no object for each."""
+        self.__dict__.pop("_v_last", None)
+        waiting = iter(commits)
+        key, page = self._tail()
+        before, last, entries = key[1], -1, 0
+        filling = Filling()
+        if page is not None:
+            positions, values = page.read()
+            last = positions[-1]
+            if not all(type(value) is ActionWrapper for value in values):
+                self._append(_items(waiting), floor)
+                return
+            if len(positions) < PAGE_SIZE:
+                filling = Filling(positions, values)
+            else:
+                before, page = before + len(positions), None
+        begun = False
+        odd: Iterable[tuple[int, Commit]] = ()
+        try:
+            for position, commit in waiting:
+                if position <= floor:
+                    raise is_sealed(position, floor)
+                if not commit.ids:
+                    continue
+                if position < last:
+                    odd = chain(((position, commit),), waiting)  # others follow there already
+                    break
+                if position != last:
+                    last = position
+                    entries += self._begins_entry(position)
+                begin, count = 0, len(commit)
+                while begin < count:
+                    room = PAGE_SIZE - len(filling.ids)
+                    if not room:
+                        self._store(filling, page, before)
+                        before, page, filling, room = before + len(filling.ids), None, Filling(), PAGE_SIZE
+                    end = min(count, begin + room)
+                    filling.add(position, commit, begin, end)
+                    begin, begun = end, True
+        finally:
+            if begun:
+                self._store(filling, page, before)
+            if entries:
+                self._length.change(entries)
+        self._append(_items(odd), floor)
+
+    def _store(self, filling: Filling, page: Page | None, before: int) -> None:
+        if page is not None:
+            page.replace(filling.packed())
+        else:
+            self._pages[(filling.positions[0], before)] = Page.of_packed(filling.packed())
+
+    def _begins_entry(self, position: int) -> bool:
+        """Tell whether there is no entry prepared at a position; one that was is none any more."""
+        if self._prepared and position in self._prepared:
+            self._prepared.remove(position)
+            return False
+        return True
 
     def _insert(self, position: int, value: Any) -> None:
         """Add a value where others follow."""
@@ -137,9 +198,7 @@ class Pages(Persistent):
         return key
 
     def _begin_entry(self, position: int) -> None:
-        if position in self._prepared:
-            self._prepared.remove(position)
-        else:
+        if self._begins_entry(position):
             self._length.change(1)
 
     # -- finding ---------------------------------------------------------------------------------
@@ -346,6 +405,10 @@ class Pages(Persistent):
             del self._pages[old]
         for (position, before), page in later:
             self._pages[(position, before + by)] = page
+
+
+def _items(commits: Iterable[tuple[int, Commit]]) -> Iterator[tuple[int, Any]]:
+    return ((position, action) for position, commit in commits for action in commit.actions)
 
 
 def _let_go(page: Page) -> tuple[list[int], list[Any] | tuple[Any, ...]]:

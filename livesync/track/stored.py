@@ -75,6 +75,17 @@ class Page(Persistent):
         self.packed = None
         return lists
 
+    @classmethod
+    def of_packed(cls, packed: tuple[tuple[int, ...], tuple[Any, ...]]) -> Page:
+        """Return a page of what ``pack_positions`` and ``pack_values`` have made."""
+        page = cls.__new__(cls)
+        page.replace(packed)
+        return page
+
+    def replace(self, packed: tuple[tuple[int, ...], tuple[Any, ...]]) -> None:
+        """Hold this, packed, in place of what is there; the page will be stored anew."""
+        self.packed, self.lists = packed, None
+
     def pack(self) -> None:
         """Give up the lists, which take some ten times the memory."""
         self.packed, self.lists = self.__getstate__(), None

@@ -1,10 +1,12 @@
 """Columns hold what the actions say, whatever part of the pages they were read from."""
 
-from hypothesis import given
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from livesync import ActionWrapper
-from livesync.track.changes import Changes, Part, enough_of, first_of
+from livesync import ActionWrapper, ListMultiPointerTrack, PositionSealed, SetMultiPointerTrack
+from livesync.track import pages
+from livesync.track.changes import Changes, Commit, Part, enough_of, first_of
 from livesync.track.packed import pack_values
 
 WORDS = st.frozensets(
@@ -82,3 +84,74 @@ def test_no_more_parts_are_read_than_are_needed():
 
     assert len(enough_of(waiting, 4)) == 2
     assert len(list(waiting)) == 1
+
+
+COMMITS = st.lists(
+    st.builds(
+        lambda step, time, user, changes: (
+            step,
+            Commit(b"", time, user, "", [i for i, _ in changes], [w for _, w in changes]),
+        ),
+        st.integers(0, 2),
+        st.sampled_from([1.5, 2.0]),
+        st.sampled_from(["", "ann"]),
+        st.lists(st.tuples(st.sampled_from(["a", "b", "with\0nul"]), WORDS), max_size=7),
+    ),
+    max_size=6,
+)
+
+
+@st.composite
+def additions(draw):
+    """Return what is added to a track: commits in turn, and between them a plain value or an empty entry."""
+    steps = st.one_of(
+        st.tuples(st.just("commits"), COMMITS),
+        st.tuples(st.just("plain"), st.one_of(st.just("no action"), ACTIONS)),
+        st.tuples(st.just("prepare"), st.integers(0, 3)),
+        st.tuples(st.just("back"), st.integers(0, 3)),
+    )
+    return draw(st.lists(steps, max_size=5))
+
+
+def content(track):
+    pages = [(key, page.__getstate__()) for key, page in track._pages.items()]
+    return pages, len(track), list(track), list(track._prepared)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(additions(), st.sampled_from([ListMultiPointerTrack, SetMultiPointerTrack]))
+def test_commits_are_added_as_their_actions_would_be_one_by_one(monkeypatch, steps, kind):
+    monkeypatch.setattr(pages, "PAGE_SIZE", 4)
+    if kind is SetMultiPointerTrack:
+        steps = [step for step in steps if step[1] != "no action"]  # these have no order among actions
+    one_by_one, at_once, position = kind(), kind(), 1
+    for what, given_ in steps:
+        if what == "commits":
+            placed = []
+            for step, commit in given_:
+                position += step
+                placed.append((position, commit))
+            one_by_one.extend((at, action) for at, commit in placed for action in commit.actions)
+            at_once.extend_commits(placed)
+        else:
+            for track in (one_by_one, at_once):
+                if what == "plain":
+                    track.add(position, given_)
+                elif what == "prepare":
+                    track.prepare_entry(position + given_)
+            position -= given_ if what == "back" else 0
+            position = max(position, 1)
+
+    assert content(at_once) == content(one_by_one)
+
+
+def test_commits_before_one_at_a_sealed_position_are_added(monkeypatch):
+    track = ListMultiPointerTrack()
+    track.seal(5)
+    commit = Commit(b"", 1.0, "", "", ["a", "b"], [frozenset({"moved"})] * 2)
+
+    with pytest.raises(PositionSealed):
+        track.extend_commits([(6, commit), (5, commit)])
+
+    assert [(position, action.object_id) for position, action in track] == [(6, "a"), (6, "b")]
+    assert len(track) == 1

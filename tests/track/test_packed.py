@@ -52,7 +52,7 @@ def test_mixed_values_come_back(values):
 
 @given(st.lists(st.tuples(ODD_IDS, WORD_SETS), min_size=1, max_size=40))
 def test_changes_come_back(changes):
-    assert list(unpack_changes(pickle.loads(pickle.dumps(pack_changes(changes))))) == changes
+    assert list(zip(*unpack_changes(pickle.loads(pickle.dumps(pack_changes(changes)))))) == changes
 
 
 def test_more_than_256_word_sets_users_and_notes_come_back():
@@ -69,7 +69,7 @@ def test_more_than_256_word_sets_users_and_notes_come_back():
 def test_exactly_256_word_sets_come_back():
     changes = [(f"id-{number}", frozenset({f"word-{number}"})) for number in range(256)]
 
-    assert list(unpack_changes(pack_changes(changes))) == changes
+    assert list(zip(*unpack_changes(pack_changes(changes)))) == changes
 
 
 def test_a_packed_action_takes_few_bytes_beside_its_id():
