@@ -10,7 +10,7 @@ import livesync
 
 PACKAGE = Path(livesync.__file__).parent
 
-GROUND = {"errors", "relstorage", "imports", "process", "options", "database", "action", "host"}
+GROUND = {"errors", "forms", "relstorage", "imports", "process", "options", "database", "action", "host"}
 TRACK = GROUND | {"track", "timetable", "commits"}
 AGENT = TRACK | {"agent"}
 MANAGER = AGENT | {"conflicts", "leases", "status", "manager"}
@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "conflicts": set(),
     "process": set(),
     "imports": set(),
+    "forms": set(),
     "options": {"errors", "imports"},
     "relstorage": {"errors"},
     "database": {"errors", "relstorage"},
@@ -33,10 +34,10 @@ MAY_IMPORT = {
     "commits": set(),
     "host": {"errors", "imports"},
     "track": {"errors", "action", "process"},
-    "agent": TRACK - {"database", "process", "timetable", "commits"},
+    "agent": TRACK - {"database", "forms", "process", "timetable", "commits"},
     "leases": {"errors", "process", "track"},
     "status": {"agent", "leases", "timetable", "track"},
-    "manager": (AGENT | {"leases", "status"}) - {"commits", "database", "process"},
+    "manager": (AGENT | {"leases", "status"}) - {"commits", "database", "forms", "process"},
     "gathering": MANAGER,
     "relundo": {"track"},
     "capture": MANAGER | {"gathering", "relundo"},

@@ -29,6 +29,7 @@ import msgspec
 
 from ..delivery.record import Op, Outcome, Record, Verdict
 from ..errors import BatchRefused, RetryLater, ServiceRefuses
+from ..forms import converted
 
 _STALE: Final = frozenset({409, 412})
 _NOT_NOW: Final = frozenset({408, 425, 429})
@@ -172,7 +173,7 @@ def _verdicts(answer: Answer, batch: Sequence[Record], url: str) -> list[Verdict
         said_of_all = msgspec.json.decode(answer.body)
         if not (isinstance(said_of_all, dict) and "items" in said_of_all):
             return None
-        items = msgspec.convert(said_of_all, _Items).items
+        items = converted(said_of_all, _Items).items
     except msgspec.ValidationError as exc:
         raise ServiceRefuses(f'{said} "items" of another form: {exc}') from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

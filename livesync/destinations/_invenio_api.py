@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from ..errors import RetryLater, ServiceRefuses
+from ..forms import decode_json
 from ._answers import Answer, retry_after_s
 from ._http_session import HTTPService
 from ._invenio_mark import Mark, parse_mark
@@ -440,7 +441,7 @@ class InvenioAPI:
     def _decoded(self, answer: Answer, kind: type[Decoded]) -> Decoded:
         try:
             if answer.whole:
-                return msgspec.json.decode(answer.body, type=kind)
+                return decode_json(answer.body, kind)
             why = "more than was to be expected"
         except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             why = answer.content_type or "a body without a type"
@@ -465,7 +466,7 @@ def _files(record_id: str, draft: bool) -> str:
 def _problem(answer: Answer) -> str:
     """Return what an answer says of itself, to be put behind a status."""
     try:
-        problem = msgspec.json.decode(answer.body, type=_Problem)
+        problem = decode_json(answer.body, _Problem)
     except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
     told = " ".join(part for part in (problem.message, _told(problem.errors)) if part)

@@ -27,6 +27,7 @@ import msgspec
 from ..delivery.record import encode_document
 from ..delivery.uploader import HeldRow
 from ..errors import NoDocument
+from ..forms import decode_json
 from ._text import is_in_step
 
 #: The field that is ours. No field of a document may have its name, or lie inside it.
@@ -126,7 +127,7 @@ def row_of(object_id: str, source: bytes) -> HeldRow | None:
     document, _, rest = source.rpartition(_BETWEEN)
     if document:
         try:
-            ours = msgspec.json.decode(b"{" + rest[:-1], type=_Ours)
+            ours = decode_json(b"{" + rest[:-1], _Ours)
         except msgspec.DecodeError:
             pass
         else:
@@ -137,7 +138,7 @@ def row_of(object_id: str, source: bytes) -> HeldRow | None:
 
 def _row_of_other_form(object_id: str, source: bytes) -> HeldRow | None:
     try:
-        ours = msgspec.json.decode(source, type=_Holder).livesync
+        ours = decode_json(source, _Holder).livesync
         if ours.deleted:
             return None
         document = msgspec.json.decode(source)

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from ..errors import LeaseLost, ServiceRefuses
+from ..forms import decode_json
 from ._opensearch_rest import RESTService, path_of
 
 POINTERS: Final = "livesync-pointers"
@@ -115,7 +116,7 @@ class Notebook:
         if not stored.found:
             return None, self._empty
         try:
-            note = msgspec.json.decode(stored.source, type=Note)
+            note = decode_json(stored.source, Note)
         except msgspec.DecodeError as exc:
             raise ServiceRefuses(
                 f"the document {self._id} in the index {POINTERS} is none of livesync's ({exc}): remove it"

@@ -20,6 +20,7 @@ import msgspec
 from ..agent import SyncAgent
 from ..delivery.record import Op, Outcome, Verdict
 from ..errors import BatchRefused, DeliveryError, OptionError, RetryLater, ServiceRefuses
+from ..forms import decode_json
 from ._answers import Answer, outcome, retry_after_s, without_secrets
 from ._http_session import ANSWER_BYTES, HeaderAuth, HTTPService, NoAuth, bearer
 
@@ -106,7 +107,7 @@ class Reply:
             ServiceRefuses: It is of another form: something else answered.
         """
         try:
-            return msgspec.json.decode(self.body, type=form)
+            return decode_json(self.body, form)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise ServiceRefuses(f"{self.said} with a body of another form ({exc}): {_CHECK_URL}") from None
 
@@ -300,7 +301,7 @@ def _cause_of(answer: Answer) -> tuple[Cause, bool]:
         if 200 <= answer.status < 300:
             return Cause(), True  # what is in it is read but once, by whoever knows its form
         try:
-            refusal = msgspec.json.decode(body, type=_Refusal)
+            refusal = decode_json(body, _Refusal)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return Cause(), False
         error = refusal.error

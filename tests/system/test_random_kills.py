@@ -68,15 +68,15 @@ def started(script, environment, *args):
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout.readline() == "ready\n", process.communicate()
+    assert process.stdout.readline() == "ready\n", (process.communicate(), process.returncode)
     return process
 
 
 def killed_after(process, seconds):
-    """Kill a process after so many seconds; return what it said if it had ended by itself."""
+    """Kill a process after so many seconds; return how it ended where it had by itself."""
     try:
         process.wait(seconds)
-        return process.communicate()[1]
+        return f"exit code {process.returncode}: {process.communicate()[1]}"
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
@@ -140,7 +140,7 @@ def kill_at_random(kind, tmp_path, receiver, uri, db, child_environment):
             within_s = min(within_s * 1.5, 10)  # a machine that is busy takes longer to get anywhere
     told = json.loads(writers.communicate("")[0])
     last = started("keep_running.py", environment, uri, "a", "once")
-    _, said = last.communicate(timeout=120)
+    _, said = last.communicate(timeout=120 + 6 * KILLS)
 
     assert [text for text in ended if text] == []
     assert last.returncode == 0, said

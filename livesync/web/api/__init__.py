@@ -13,6 +13,7 @@ from pyramid.config import Configurator
 from pyramid.request import Request
 from pyramid.response import Response
 
+from ...forms import decode_json
 from ..errors import BadRequest, UnknownPage, WrongMethod
 from .answers import as_json
 from .calls import OPERATIONS, Call, Operation
@@ -88,7 +89,7 @@ def _body(operation: Operation, request: Request) -> Any:
     if operation.body is None:
         return None
     try:
-        return msgspec.json.decode(request.body or b"{}", type=operation.body)
+        return decode_json(request.body or b"{}", operation.body)
     except (msgspec.ValidationError, msgspec.DecodeError) as exc:
         # the description says less than the types where JSON Schema has no word for it
         message = str(exc)
