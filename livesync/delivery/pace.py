@@ -56,6 +56,7 @@ class Refusals:
         self._threshold = threshold
         self._settled = state[0] if state else 0
         self._refused = deque(state[1:])
+        self._too_many = ""  # what was said of the first that was one too many
         self._lock = threading.Lock()
 
     def state(self) -> tuple[int, ...]:
@@ -73,19 +74,23 @@ class Refusals:
         """Note that a record was refused.
 
         Raises:
-            TooManyRefused: It was one too many.
+            TooManyRefused: It was one too many. Further ones are told the same, whichever of the
+                streams they come from: that is why the agent is stopped.
         """
         with self._lock:
             self._settled += 1
             self._refused.append(self._settled)
             self._forget()
             count = len(self._refused)
-        if count > self._threshold:
-            among = min(self._settled, self._window)
-            raise TooManyRefused(
-                f"{count} of the last {among} records were refused, which looks like the service's fault"
-                f" or the host's; the last: {reason}; mend it, or raise dead_threshold"
-            )
+            if count <= self._threshold:
+                return
+            if not self._too_many:
+                among = min(self._settled, self._window)
+                self._too_many = (
+                    f"{count} of the last {among} records were refused, which looks like the service's fault"
+                    f" or the host's; the last: {reason}; mend it, or raise dead_threshold"
+                )
+        raise TooManyRefused(self._too_many)
 
     def _forget(self) -> None:
         while self._refused and self._refused[0] <= self._settled - self._window:

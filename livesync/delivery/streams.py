@@ -27,6 +27,7 @@ class Streams:
         self._most = most
         self._give_up = give_up
         self._under_way: dict[Future[None], tuple[frozenset[str], RunResult]] = {}
+        self._failures: list[BaseException] = []  # in the order in which they came
 
     def run(self, batches: Iterable[Batch], result: RunResult) -> None:
         """Deliver all ``batches`` and add what became of them to ``result``.
@@ -34,6 +35,7 @@ class Streams:
         Raises:
             Exception: What the first that failed raised, once none is under way any more.
         """
+        self._failures.clear()
         with ThreadPoolExecutor(self._most, thread_name_prefix="livesync-stream") as pool:
             try:
                 for batch in batches:
@@ -41,14 +43,23 @@ class Streams:
                     while self._must_wait(ids):
                         self._settle_some(result)
                     part = RunResult()
-                    self._under_way[pool.submit(self._deliver, batch, part)] = (ids, part)
+                    self._under_way[pool.submit(self._deliver_one, batch, part)] = (ids, part)
                 while self._under_way:
                     self._settle_some(result)
             except BaseException:
                 self._give_up()
                 self._under_way.clear()
                 pool.shutdown(wait=True, cancel_futures=True)
+                if self._failures:  # several may have failed before anybody looked
+                    raise self._failures[0] from None
                 raise
+
+    def _deliver_one(self, batch: Batch, part: RunResult) -> None:
+        try:
+            self._deliver(batch, part)
+        except BaseException as exc:
+            self._failures.append(exc)
+            raise
 
     def _must_wait(self, ids: frozenset[str]) -> bool:
         if len(self._under_way) >= self._most:

@@ -333,6 +333,50 @@ def test_what_all_streams_have_refused_is_counted_together():
         uploader.iterate_over(upserts(f"id{number}" for number in range(50)))
 
 
+def test_streams_that_refuse_too_much_at_the_same_time_tell_of_the_first_that_did():
+    together = threading.Barrier(3)
+
+    def refuse(batch: Batch) -> list[Verdict]:
+        together.wait(LONG_S)  # the eighth is refused before anybody looks at the sixth
+        return [Verdict(batch[0].object_id, Outcome.REFUSED, "no")]
+
+    uploader = StreamingUploader(refuse, in_flight=3)
+    uploader.refusals = Refusals(100, 5, (3, 1, 2, 3))
+
+    with pytest.raises(TooManyRefused, match="6 of the last 6"):
+        uploader.iterate_over(upserts(f"id{number}" for number in range(3)))
+
+
+def test_of_several_batches_that_have_failed_the_first_is_told():
+    gate = Gate(["a", "b", "c"], 3)
+    gate.failing = {0: RetryLater(reason="zero"), 1: RetryLater(reason="one"), 2: RetryLater(reason="two")}
+    failed: list[int] = []
+
+    def deliver(batch: Any, result: RunResult) -> None:
+        try:
+            gate.deliver(batch, result)
+        finally:
+            failed.append(batch.number)
+
+    streams = Streams(deliver, 3, gate.give_up)
+    thread_says: list[str] = []
+
+    def run() -> None:
+        try:
+            streams.run(gate.source(), RunResult())
+        except RetryLater as exc:
+            thread_says.append(str(exc))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert gate.wait_for({0, 1, 2})
+    gate.let_go(1)
+    thread.join(LONG_S)
+
+    assert failed[0] == 1
+    assert "one" in thread_says[0]
+
+
 @settings(max_examples=40)
 @given(
     ids=st.lists(st.sampled_from("abcdefgh"), max_size=25),
