@@ -13,7 +13,18 @@ from typing import Final
 
 from ..errors import ChangesRefused, SyncError
 from ..peering.partitions import EVERYTHING, check_partition, contained_in_any, minimal
-from . import cleaning, conflicts, identity, journal, paging, receiving, sending, writing
+from . import (
+    cleaning,
+    conflicts,
+    deletion,
+    identity,
+    journal,
+    paging,
+    receiving,
+    reinstating,
+    sending,
+    writing,
+)
 from .base import BaseDataStore
 from .changes import (
     ConflictLog,
@@ -435,6 +446,18 @@ class BaseSyncProvider:
         """Return all conflicts that are kept, the newest first."""
         store = self.data_store
         return store.read(lambda: [conflicts.log_of(entry) for entry in conflicts.newest_first(store)])
+
+    def reinstate(self, log_id: str) -> ItemChange:
+        """Make the loser of a conflict the item's content again: a new change, in the application too.
+
+        Raises:
+            UnknownConflict, UsageError, ItemErased: See :func:`~livesync.replication.reinstating.reinstate`.
+        """
+        return change_of(reinstating.reinstate(self.node, log_id), is_applied=True)
+
+    def collect_tombstones(self, peer_expires_s: float = deletion.PEER_EXPIRES_S) -> int:
+        """Drop the tombstones that every known peer has passed; return how many."""
+        return deletion.collect_tombstones(self.node, peer_expires_s)
 
     def sessions(self) -> list[SyncSession]:
         """Return the sessions that this provider received, the newest first."""

@@ -1,0 +1,487 @@
+"""SyncableModel: the application's own classes, dependencies between them, and what cannot be applied."""
+
+from contextlib import contextmanager
+
+import pytest
+import ZODB
+from BTrees.OOBTree import OOBTree
+from ZODB.DemoStorage import DemoStorage
+
+from livesync import Host, SyncManager
+from livesync.action import CREATED, DATA_CHANGED, DELETED, ActionWrapper
+from livesync.errors import UsageError
+from livesync.replication import (
+    ConflictStatus,
+    ConflictType,
+    HostExecutor,
+    ModelRegistry,
+    SyncableModel,
+    SyncLock,
+    SyncOrchestrator,
+    SyncSessionStatus,
+    TrackReader,
+    ZODBDataStore,
+    ZODBSyncProvider,
+)
+from livesync.replication.model import calculate_item_id
+
+
+class Author(SyncableModel):
+    sync_profile, model_name = "books", "author"
+
+    def __init__(self, name):
+        self.name = name
+
+    def calculate_source_id(self):
+        return self.name
+
+    def calculate_partition(self):
+        return f"authors:{self.ID_PLACEHOLDER}"
+
+    @classmethod
+    def sync_home(cls, root):
+        return root["shelf"]
+
+    def sync_key(self, item_id):
+        return f"author-{self.name}"
+
+
+class Book(SyncableModel):
+    sync_profile, model_name = "books", "book"
+    model_dependencies = ("author",)
+    fields_not_to_serialize = ("seen",)
+
+    def __init__(self, title, author, tags=()):
+        self.title, self.author, self.tags, self.seen = title, author, list(tags), 0
+
+    def calculate_source_id(self):
+        return self.title
+
+    def calculate_partition(self):
+        return "books"
+
+    @classmethod
+    def sync_home(cls, root):
+        return root["shelf"]
+
+    def sync_key(self, item_id):
+        return f"book-{self.title}"
+
+    @classmethod
+    def deserialize(cls, data, current=None):
+        if data["title"] == "forbidden" and Book.is_strict:
+            raise ValueError("no such title here")
+        found = super().deserialize(data, current)
+        found.__dict__.setdefault("seen", 0)
+        return found
+
+    @classmethod
+    def dependencies(cls, data):
+        yield calculate_item_id(f"authors:{data['author']}", data["author"], "author")
+
+    @classmethod
+    def merge_conflict(cls, current, incoming, base=None):
+        if current["author"] != incoming["author"]:
+            return None
+        return {**current, "tags": sorted({*current["tags"], *incoming["tags"]})}
+
+    is_strict = False
+
+
+class Note(SyncableModel):
+    """A model whose objects may have any id."""
+
+    sync_profile, model_name = "books", "note"
+
+    def __init__(self, text):
+        self.text = text
+
+    def calculate_partition(self):
+        return f"notes:{self.ID_PLACEHOLDER}"
+
+    @classmethod
+    def sync_home(cls, root):
+        return root["shelf"]
+
+
+MODELS = (Book, Author, Note)
+
+
+class Shelf(Host):
+    """Everything lies on one shelf, by key."""
+
+    def __init__(self, connection=None):
+        self.connection = connection
+
+    @contextmanager
+    def at(self, connection):
+        yield Shelf(connection)
+
+    def _shelf(self):
+        return self.connection.root()["shelf"]
+
+    def object_id(self, obj):
+        return (
+            next(key for key, value in obj._p_jar.root()["shelf"].items() if value is obj)
+            if (obj._p_jar)
+            else next(key for key, value in self._shelf().items() if value is obj)
+        )
+
+    def get(self, object_id):
+        return self._shelf().get(object_id)
+
+    def iter_objects(self, after=None):
+        return iter(self._shelf().values(after, excludemin=after is not None))
+
+    def iter_ids(self, after=None):
+        return iter(self._shelf().keys(after, excludemin=after is not None))
+
+    def contents(self, obj):
+        return iter(())
+
+    def is_excluded(self, obj, audience="public"):
+        return False
+
+    def document(self, obj, audience="public"):
+        return obj.serialize()
+
+
+class Library:
+    def __init__(self, name, models, clock):
+        self.db = ZODB.DB(DemoStorage())
+        with self.db.transaction() as connection:
+            SyncManager.install(connection.root())
+            connection.root()["shelf"] = OOBTree()
+        self.provider = ZODBSyncProvider(
+            name,
+            ZODBDataStore(self.db),
+            changes_executor=HostExecutor(Shelf(), models),
+            reader=TrackReader(),
+            max_num=1,
+            clock=clock,
+        )
+
+    def change(self, key, change, word=DATA_CHANGED):
+        with self.db.transaction() as connection:
+            change(connection.root()["shelf"])
+            SyncManager.get(connection.root()).record([ActionWrapper(0, key, {word})])
+
+    def add(self, key, obj):
+        self.change(key, lambda shelf: shelf.__setitem__(key, obj), CREATED)
+
+    def remove(self, key):
+        self.change(key, lambda shelf: shelf.pop(key), DELETED)
+
+    def set(self, key, **values):
+        self.change(
+            key, lambda shelf: shelf[key].__dict__.update(values) or setattr(shelf[key], "_p_changed", 1)
+        )
+
+    def holds(self):
+        with self.db.transaction() as connection:
+            return {key: obj.serialize() for key, obj in connection.root()["shelf"].items()}
+
+
+@pytest.fixture
+def libraries(monkeypatch):
+    monkeypatch.setattr(Book, "is_strict", False)
+    now = iter(range(2_000_000_000, 2_100_000_000))
+    made = []
+
+    class Two(list):
+        """Two libraries, and whatever others are asked for, with one clock."""
+
+        def more(self, name, models=MODELS):
+            made.append(Library(name, models, lambda: next(now)))
+            return made[-1]
+
+    yield Two(Library(name, MODELS, lambda: next(now)) for name in "ab")
+    for library in made:
+        library.db.close()
+
+
+def sync(one, other, first="a"):
+    sessions = SyncOrchestrator(SyncLock(), [one.provider, other.provider], 1e9).run(first)
+    assert [session.status for session in sessions] == [SyncSessionStatus.FINISHED] * 2, sessions
+    return sessions
+
+
+def test_objects_of_models_travel_without_the_fields_that_stay(libraries):
+    a, b = libraries
+    a.add("author-Ann", Author("Ann"))
+    a.add("book-One", Book("One", "Ann"))
+    a.set("book-One", seen=7)
+    sync(a, b)
+
+    assert b.holds() == a.holds()
+    with b.db.transaction() as connection:
+        assert connection.root()["shelf"]["book-One"].seen == 0
+    b.set("book-One", tags=["new"], seen=3)
+    sync(a, b)
+    assert a.holds()["book-One"]["tags"] == ["new"]
+    with a.db.transaction() as connection:
+        assert connection.root()["shelf"]["book-One"].seen == 7
+
+
+def test_a_removal_travels_and_what_was_removed_may_come_back(libraries):
+    a, b = libraries
+    a.add("author-Ann", Author("Ann"))
+    sync(a, b)
+    b.remove("author-Ann")
+    sync(a, b)
+    assert a.holds() == b.holds() == {}
+    a.add("author-Ann", Author("Ann"))
+    sync(a, b)
+
+    assert b.holds() == {"author-Ann": {"name": "Ann"}}
+    assert a.provider.conflict_logs() == b.provider.conflict_logs() == []
+
+
+def test_two_nodes_that_create_the_same_object_agree(libraries):
+    a, b = libraries
+    for library in libraries:
+        library.add("author-Ann", Author("Ann"))
+    sync(a, b)
+
+    assert len(a.provider.items()) == 1
+    assert a.provider.conflict_logs() == b.provider.conflict_logs() == []
+
+
+def test_objects_without_a_source_id_get_a_random_one_that_stays(libraries):
+    a, b = libraries
+    a.add("x", Note("hello"))
+    sync(a, b)
+    (item,) = a.provider.items()
+    assert b.holds() == {item.item_id: {"text": "hello"}}
+    assert item.partition == f"notes:{item.item_id}"
+    b.set(item.item_id, text="changed there")
+    sync(a, b)
+
+    assert a.holds() == {"x": {"text": "changed there"}}
+    assert len(a.provider.items()) == 1
+
+
+def test_a_child_is_applied_after_its_parent_and_a_missing_one_defers_it(libraries):
+    a, b = libraries
+    a.add("book-One", Book("One", "Ann"))
+    sync(a, b)
+    assert b.holds() == {}
+    (log,) = b.provider.conflict_logs()
+    assert (log.conflict_type, log.status) == (ConflictType.EXCEPTION_OCCURRED, ConflictStatus.DEFERRED)
+    assert "MissingDependency" in log.reason
+    assert log.item_change_winner is None
+
+    a.add("author-Ann", Author("Ann"))
+    sync(a, b)
+    assert b.holds() == a.holds()
+    (log,) = b.provider.conflict_logs()
+    assert log.status is ConflictStatus.RESOLVED
+    assert log.resolved_at is not None
+
+
+def test_what_is_deferred_is_relayed_all_the_same(libraries):
+    a, b = libraries
+    c = libraries.more("c")
+    a.add("book-One", Book("One", "Ann"))
+    sync(a, b)
+    c.add("author-Ann", Author("Ann"))
+    sync(b, c, "b")
+
+    assert "book-One" in c.holds()
+    assert "book-One" in b.holds()
+
+
+def test_what_raises_is_deferred_with_its_stack_trace_and_retried(libraries, monkeypatch):
+    a, b = libraries
+    a.add("author-Ann", Author("Ann"))
+    a.add("book-forbidden", Book("forbidden", "Ann"))
+    a.add("book-Other", Book("Other", "Ann"))
+    monkeypatch.setattr(Book, "is_strict", True)
+    sync(a, b)
+
+    assert sorted(b.holds()) == ["author-Ann", "book-Other"]
+    (log,) = b.provider.conflict_logs()
+    assert log.reason == "ValueError: no such title here"
+    assert "Traceback" in log.description
+    assert "deserialize" in log.description
+    batch = b.provider.get_deferred_changes(a.provider.get_vector_clock().__class__())
+    assert [change.serialization_result.item_id for change in batch.item_changes] == [
+        log.item_change_loser.serialization_result.item_id
+    ]
+    sync(a, b)
+    assert len(b.provider.conflict_logs()) == 1  # failing again adds nothing
+
+    monkeypatch.setattr(Book, "is_strict", False)
+    sync(a, b)
+    assert b.holds() == a.holds()
+    assert b.provider.conflict_logs()[0].status is ConflictStatus.RESOLVED
+
+
+def test_an_edit_of_what_is_deferred_is_a_conflict_with_it(libraries, monkeypatch):
+    a, b = libraries
+    a.add("author-Ann", Author("Ann"))
+    a.add("book-forbidden", Book("forbidden", "Ann", ["0"]))
+    sync(a, b)
+    monkeypatch.setattr(Book, "is_strict", True)
+    a.set("book-forbidden", tags=["of a"])
+    sync(a, b)
+    b.set("book-forbidden", tags=["of b"])
+    monkeypatch.setattr(Book, "is_strict", False)
+    sync(a, b)
+    sync(a, b)
+
+    assert a.holds() == b.holds()
+    logs = [*a.provider.conflict_logs(), *b.provider.conflict_logs()]
+    losers = [log.item_change_loser.serialization_result.serialized_item for log in logs]
+    tags = a.holds()["book-forbidden"]["tags"]
+    assert tags in (["of a"], ["of b"])
+    lost = "of a" if tags == ["of b"] else "of b"
+    assert any(lost in loser for loser in losers)
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_a_models_own_merge_unites_both_on_any_path_and_is_no_conflict(libraries, first):
+    a, b = libraries
+    a.add("author-Ann", Author("Ann"))
+    a.add("book-One", Book("One", "Ann"))
+    sync(a, b)
+    a.set("book-One", tags=["a"])
+    b.set("book-One", tags=["b"])
+    sync(a, b, first)
+    sync(a, b, first)
+
+    assert a.holds() == b.holds()
+    assert a.holds()["book-One"]["tags"] == ["a", "b"]
+    assert a.provider.conflict_logs() == b.provider.conflict_logs() == []
+    assert [len(session.item_changes) for session in sync(a, b)] == [0, 0]
+
+
+def test_two_nodes_that_merge_the_same_pair_get_the_same(libraries):
+    a, b = libraries
+    c, d = libraries.more("c"), libraries.more("d")
+    a.add("author-Ann", Author("Ann"))
+    a.add("book-One", Book("One", "Ann"))
+    for one, other, first in ((a, b, "a"), (a, c, "a"), (b, d, "b")):
+        sync(one, other, first)
+    a.set("book-One", tags=["a"])
+    b.set("book-One", tags=["b"])
+    sync(a, c)
+    sync(b, d, "b")
+    sync(a, b)
+    sync(c, d, "c")  # the same pair meets again
+    for one, other, first in ((a, c, "a"), (b, d, "b"), (a, b, "a"), (c, d, "c")):
+        sync(one, other, first)
+
+    assert a.holds() == b.holds() == c.holds() == d.holds()
+    assert a.holds()["book-One"]["tags"] == ["a", "b"]
+    assert a.provider.items() == d.provider.items()
+
+
+def test_what_no_merge_can_unite_goes_by_rank_and_is_logged(libraries):
+    a, b = libraries
+    for name in ("Ann", "Bob", "Cy"):
+        a.add(f"author-{name}", Author(name))
+    a.add("book-One", Book("One", "Ann"))
+    sync(a, b)
+    a.set("book-One", author="Bob")
+    b.set("book-One", author="Cy")
+    sync(a, b)
+
+    assert a.holds() == b.holds()
+    assert len([*a.provider.conflict_logs(), *b.provider.conflict_logs()]) == 1
+
+
+def test_an_unknown_model_is_held_and_said_to_be_unknown(libraries):
+    a, _ = libraries
+    old = libraries.more("old", (Author,))
+    a.add("author-Ann", Author("Ann"))
+    a.add("book-One", Book("One", "Ann"))
+    sync(a, old)
+
+    assert sorted(old.holds()) == ["author-Ann"]
+    assert "no model 'book'" in old.provider.conflict_logs()[0].reason
+    assert len(old.provider.items()) == 2
+
+
+def test_an_object_that_moves_to_another_partition_becomes_another_item(libraries, monkeypatch):
+    a, b = libraries
+    a.add("author-Ann", Author("Ann"))
+    sync(a, b)
+    (before,) = a.provider.items()
+    monkeypatch.setattr(Author, "calculate_partition", lambda self: "elsewhere")
+    a.set("author-Ann", born=1900)
+    sync(a, b)
+
+    (after,) = b.provider.items()
+    assert (after.partition, after.item_id == before.item_id) == ("elsewhere", False)
+    assert b.holds() == a.holds() == {"author-Ann": {"name": "Ann", "born": 1900}}
+
+
+def test_what_is_erased_is_gone_from_the_application_and_stays_closed(libraries):
+    a, b = libraries
+    a.add("author-Ann", Author("Ann"))
+    sync(a, b)
+    (item,) = a.provider.items()
+    a.provider.erase(item.item_id)
+    sync(a, b)
+    assert a.holds() == b.holds() == {}
+    b.add("author-Ann", Author("Ann"))
+    sync(a, b)
+
+    assert a.holds() == {}
+    assert a.provider.items() == b.provider.items() == []
+    with pytest.raises(LookupError):
+        a.provider.erase("nothing")
+
+
+def nameless():
+    class Nameless(SyncableModel):
+        sync_profile, model_name = "books", ""
+
+    return Nameless
+
+
+def depending(*names):
+    class Depending(SyncableModel):
+        sync_profile, model_name, model_dependencies = "books", "depending", names
+
+    return Depending
+
+
+def foreign():
+    class Foreign(SyncableModel):
+        sync_profile, model_name = "films", "film"
+
+    return Foreign
+
+
+@pytest.mark.parametrize(
+    ("models", "reason"),
+    [
+        ([object], "no SyncableModel"),
+        ([nameless()], "needs a model_name"),
+        ([Author, Author], "two models 'author'"),
+        ([depending("nothing")], "not registered"),
+        ([depending("depending")], "in a circle"),
+        ([Author, foreign()], "several profiles"),
+    ],
+)
+def test_models_that_make_no_sense_are_refused_when_they_are_registered(models, reason):
+    with pytest.raises(UsageError, match=reason):
+        ModelRegistry(models)
+
+
+def test_a_model_without_a_name_is_not_synced():
+    class Quiet(Author):
+        model_name = None
+
+    assert list(ModelRegistry([Quiet, Author])) == [Author]
+
+
+def test_an_empty_source_id_is_refused(libraries):
+    a, b = libraries
+    a.add("author-", Author(""))
+    there, _ = SyncOrchestrator(SyncLock(), [a.provider, b.provider], 1e9).run()
+
+    assert there.status is SyncSessionStatus.FAILED
+    assert "a source id is not empty" in there.reason
