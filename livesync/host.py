@@ -124,6 +124,21 @@ class Host(ABC):
         """
         raise ReadOnlyHost("this host takes no documents back: it has no restore() of its own")
 
+    def sync_models(self) -> Iterable[type]:
+        """Return the classes that two-way sync carries as they say (``SyncableModel``); none by default.
+
+        Everything else is carried by its document, and comes back through :meth:`restore`.
+        """
+        return ()
+
+    def sync_partition(self, obj: Any) -> str:
+        """Return the partition that ``obj``, which is of no such class, belongs to in two-way sync.
+
+        A colon-separated path, by which nodes may be given a part. It is part of what the item's id is made
+        of: an object that changes it becomes another item. By default everything belongs together.
+        """
+        return ""
+
     def label(self, obj: Any) -> str:
         """Return what people call the object, for listings."""
         return self.object_id(obj)

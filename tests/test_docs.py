@@ -57,11 +57,17 @@ def test_every_command_is_in_the_reference_with_its_options(command):
 
 
 def test_documentation_uses_no_command_that_is_not_there():
-    groups = {name.split()[1] for name in COMMANDS if name.count(" ") == 2}
-    use = re.compile(r"(?:^\s*\$ |`)livesync (?:--db \S+ )?(\w+)(?: (\w+))?", re.MULTILINE)
+    groups = {name.rsplit(" ", depth)[0] for name in COMMANDS for depth in range(1, name.count(" ") + 1)}
+    use = re.compile(r"(?:^\s*\$ |`)livesync (?:--db \S+ )?(\w+)(?: (\w+))?(?: (\w+))?", re.MULTILINE)
     named = {match for text in TEXTS.values() for match in use.findall(text)}
 
-    used = {f"livesync {one} {two}" if one in groups else f"livesync {one}" for one, two in named}
+    used = set()
+    for words in named:
+        command = "livesync"
+        for word in words:
+            if command in groups:
+                command += f" {word}"
+        used.add(command)
 
     assert used
     assert used <= COMMANDS.keys()

@@ -50,6 +50,7 @@ MANUALS = {
     "share/man/man1/livesync.1",
     "share/man/man1/livesync-agent.1",
     "share/man/man1/livesync-dead.1",
+    "share/man/man1/livesync-peer.1",
     "share/man/man1/livesync-task.1",
     "share/man/man1/livesync-user.1",
     "share/bash-completion/completions/livesync",

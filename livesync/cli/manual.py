@@ -12,6 +12,7 @@ SUMMARIES: Final = {
     "livesync": "keep other systems in step with a ZODB application",
     "livesync-agent": "manage the agents of livesync",
     "livesync-dead": "look after what livesync could not deliver",
+    "livesync-peer": "sync a ZODB application both ways with other databases",
     "livesync-task": "have livesync do something again and again",
     "livesync-user": "say who may log in at the web pages of livesync",
 }
@@ -58,6 +59,11 @@ _EXAMPLES: Final = {
     "livesync-user": {
         "livesync user add anna --role operate": "Let somebody log in; the password is asked for.",
         "livesync user add_token grafana --role see": "Make a token for a program.",
+    },
+    "livesync-peer": {
+        "livesync peer conflict list --open": "What could the application not take?",
+        "livesync peer conflict show 3fa1": "What lost, beside what won.",
+        "livesync peer conflict reinstate 3fa1": "Make what lost the item's content again.",
     },
 }
 

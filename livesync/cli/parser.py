@@ -14,6 +14,7 @@ from .agent_parser import add_agent_commands
 from .dead_parser import add_dead_commands
 from .exitcodes import ExitCode, exit_code_table
 from .grammar import COMPLETE_FILE, Commands, Parser, add_global_options
+from .peer_parser import add_peer_commands
 from .task_parser import add_task_commands
 from .user_parser import add_user_commands
 from .values import Address, Moment, count, not_negative, positive_seconds, span, workers
@@ -50,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_task_commands(commands.group("task", "have the track pruned, services verified, and so on"))
     add_dead_commands(commands.group("dead", "look after what could not be delivered"))
     add_user_commands(commands.group("user", "say who may log in at the web pages"))
+    add_peer_commands(commands.group("peer", "sync both ways with other databases"))
     return parser
 
 

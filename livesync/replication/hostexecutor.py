@@ -40,9 +40,7 @@ class HostExecutor(ChangesExecutor):
 
     Args:
         host: The application.
-        models: Its own syncable models.
-        partition: Where an object without a model belongs; called with the bound host and the object. None:
-            everything belongs together.
+        models: Its own syncable models; None: those that the host names.
         recorder: Puts what was applied on the track; None: it is written into the manager's inbox. A capture
             that listens records more, such as what is made on the way; what both record counts once.
     """
@@ -50,13 +48,12 @@ class HostExecutor(ChangesExecutor):
     def __init__(
         self,
         host: Host,
-        models: ModelRegistry | Iterable[type[SyncableModel]] = (),
-        partition: Callable[[Host, Any], str] | None = None,
+        models: ModelRegistry | Iterable[type[SyncableModel]] | None = None,
         recorder: Recorder | None = None,
     ) -> None:
         self.host = host
+        models = host.sync_models() if models is None else models
         self.models = models if isinstance(models, ModelRegistry) else ModelRegistry(models)
-        self._partition = partition
         self._record = recorder or record_in_inbox
 
     def knows(self, entity_name: str) -> bool:
@@ -94,7 +91,7 @@ class HostExecutor(ChangesExecutor):
         return Draft(object_id, item_id, name, partition, encode_payload(obj.serialize()))
 
     def _document_draft(self, host: Host, obj: Any, object_id: str) -> Draft:
-        partition = "" if self._partition is None else check_partition(self._partition(host, obj))
+        partition = check_partition(host.sync_partition(obj))
         payload = encode_payload({"id": object_id, "document": host.document(obj)})
         return Draft(
             object_id, calculate_item_id(partition, object_id, DOCUMENT), DOCUMENT, partition, payload
@@ -154,7 +151,7 @@ class HostExecutor(ChangesExecutor):
             home = model.sync_home(store.connection.root())
             if not state.is_live:
                 if current is not None:
-                    del home[current.sync_key(state.item_id)]
+                    _take_out(home, current, current.sync_key(state.item_id))
                 return None
             data = msgspec.json.decode(state.payload)
             self._check_dependencies(store, model, data)
@@ -162,8 +159,8 @@ class HostExecutor(ChangesExecutor):
             obj = model.deserialize(data, current)
             key = obj.sync_key(state.item_id)
             if old_key is not None and old_key != key:
-                del home[old_key]
-            if home.get(key) is not obj:
+                _take_out(home, obj, old_key)
+            if old_key != key:
                 home[key] = obj
             new_id = host.object_id(obj)
             return self._checked(self._model_draft(store, obj, new_id, state.item_id), state)
@@ -202,6 +199,13 @@ class HostExecutor(ChangesExecutor):
         told = list(object_ids)
         if told and connection is not None:
             self._record(connection, told, origin)
+
+
+def _take_out(home: Any, obj: Any, key: str) -> None:
+    """Take an object out of where it lies, under this key or, if the application chose it, another one."""
+    if home.get(key) is not obj:
+        key = next(found for found, value in home.items() if value is obj)
+    del home[key]
 
 
 def record_in_inbox(connection: Any, object_ids: Sequence[tuple[str, bool, bool]], origin: str) -> None:

@@ -26,6 +26,7 @@ EXPECTED = {
         "task",
         "dead",
         "user",
+        "peer",
     },
     "livesync agent": {
         *("list", "types", "add", "show", "edit", "remove", "activate", "pause"),
@@ -34,6 +35,8 @@ EXPECTED = {
     "livesync task": {"list", "add", "remove", "run"},
     "livesync dead": {"list", "show", "retry", "discard"},
     "livesync user": {"add", "list", "password", "role", "remove", "add_token", "remove_token"},
+    "livesync peer": {"conflict"},
+    "livesync peer conflict": {"list", "show", "reinstate"},
 }
 
 
@@ -82,7 +85,7 @@ def test_help_fits_a_terminal(parser, monkeypatch):
 
 def test_there_is_a_man_page_for_the_command_and_each_group():
     assert [name for name, _ in group_parsers()] == [
-        "livesync", "livesync-agent", "livesync-task", "livesync-dead", "livesync-user"
+        "livesync", "livesync-agent", "livesync-task", "livesync-dead", "livesync-user", "livesync-peer"
     ]  # fmt: skip
     assert set(manual.SUMMARIES) == {name for name, _ in group_parsers()}
 

@@ -1,0 +1,140 @@
+"""livesync peer conflict: list, show and reinstate."""
+
+import pytest
+import ZODB
+from ZODB.FileStorage import FileStorage
+
+from livesync.cli.main import main
+from livesync.demo.editor import Editor
+from livesync.demo.host import demo_paths_host
+from livesync.demo.model import ROOT_KEY
+from livesync.demo.places import Place
+from livesync.demo.replay import prepare
+from livesync.demo.wiring import recorded
+from livesync.replication import (
+    HostExecutor,
+    SyncLock,
+    SyncOrchestrator,
+    TrackReader,
+    ZODBDataStore,
+    ZODBSyncProvider,
+)
+
+
+class Site:
+    def __init__(self, path, name, clock):
+        self.path, self.name, self.clock = path, name, clock
+
+    def __enter__(self):
+        self.db = ZODB.DB(FileStorage(str(self.path)))
+        prepare(self.db)
+        self.provider = ZODBSyncProvider(
+            self.name,
+            ZODBDataStore(self.db),
+            changes_executor=HostExecutor(demo_paths_host()),
+            reader=TrackReader(),
+            clock=self.clock,
+        )
+        return self
+
+    def __exit__(self, *_):
+        self.db.close()
+
+    def edit(self, title):
+        with recorded(self.db, demo_paths_host()), self.db.transaction() as connection:
+            editor = Editor(connection.root()[ROOT_KEY], lambda path: f"uid of {path}")
+            editor.write(Place("pycon-2020", "a"), {"title": title})
+
+    def title(self):
+        with self.db.transaction() as connection:
+            return connection.root()[ROOT_KEY].at_path("pycon/pycon-2020/a").title
+
+
+@pytest.fixture
+def sites(tmp_path, no_fsync):
+    """Two sites that edited one talk at once, and have synced; both files are closed."""
+    now = iter(range(1_900_000_000, 2_000_000_000))
+    made = [Site(tmp_path / f"{name}.fs", name, lambda: next(now)) for name in ("one", "other")]
+    with made[0] as one, made[1] as other:
+        one.edit("first")
+        SyncOrchestrator(SyncLock(), [one.provider, other.provider], 1e9).run()
+        one.edit("mine")
+        one.provider.prepare()
+        other.edit("theirs\n")
+        SyncOrchestrator(SyncLock(), [one.provider, other.provider], 1e9).run()
+    return made
+
+
+@pytest.fixture
+def peer(sites, capsys):
+    """Call ``livesync peer conflict`` on the site that keeps the conflict."""
+
+    def call(*arguments, site=sites[1]):
+        code = main(["--db", f"file://{site.path}", "--host", "demo-paths", "peer", "conflict", *arguments])
+        told = capsys.readouterr()
+        return int(code), told.out, told.err
+
+    return call
+
+
+def conflict_id(peer):
+    return peer("list")[1].split()[1]
+
+
+def test_conflicts_are_a_line_each(peer):
+    code, out, _ = peer("list")
+
+    assert code == 0
+    assert "resolved local_update_remote_update document" in out
+    assert len(out.splitlines()) == 1
+    assert peer("list", "--open")[1] == "there are no conflicts\n"
+    assert peer("list", "--item", "nothing")[1] == "there are no conflicts\n"
+    assert '"total": 1' in peer("list", "--json")[1]
+
+
+def test_the_loser_is_shown_beside_the_winner(peer):
+    code, out, _ = peer("show", conflict_id(peer))
+
+    assert code == 0
+    assert out.index("loser: update by one") < out.index('"mine"') < out.index("winner: update by other")
+    assert '"theirs\\n"' in out
+    assert '"says"' in peer("show", conflict_id(peer), "--json")[1]
+
+
+def test_a_loser_is_reinstated_and_travels(peer, sites):
+    code, out, _ = peer("reinstate", conflict_id(peer))
+
+    assert code == 0
+    assert "says again what had lost" in out
+    with sites[0] as one, sites[1] as other:
+        assert other.title() == "mine"
+        assert one.title() == "theirs\n"
+        SyncOrchestrator(SyncLock(), [one.provider, other.provider], 1e9).run()
+        assert one.title() == other.title() == "mine"
+
+
+@pytest.mark.parametrize("command", ["show", "reinstate"])
+def test_an_id_that_is_none_gets_one_clear_line(peer, command):
+    code, out, err = peer(command, "ffffffffffffffff")
+
+    assert (code, out) == (3, "")
+    assert err.startswith("livesync: there is no conflict 'ffffffffffffffff'")
+    assert "peer conflict list" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_database_that_takes_no_part_says_so(peer, tmp_path, capsys):
+    path = tmp_path / "alone.fs"
+    assert main(["--db", f"file://{path}", "install"]) == 0
+    capsys.readouterr()
+    code = main(["--db", f"file://{path}", "peer", "conflict", "list"])
+
+    assert int(code) == 11
+    assert "takes no part in two-way sync" in capsys.readouterr().err
+
+
+def test_without_anything_to_do_it_says_what_there_is(peer):
+    code, _, err = peer()
+
+    assert code == 2
+    assert "livesync peer conflict" in err
