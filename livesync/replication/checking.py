@@ -27,8 +27,12 @@ def check_states(states: Sequence[ItemState], prefixes: Iterable[str], latest: i
         ClockAhead: One comes from the future.
     """
     prefixes = tuple(prefixes)
+    partitions: set[str] = set()
     for state in states:
-        _check(state, prefixes)
+        if state.partition not in partitions:
+            _check_partition(state, prefixes)
+            partitions.add(state.partition)
+        _check_item(state)
     newest = newest_stamp(states)
     if newest > latest:
         raise ClockAhead(
@@ -37,11 +41,16 @@ def check_states(states: Sequence[ItemState], prefixes: Iterable[str], latest: i
         )
 
 
-def _check(state: ItemState, prefixes: tuple[str, ...]) -> None:
+def _check_item(state: ItemState) -> None:
     if not state.item_id or len(state.item_id) > MAX_ID_LENGTH:
         raise ChangesRefused(f"an item id has 1 to {MAX_ID_LENGTH} characters: {state.item_id[:40]!r}")
     if not state.entity_name:
         raise ChangesRefused(f"item {state.item_id!r} is of no model")
+    _check_history(state)
+    _check_payload(state)
+
+
+def _check_partition(state: ItemState, prefixes: tuple[str, ...]) -> None:
     try:
         check_partition(state.partition)
     except (TypeError, ValueError) as exc:
@@ -50,8 +59,6 @@ def _check(state: ItemState, prefixes: tuple[str, ...]) -> None:
         raise ChangesRefused(
             f"item {state.item_id!r} lies in {state.partition!r}, outside the filter of this session"
         )
-    _check_history(state)
-    _check_payload(state)
 
 
 def _check_history(state: ItemState) -> None:

@@ -49,6 +49,11 @@ class ChangesExecutor:
     kept with the stack trace and tried again.
     """
 
+    @property
+    def has_application(self) -> bool:
+        """Whether there is anything to tell: not so for the class itself."""
+        return type(self) is not ChangesExecutor
+
     def knows(self, entity_name: str) -> bool:
         """Tell whether the application has such a model; what it does not know is held, not applied."""
         return True

@@ -96,13 +96,14 @@ class _Receiver:
         self._careful = careful
         self._query_ids = query_ids
         self._lost = set(node.store.lost)
+        self._has_application = node.executor.has_application
 
     def receive(self, remote: ItemState) -> None:
         node, store = self.node, self.node.store
-        local = take_local_edit(node, remote)
+        local = take_local_edit(node, remote) if self._has_application else store.get(remote.item_id)
         if store.tables.by_query and not self._query_ids:
             store._remove(store.tables.by_query, remote.item_id)
-        if remote.item_id in store.tables.hidden and local is not None:
+        if store.tables.hidden and local is not None and remote.item_id in store.tables.hidden:
             store._remove(store.tables.hidden, remote.item_id)
             if descends(local.vector, remote.vector) and local.is_live:
                 self.execute(local, local)
@@ -116,11 +117,12 @@ class _Receiver:
         store.put(state, local)
         if state.hard and not (local is not None and local.hard):
             writing.forget_payload(node, state.item_id)
-        entry = writing.note_conflict(node, replace(union, state=state), self._query_ids)
-        if entry is not None:
-            self.applied.conflicts.append(entry)
+        if union.loser is not None:
+            entry = writing.note_conflict(node, replace(union, state=state), self._query_ids)
+            if entry is not None:
+                self.applied.conflicts.append(entry)
         self.applied.states.append(state)
-        if union.is_new_content or state.item_id in store.tables.deferred:
+        if self._has_application and (union.is_new_content or state.item_id in store.tables.deferred):
             self.execute(state, local)
 
     def _brings_lost(self, local: ItemState | None, remote: ItemState) -> bool:

@@ -1,0 +1,162 @@
+"""Two-way sync: new items, nothing new, one in a hundred changed, and the memory that a large sync needs.
+
+All in one process, both ways, between two stores: in memory for the rate, in database files for the growth,
+for what a session costs that has little or nothing to carry, and for memory, which is measured in a process of
+its own. Times are those of the CPU, the best of a few: nothing here waits for anybody.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ZODB
+from ZODB.FileStorage import FileStorage
+
+from livesync.replication import (
+    BaseSyncProvider,
+    MemoryDataStore,
+    Operation,
+    SyncLock,
+    SyncOrchestrator,
+    SyncSessionStatus,
+    ZODBDataStore,
+)
+
+from .catalogue import without_fsync
+from .rows import Row, check
+from .timing import timed
+
+TITLE = "sync: items both ways between two stores, in one process"
+QUICK = {"memory_items": 200, "items": 100, "large": 1000, "peak_items": 2000, "repeats": 1}
+
+#: Items a second of maestro-python 1.0.6 at 2,000 items in memory, on 2 cores with nothing else to do.
+_MAESTRO = 162
+_PAYLOAD = '{"title": "A talk about nothing in particular", "number": %d}'
+
+
+def measure(
+    memory_items: int = 2_000,
+    items: int = 1_000,
+    large: int = 100_000,
+    peak_items: int = 1_000_000,
+    repeats: int = 3,
+) -> list[Row]:
+    """Return rates, growth, the cost of small sessions, and the peak of memory.
+
+    Args:
+        memory_items: New items between two stores in memory.
+        items: New items between two databases, the smaller number.
+        large: The larger number.
+        peak_items: Items that are synced in a process of its own, whose memory is measured; 0: none.
+        repeats: How often what is quick is measured.
+    """
+    rate = max(memory_items / _in_memory(memory_items) for _ in range(repeats))
+    with tempfile.TemporaryDirectory(prefix="bench-") as name, without_fsync():
+        small_new, small_idle, _ = _in_databases(Path(name) / "small", items, repeats)
+        large_new, large_idle, large_changed = _in_databases(Path(name) / "large", large, repeats)
+    growth = (large_new / small_new) / (large / items)
+    rows = [
+        Row(f"{memory_items:,} new items in memory", rate, "items/s", at_least=100 * _MAESTRO),
+        Row(f"{items:,} new items in databases", items / small_new, "items/s"),
+        Row(f"{large:,} new items in databases", large / large_new, "items/s"),
+        Row("time per item, many to few", growth, at_most=1.2),
+        Row(f"nothing new, {items:,} items", small_idle * 1000, "ms"),
+        Row(f"nothing new, {large:,} items", large_idle * 1000, "ms"),
+        Row("nothing new, many to few", large_idle / small_idle, at_most=2.0),
+        Row(f"1 % of {large:,} changed, to all new", large_changed / large_new, at_most=0.05),
+    ]
+    if peak_items:
+        rows.append(Row(f"peak memory, {peak_items:,} items", _peak(peak_items), "MB", at_most=300.0))
+    return rows
+
+
+def _sync(one: BaseSyncProvider, other: BaseSyncProvider, expected: int | None = None) -> float:
+    orchestrator = SyncOrchestrator(SyncLock(), [one, other], 86_400)
+    sessions = []
+    taken = timed(lambda: sessions.extend(orchestrator.run())).cpu_s
+    check(
+        all(found.status is SyncSessionStatus.FINISHED for found in sessions), f"a session failed: {sessions}"
+    )
+    if expected is not None:
+        count = sum(len(found.item_changes) for found in sessions)
+        check(count == expected, f"{count} items were synced in place of {expected}")
+    return taken
+
+
+def _fill(provider: BaseSyncProvider, numbers: range) -> None:
+    store = provider.data_store
+    for begin in range(0, len(numbers), 1000):
+        part = numbers[begin : begin + 1000]
+
+        def work(part: range = part) -> None:
+            for number in part:
+                provider.commit_item_change(
+                    Operation.UPDATE, "talk", f"item-{number:09d}", _PAYLOAD % number, f"talks:{number % 50}"
+                )
+
+        store.run(work)
+
+
+def _in_memory(count: int) -> float:
+    one, other = BaseSyncProvider("one", MemoryDataStore()), BaseSyncProvider("other", MemoryDataStore())
+    _fill(one, range(count))
+    return _sync(one, other, count)
+
+
+@contextmanager
+def _databases(path: Path) -> Iterator[tuple[BaseSyncProvider, BaseSyncProvider]]:
+    path.mkdir()
+    databases = [ZODB.DB(FileStorage(str(path / f"{name}.fs")), cache_size=4000) for name in ("one", "other")]
+    one, other = (
+        BaseSyncProvider(name, ZODBDataStore(db))
+        for name, db in zip(("one", "other"), databases, strict=True)
+    )
+    try:
+        yield one, other
+    finally:
+        for db in databases:
+            db.close()
+
+
+def _in_databases(path: Path, count: int, repeats: int) -> tuple[float, float, float]:
+    """Return seconds for all that is new, for nothing new, and for one in a hundred."""
+    with _databases(path) as (one, other):
+        _fill(one, range(count // 2))
+        _fill(other, range(count // 2, count))
+        new = _sync(one, other, count)
+        _sync(one, other, 0)
+        idle = min(_sync(one, other, 0) for _ in range(3 * repeats))
+        _fill(one, range(0, count, 100))
+        return new, idle, _sync(one, other, len(range(0, count, 100)))
+
+
+def _peak(count: int) -> float:
+    """Return the peak of memory, in MB, of a process that syncs ``count`` items."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.sync", str(count)], capture_output=True, text=True, check=False
+    )
+    check(done.returncode == 0, f"the process that syncs {count} items failed: {done.stderr}")
+    return float(done.stdout)
+
+
+def _sync_in_this_process(count: int) -> None:
+    from .memory import _peak_bytes
+
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as name,
+        without_fsync(),
+        _databases(Path(name) / "large") as (one, other),
+    ):
+        _fill(one, range(count // 2))
+        _fill(other, range(count // 2, count))
+        _sync(one, other)
+    print(_peak_bytes() / 1e6)
+
+
+if __name__ == "__main__":
+    _sync_in_this_process(int(sys.argv[1]))
