@@ -1,8 +1,8 @@
 """Two-way sync: new items, nothing new, one in a hundred changed, and the memory that a large sync needs.
 
 All in one process, both ways, between two stores: in memory for the rate, in database files for the growth,
-for what a session costs that has little or nothing to carry, and for memory, which is measured in a process of
-its own. Times are those of the CPU, the best of a few: nothing here waits for anybody.
+for what a session costs that has little or nothing to carry, and for memory, which is measured in a process
+of its own. Times are those of the CPU, the best of a few: nothing here waits for anybody.
 """
 
 from __future__ import annotations
