@@ -149,14 +149,8 @@ class Capture:
         connection = connection_of(obj)
         if connection is None and not is_modified:
             connection = connection_of(event.newParent) or connection_of(event.oldParent)
-        if connection is not None and not self._serves(connection):
-            return
-        if self.host.is_never_synced(obj):
-            return
-        try:
-            gathered = self._gathered(connection)
-        except NoConnection as exc:
-            logger.warning("an event was not recorded: %s", exc)  # it must not fail the application
+        gathered = self._gathered_for_event(connection, obj)
+        if gathered is None:
             return
         if is_modified:
             words = _TITLE_CHANGED if _names_title(event.descriptions) else _DATA_CHANGED
@@ -164,6 +158,38 @@ class Capture:
             return
         for object_id, words in self._changes(event, obj):
             gathered.record(connection, obj, check_object_id(object_id), words, explicit=False)
+
+    def heard(self, obj: Any, *actions: str) -> None:
+        """Record what an event of the application's own means: :meth:`record` for subscribers.
+
+        Where the object is none of ours, or nobody can tell which transaction it belongs to, nothing
+        is recorded, as with other events. ``created`` and ``deleted`` take in everything inside.
+
+        Raises:
+            ValueError, TypeError: An action has a wrong form.
+        """
+        words = check_actions(actions)
+        connection = connection_of(obj)
+        gathered = self._gathered_for_event(connection, obj)
+        if gathered is None:
+            return
+        reaches = (
+            self._with_contents(obj, words) if words & _WITH_CONTENTS else [(self.host.object_id(obj), words)]
+        )
+        for object_id, each in reaches:
+            gathered.record(connection, obj, check_object_id(object_id), each, explicit=False)
+
+    def _gathered_for_event(self, connection: Any, obj: Any) -> Gathered | None:
+        """Return where what an event tells of an object is gathered; None: it is not to be recorded."""
+        if connection is not None and not self._serves(connection):
+            return None
+        if self.host.is_never_synced(obj):
+            return None
+        try:
+            return self._gathered(connection)
+        except NoConnection as exc:
+            logger.warning("an event was not recorded: %s", exc)  # it must not fail the application
+            return None
 
     def _serves(self, connection: Any) -> bool:
         return self._is_last(connection) or connection.db() in self._databases
@@ -309,6 +335,7 @@ def attached_capture(db: Any) -> Capture | None:
 _CREATED = frozenset({CREATED})
 _DATA_CHANGED = frozenset({DATA_CHANGED})
 _DELETED = frozenset({DELETED})
+_WITH_CONTENTS = _CREATED | _DELETED
 _MOVED = frozenset({MOVED})
 _TITLE_CHANGED = frozenset({DATA_CHANGED, TITLE_CHANGED})
 
