@@ -10,7 +10,6 @@ Whatever is wrong with livesync's settings or data is logged, and Zope starts al
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 from collections.abc import Iterator
@@ -112,14 +111,11 @@ def _install(root: Any, site: str) -> None:
 
 
 def _start_runner(name: str, database: Any, capture: Capture, settings: ZopeSettings) -> None:
-    from ..schedule.thread import Runner
-    from ..upkeep.notices import NoticeSettings
+    from ..cli.hosting import HostRunner
 
-    runner = Runner(
-        database, capture.host, settings.settings.site, NoticeSettings.of(settings.settings.notices)
-    )
+    # where the database is a file of this process', the command line finds the way here, too
+    runner = HostRunner(database, capture.host, settings.settings.site, settings.settings.notices)
     runner.start()
-    atexit.register(runner.stop)
     # a server that forks its workers after Zope has started: the runner begins anew in each of them
     os.register_at_fork(after_in_child=runner.start)
     logger.info("a runner is at work on database %s", name)
