@@ -18,6 +18,7 @@ from livesync.delivery import ledger
 from livesync.destinations.memory import MemoryService
 from livesync.errors import Leased, NoDocument, StateForbids, UpgradeNeeded
 from livesync.manager import upgrade
+from livesync.periodic.running import add_task
 from livesync.process import this_process
 from livesync.track.stored import SCHEMA
 
@@ -207,6 +208,21 @@ def test_a_dead_letter_of_an_old_release_may_die_again_and_be_cleared(old_db, de
     assert (again["first_time"], again["time"]) == (1e9, 4e9)
     with old_db.transaction() as connection:
         assert dict(SyncManager.get(connection.root()).dead_letters("hook")) == {}
+
+
+def test_it_can_be_given_another_schedule_and_tasks(old_db):
+    with old_db.transaction() as connection:
+        manager = SyncManager.get(connection.root())
+        assert manager.task_ids() == []
+        status = manager.status(now=2e9)
+        assert (status.tasks, status.agents[0].cron, status.agents[0].failures) == ((), "", 0)
+        manager.set_schedule("hook", cron="0 3 * * *")
+        add_task(manager, "prune", "prune", interval_s=60.0)
+    with old_db.transaction() as connection:
+        manager = SyncManager.get(connection.root())
+
+        assert manager.task_ids() == ["prune"]
+        assert (manager.stored("hook").interval_s, manager.stored("hook").cron) == (None, "0 3 * * *")
 
 
 def test_an_agent_that_was_paused_is_paused_still(old_db, deliver):

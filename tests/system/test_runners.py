@@ -1,4 +1,4 @@
-"""Runners in several processes over one ZEO server: agents are shared by leases, whoever dies is replaced."""
+"""Runners in several processes at one database: agents are shared by leases, whoever dies is replaced."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import ZEO
+from support.databases import EACH, shared_database
 from support.runners import Place, eventually
 
 from livesync.delivery import ledger
@@ -23,12 +23,17 @@ pytestmark = [
 
 
 @pytest.fixture
-def shared(tmp_path):
-    """A database behind a ZEO server with ten things, and two agents that are due by what changes."""
-    (host, port), stop = ZEO.server(str(tmp_path / "Data.fs"))
-    db = ZEO.DB((host, port), wait_timeout=20)
+def shared(request, tmp_path):
+    """A database that several processes open, and in it two agents that are woken by what changes."""
+    with shared_database(getattr(request, "param", "zeo"), tmp_path) as database:
+        db = database.open()
+        yield _prepared(db, database.uri, tmp_path)
+        db.close()
+
+
+def _prepared(db, uri, tmp_path):
     place = Place(db)
-    place.uri = f"zeo://{host}:{port}"
+    place.uri = uri
 
     def add(manager):
         for agent_id in ("a", "b"):
@@ -37,9 +42,7 @@ def shared(tmp_path):
             manager.set_interval(agent_id, 3600.0)
 
     place.change(add)
-    yield place
-    db.close()
-    stop()
+    return place
 
 
 @pytest.fixture
@@ -83,6 +86,7 @@ def totals(place, agent_id):
     return place.change(lambda manager: dict(manager.stored(agent_id).totals or {}))
 
 
+@pytest.mark.parametrize("shared", EACH, indirect=True)
 def test_two_processes_that_serve_share_the_agents_and_take_every_change_once(shared, serve):
     first, second = serve(), serve()
 
@@ -101,6 +105,7 @@ def test_two_processes_that_serve_share_the_agents_and_take_every_change_once(sh
         assert shared.agent(agent_id)["failures"] == 0
 
 
+@pytest.mark.parametrize("shared", EACH, indirect=True)
 def test_when_one_is_killed_the_other_goes_on(shared, serve):
     first, _second = serve(), serve()
     shared.put("before")
@@ -155,7 +160,7 @@ sys.exit(max(codes))
 
 
 def test_in_a_server_that_forks_its_workers_each_change_is_taken_once(shared, start):
-    host, _, port = shared.uri.removeprefix("zeo://").rpartition(":")
+    host, _, port = shared.uri.removeprefix("zeo://").partition("?")[0].rpartition(":")
     server = start("-c", PREFORK.format(address=(host, int(port))))
     for _ in range(2):
         assert server.stdout.readline() == "ready\n"
