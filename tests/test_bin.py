@@ -135,3 +135,45 @@ def test_scripts_say_what_is_missing_where_python_is_too_old(tmp_path):
 def test_script_is_executable_and_without_mistakes_of_syntax(script):
     assert os.access(CHECKOUT / script, os.X_OK)
     assert run("bash", "-n", CHECKOUT / script).returncode == 0
+
+
+# -- the browser ---------------------------------------------------------------------------------
+
+
+def path_with(directory, **scripts):
+    """A PATH with nothing on it but these scripts and what they are made of."""
+    for name, text in scripts.items():
+        script = directory / name.replace("_", "-")
+        script.write_text(f"#!/bin/sh\n{text}\n")
+        script.chmod(0o755)
+    for name in ("bash", "sh", "env"):
+        (directory / name).symlink_to(f"/usr/bin/{name}")
+    return str(directory)
+
+
+def test_a_browser_that_is_there_is_taken(tmp_path):
+    done = run(BIN / "browser", PATH=path_with(tmp_path, chromium="exit 0"))
+
+    assert (done.returncode, done.stdout) == (0, f"browser: {tmp_path}/chromium\n")
+
+
+def test_without_a_browser_and_root_it_is_said_that_tests_are_skipped(tmp_path):
+    done = run(BIN / "browser", PATH=path_with(tmp_path, id="echo 1000"))
+
+    assert done.returncode == 0
+    assert "SKIPPED" in done.stderr
+
+
+def test_a_browser_that_cannot_be_installed_is_said(tmp_path):
+    done = run(BIN / "browser", PATH=path_with(tmp_path, id="echo 0", apt_get="exit 1"))
+
+    assert done.returncode == 0
+    assert "could not be installed" in done.stderr
+    assert "SKIPPED" in done.stderr
+
+
+def test_a_browser_is_installed_where_that_can_be_done(tmp_path):
+    made = f"""printf '#!/bin/sh\\n' > {tmp_path}/chromium; /bin/chmod +x {tmp_path}/chromium"""
+    done = run(BIN / "browser", PATH=path_with(tmp_path, id="echo 0", apt_get=made))
+
+    assert done.stdout.splitlines()[-1] == f"browser: {tmp_path}/chromium"

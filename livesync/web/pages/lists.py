@@ -53,6 +53,7 @@ def of_ledger(runs: Sequence[Run], granularity: int, now: float) -> list[tuple[s
     """Return the charts of one agent's runs (the newest first): how fast each was, and how far it came."""
     ended = [run for run in reversed(runs) if run.ended is not None]
     begin = runs[-1].began if runs else now - 3600.0
+    end = (ended[-1].ended if ended else None) or now
     speeds: list[Point] = [
         (run.ended, run.counts.accepted / run.seconds)
         for run in ended
@@ -64,8 +65,8 @@ def of_ledger(runs: Sequence[Run], granularity: int, now: float) -> list[tuple[s
         if run.ended is not None and run.till is not None
     ]
     return [
-        ("", chart("Records a second, of each run", speeds, begin, now)),
-        ("is-lag", chart("Behind at the end of each run", behind, begin, now, words.duration, is_time=True)),
+        ("", chart("Records a second, of each run", speeds, begin, end)),
+        ("is-lag", chart("Behind at the end of each run", behind, begin, end, words.duration, is_time=True)),
     ]
 
 
