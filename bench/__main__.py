@@ -18,7 +18,7 @@ from .rows import CheckFailed, show
 
 NAMES = (
     "startup", "track", "collect", "capture", "drain", "inflight", "latency", "verify", "conflicts", "memory",
-    "status_page", "sync",
+    "status_page", "sync", "machines",
 )  # fmt: skip
 
 

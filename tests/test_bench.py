@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 ROOT = Path(__file__).parent.parent
+MARKS = {"drain": [pytest.mark.server], "machines": [pytest.mark.server, pytest.mark.slow]}
 NAMES = importlib.import_module("bench.__main__").NAMES
 
 
@@ -28,7 +29,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.server] if name == "drain" else []) for name in NAMES]
+    "name", [pytest.param(name, marks=MARKS.get(name, [])) for name in NAMES]
 )
 def test_benchmark_does_its_work_and_prints_its_table(name: str) -> None:
     done = _run("--quick", name)

@@ -58,7 +58,7 @@ class SharedDatabase:
             return f"zeo://{host}:{port}?{self.uri.partition('?')[2]}"
         head, _, query = self.uri.partition("?")
         rest = "&".join(part for part in query.split("&") if not part.startswith("host="))
-        return f"{head.replace('@/', f'@{host}:{port}/')}?{rest}"
+        return f"{head.replace('@/', f'@{host}:{port}/')}?{rest}&connect_timeout=60"
 
 
 @contextmanager

@@ -125,8 +125,10 @@ class Machine:
         self.relay = Relay(target, self.host)
 
     def _link(self) -> None:
-        name, number = self._namespace, next(_networks) % 250
-        self.host, here = f"10.213.{number}.1", f"10.213.{number}.2"
+        name, number = self._namespace, next(_networks) % 60
+        # a network of its own, also where several sessions of tests are at work
+        net = f"10.{128 + os.getpid() // 250 % 100}.{os.getpid() % 250}"
+        self.host, here = f"{net}.{4 * number + 1}", f"{net}.{4 * number + 2}"
         self._here, there = f"lsa{os.getpid() % 100_000}-{number}", f"lsb{os.getpid() % 100_000}-{number}"
         _ip("netns", "add", name)
         _ip("link", "add", self._here, "type", "veth", "peer", "name", there)
