@@ -715,4 +715,5 @@ def uninstall(root: MutableMapping[str, Any]) -> None:
     """
     if ROOT_KEY not in root:
         raise NotInstalled("livesync is not installed in this database")
-    del root[ROOT_KEY]
+    for key in [key for key in root if key == ROOT_KEY or str(key).startswith(f"{ROOT_KEY}.")]:
+        del root[key]

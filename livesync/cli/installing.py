@@ -69,7 +69,15 @@ def adopt(session: Session) -> int:
     site = session.args.site
     if not site.strip():
         raise UsageError("the site's name is empty")
-    session.change_manager(lambda manager: manager.adopt(site))
+
+    def change(root: MutableMapping[str, Any]) -> None:
+        from ..manager import SyncManager
+        from ..replication.zodbstore import renew_in
+
+        SyncManager.get(root).adopt(site)
+        renew_in(root)
+
+    session.write(change)
     session.out.line(printable(f"this database belongs to site {site} now; its agents are paused"))
     if session.settings.site != site:
         session.out.line(

@@ -1,4 +1,4 @@
-"""The command line of the demo: ``replay`` and ``dump``."""
+"""The command line of the demo: ``replay``, ``dump`` and ``peers``."""
 
 from __future__ import annotations
 
@@ -150,6 +150,15 @@ def _parser() -> argparse.ArgumentParser:
         "--audience", default=PUBLIC, help="for whom: public (the default), or another, such as staff"
     )
     dump.set_defaults(command=_dump)
+
+    peers = commands.add_parser(
+        "peers",
+        help="let three sites edit the catalogue at once and sync in a ring",
+        description="Let three sites edit the catalogue at once and sync in a ring, and tell whether they"
+        " hold the same in the end.",
+    )
+    peers.add_argument("place", type=Path, metavar="DIR", help="an empty directory for their databases")
+    peers.set_defaults(command=_peers, db=None, host=None)
     return parser
 
 
@@ -245,6 +254,16 @@ def _progress(paths: Sequence[Path]) -> Iterator[tuple[Iterator[Any], Callable[[
 
     with bar:
         yield lines(), show
+
+
+def _peers(args: argparse.Namespace, settings: Settings) -> None:
+    from .peers import run
+
+    place: Path = args.place
+    if not place.is_dir() or any(place.iterdir()):
+        raise errors.UsageError(f"{place} is no empty directory")
+    if not run(place, lambda line: print(line, flush=True)):
+        raise errors.LiveSyncError("the three sites do not hold the same")
 
 
 def _dump(args: argparse.Namespace, settings: Settings) -> None:

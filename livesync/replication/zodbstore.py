@@ -133,6 +133,27 @@ class ZODBDataStore(BaseDataStore):
             members.remove(key)
 
 
+class _RootStore(ZODBDataStore):
+    """A store within a transaction that somebody else commits."""
+
+    def __init__(self, root: Any) -> None:
+        self._thread = threading.local()
+        self._thread.connection = root._p_jar
+        self._thread.tables = find_replica(root)
+
+
+def renew_in(root: Any) -> str | None:
+    """Give the provider of a copied database a new id, within the caller's transaction.
+
+    Args:
+        root: The database's root.
+
+    Returns:
+        The new id; None where the database takes no part in two-way sync.
+    """
+    return _RootStore(root).renew(truthful=True) if ROOT_KEY in root else None
+
+
 def find_replica(root: Any) -> StoredReplica:
     """Return what two-way sync keeps in the database whose ``root`` this is.
 
