@@ -39,11 +39,16 @@ def check(status: ManagerStatus, max_lag_s: float, max_dead: int) -> Check:
     """Judge where the agents stand.
 
     CRITICAL: an agent is stopped, or an active one lags more than ``max_lag_s``. WARNING: an active
-    one had an error in its last run, an export is not finished and nobody is at it, or there are more
-    dead letters than ``max_dead`` at an agent. New and paused agents are as somebody wants them, and
-    that a runner holds an agent is as it should be.
+    one had an error in its last run, an export is not finished and nobody is at it, there are more
+    dead letters than ``max_dead`` at an agent, or the last run of a task has failed. New and paused
+    agents are as somebody wants them, and that a runner holds an agent is as it should be.
     """
     found = [problem for agent in status.agents for problem in _problems(agent, max_lag_s, max_dead)]
+    found += [
+        (Health.WARNING, f"task {task.id} has failed: {task.last_run['error']}")
+        for task in status.tasks
+        if task.last_run and task.last_run["error"]
+    ]
     health = max((health for health, _ in found), default=Health.OK)
     active = [agent for agent in status.agents if agent.state == "active"]
     lag = max((agent.lag_seconds for agent in active), default=0.0)

@@ -171,8 +171,8 @@ def _add_reading(commands: Commands) -> None:
         "Show every agent with its state, pointer, lag, dead letters, last error, who runs it now and what"
         " is in its slow queue, and the track with its ends. With --check, print one line as plugins of"
         " Nagios do and exit with their codes: 0 OK, 1 WARNING (an error in the last run, more dead letters"
-        " than allowed, an export broken off), 2 CRITICAL (an agent is stopped, or lags more than allowed),"
-        " 3 UNKNOWN (it cannot be told).",
+        " than allowed, an export broken off, a task that failed), 2 CRITICAL (an agent is stopped, or lags"
+        " more than allowed), 3 UNKNOWN (it cannot be told).",
     )
     status.add_argument("--check", action="store_true", help="one line and exit codes for monitoring")
     status.add_argument(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -91,9 +92,12 @@ class _Web:
         from ..upkeep.notices import NoticeSettings
 
         try:
-            from waitress.server import create_server
+            with warnings.catch_warnings():
+                # Pyramid imports pkg_resources, which warns whoever imports it
+                warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
+                from waitress.server import create_server
 
-            from ..web.app import make_app
+                from ..web.app import make_app
         except ImportError as exc:
             raise UsageError(
                 f"the pages need the extra web ({exc}): pip install 'zodb-livesync[web]', or give --no-web"

@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from livesync.cli.tasking import describe_summary
+
 TYPE = "cliplugins:CountingAgent"
 
 
@@ -130,6 +132,8 @@ def test_a_task_that_fails_has_its_code_and_stops_no_other(added):
     assert "livesync: task verify: agent a: agent 'a' is none that pushes" in answer.err
     assert answer.lines[-1].startswith("cleanup: ")
     assert "failed: agent a: " in " ".join(added("task", "list").out.split())
+    checked = added("status", "--check")
+    assert (checked.code, "task verify has failed: agent a: " in checked.out) == (1, True)
 
 
 def test_an_agent_that_is_held_back_since_it_failed_says_so(added):
@@ -149,3 +153,10 @@ def test_a_copy_of_the_database_runs_no_task(added, monkeypatch):
     monkeypatch.setenv("LIVESYNC_SITE", "staging")
 
     assert added("task", "run", "cleanup").code == 13
+
+
+def test_what_a_task_came_to_is_told_in_one_line():
+    found = {"checked": 5, "missing": 0, "complete": True, "repaired": False}
+    summary = {"index": found, "left_behind": [], "note": "x"}
+
+    assert describe_summary(summary) == "index: checked 5, missing 0, complete, note x"
