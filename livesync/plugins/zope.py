@@ -11,7 +11,6 @@ Whatever is wrong with livesync's settings or data is logged, and Zope starts al
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -116,6 +115,4 @@ def _start_runner(name: str, database: Any, capture: Capture, settings: ZopeSett
     # where the database is a file of this process', the command line finds the way here, too
     runner = HostRunner(database, capture.host, settings.settings.site, settings.settings.notices)
     runner.start()
-    # a server that forks its workers after Zope has started: the runner begins anew in each of them
-    os.register_at_fork(after_in_child=runner.start)
     logger.info("a runner is at work on database %s", name)

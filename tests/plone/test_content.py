@@ -106,11 +106,12 @@ def test_a_rename_moves_what_is_inside(plone, folder, tree):
             action=f"{tree['box'][0]}/object_rename",
         )
 
-    assert words_of(recorded, tree) == {"box": {"moved"}}
+    # the form stores the title anew, too
+    assert words_of(recorded, tree) == {"box": {"moved", "data_changed"}}
     assert paths_of(plone.arrived(), tree) == {
         "box": f"/Plone{folder[0]}/crate",
         "page": f"/Plone{folder[0]}/crate/page",
-        "file": f"/Plone{folder[0]}/crate/file",
+        "file": f"/Plone{folder[0]}/crate/hello.txt",
         "inner": f"/Plone{folder[0]}/crate/inner",
         "deep": f"/Plone{folder[0]}/crate/inner/deep",
     }
@@ -127,7 +128,7 @@ def test_a_folder_cut_and_pasted_takes_its_contents_along(plone, folder, tree):
     assert paths_of(plone.arrived(), tree) == {
         "box": base,
         "page": f"{base}/page",
-        "file": f"{base}/file",
+        "file": f"{base}/hello.txt",
         "inner": f"{base}/inner",
         "deep": f"{base}/inner/deep",
     }

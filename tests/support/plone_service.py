@@ -27,8 +27,9 @@ PATIENCE_S = 120
 
 SITE_ZCML = """\
 <configure xmlns="http://namespaces.zope.org/zope" xmlns:browser="http://namespaces.zope.org/browser"
-           xmlns:five="http://namespaces.zope.org/five">
+           xmlns:five="http://namespaces.zope.org/five" xmlns:meta="http://namespaces.zope.org/meta">
   <include package="Zope2.App" />
+{features}
   <five:loadProducts file="meta.zcml" />
   <five:loadProducts />
   <five:loadProductsOverrides />
@@ -151,12 +152,14 @@ def wait_until(condition, what="it", patience_s=PATIENCE_S):
 
 
 def write_configuration(
-    home: Path, databases: str = FILE_DATABASE, port: int = 0, **product_config: str
+    home: Path, databases: str = FILE_DATABASE, port: int = 0, without: bool = False, **product_config: str
 ) -> None:
+    """Write zope.conf and site.zcml; ``without`` livesync's ZCML where that is asked for."""
+    features = '  <meta:provides feature="disable-autoinclude" />' if without else ""
     lines = "\n".join(f"  {key.replace('_', '-')} {value}" for key, value in product_config.items())
     (home / "etc").mkdir(parents=True, exist_ok=True)
     (home / "var").mkdir(exist_ok=True)
-    (home / "etc" / "site.zcml").write_text(SITE_ZCML)
+    (home / "etc" / "site.zcml").write_text(SITE_ZCML.format(features=features))
     (home / "etc" / "zope.conf").write_text(
         ZOPE_CONF.format(home=home, databases=databases.format(home=home, port=port), product_config=lines)
     )
@@ -336,13 +339,54 @@ def _hidden(html):
 
 
 @contextmanager
-def started(python, template, reader, home, agent=True, **product_config):
-    """Give a running copy of ``template`` in the directory ``home``."""
-    shutil.copytree(template / "var", home / "var", ignore=shutil.ignore_patterns("*.lock"))
-    write_configuration(home, **{"site": "production", "runner": "thread", **product_config})
+def zeo_server(python, home):
+    """Give the port of a ZEO server for the database in ``home/var``."""
+    port = free_port()
+    with (home / "var" / "zeo.log").open("ab") as log:
+        process = subprocess.Popen(
+            [python, "-m", "ZEO.runzeo", "-C", _zeo_conf(home, port)],
+            env=clean_environment(home), stdout=log, stderr=log,
+        )  # fmt: skip
+        try:
+            wait_until(lambda: _listens(port), "the ZEO server answers")
+            yield port
+        finally:
+            process.terminate()
+            process.wait(PATIENCE_S)
+
+
+def _zeo_conf(home, port):
+    path = home / "zeo.conf"
+    path.write_text(
+        f"<zeo>\n  address 127.0.0.1:{port}\n</zeo>\n<filestorage 1>\n  path {home}/var/Data.fs\n"
+        f"  blob-dir {home}/var/blobs\n</filestorage>\n"
+    )
+    return path
+
+
+def _listens(port):
+    with closing(socket.socket()) as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def started(python, template, reader, home, agent=True, without=False, zeo_port=0, **product_config):
+    """Give a running copy of ``template`` in the directory ``home``.
+
+    With ``zeo_port`` its database is that of a server which is there already; ``without``: without livesync.
+    """
+    if not zeo_port:
+        shutil.copytree(template / "var", home / "var", ignore=shutil.ignore_patterns("*.lock"))
+    write_configuration(
+        home, ZEO_DATABASE if zeo_port else FILE_DATABASE, zeo_port, without,
+        **{"site": "production", "runner": "thread", **product_config},
+    )  # fmt: skip
     port = free_port()
     (home / "etc" / "zope.ini").write_text(ZOPE_INI.format(home=home, port=port))
-    plone = Plone(python, home, port, f"file://{home}/var/Data.fs?blobstorage_dir={home}/var/blobs", reader)
+    db = f"file://{home}/var/Data.fs?blobstorage_dir={home}/var/blobs"
+    if zeo_port:
+        db = f"zeo://127.0.0.1:{zeo_port}?blob_dir={home}/var/cli-blobs"
+    plone = Plone(python, home, port, db, reader)
     if agent:
         for command in (
             ["agent", "add", "index", "--type", "sqlite", "-o", f"path={plone.index}"],
