@@ -131,7 +131,7 @@ def test_scripts_say_what_is_missing_where_python_is_too_old(tmp_path):
     assert "no Python 3.11 or newer" in done.stderr
 
 
-@pytest.mark.parametrize("script", ["bin/demo", "bin/test", ".ci/run"])
+@pytest.mark.parametrize("script", ["bin/demo", "bin/plone", "bin/test", ".ci/run"])
 def test_script_is_executable_and_without_mistakes_of_syntax(script):
     assert os.access(CHECKOUT / script, os.X_OK)
     assert run("bash", "-n", CHECKOUT / script).returncode == 0

@@ -113,6 +113,6 @@ def _start_runner(name: str, database: Any, capture: Capture, settings: ZopeSett
     from ..cli.hosting import HostRunner
 
     # where the database is a file of this process', the command line finds the way here, too
-    runner = HostRunner(database, capture.host, settings.settings.site, settings.settings.notices)
-    runner.start()
+    own = settings.settings
+    HostRunner(database, capture.host, own.site, own.notices).start()  # it ends with the process
     logger.info("a runner is at work on database %s", name)

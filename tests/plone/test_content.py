@@ -4,6 +4,8 @@ Each test has a folder of its own, drives Plone as people and programs do, and c
 what the host says that everybody may see.
 """
 
+import json
+
 import pytest
 
 pytestmark = [pytest.mark.plone, pytest.mark.slow, pytest.mark.server, pytest.mark.network]
@@ -355,6 +357,49 @@ def test_tools_users_and_comments_are_none_of_ours(plone, folder):
 
     assert set(recorded) <= {uid}
     plone.arrived()
+
+
+MEMO = """
+from datetime import date, timedelta
+from decimal import Decimal
+from plone import api
+from plone.dexterity.fti import DexterityFTI
+
+fti = DexterityFTI("memo")
+site.portal_types._setObject("memo", fti)
+fti.klass = "plone.dexterity.content.Item"
+fti.behaviors = ("plone.namefromtitle", "plone.dublincore")
+fti.model_source = '''
+<model xmlns="http://namespaces.plone.org/supermodel/schema"
+       xmlns:security="http://namespaces.plone.org/supermodel/security"><schema>
+  <field name="word" type="zope.schema.TextLine"><title>Word</title></field>
+  <field name="secret" type="zope.schema.TextLine" security:read-permission="cmf.ManagePortal">
+    <title>Secret</title></field>
+  <field name="due" type="zope.schema.Date"><title>Due</title></field>
+  <field name="price" type="zope.schema.Decimal"><title>Price</title></field>
+  <field name="numbers" type="zope.schema.List"><title>Numbers</title>
+    <value_type type="zope.schema.Int" /></field>
+  <field name="span" type="zope.schema.Timedelta"><title>Span</title></field>
+</schema></model>
+'''
+made = api.content.create(
+    context, "memo", title="Memo", word="a", secret="b", due=date(2026, 1, 2), price=Decimal("1.50"),
+    numbers=[2, 1], span=timedelta(hours=1),
+)
+api.content.transition(made, "publish")
+result = made.UID()
+"""
+
+
+def test_fields_are_for_those_who_may_read_them(plone, folder):
+    uid = plone.script(MEMO, folder[0])
+
+    fields = plone.arrived()[uid]["fields"]
+
+    # a length of time is no type of ours: plone.restapi says it in seconds
+    assert fields == {"word": "a", "due": "2026-01-02", "price": "1.50", "numbers": [2, 1], "span": 3600.0}
+    of_managers = json.loads(plone.documents("role:Manager")[uid])["fields"]
+    assert of_managers == fields | {"secret": "b"}
 
 
 def test_in_the_end_verify_finds_no_difference(plone):
