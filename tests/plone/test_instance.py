@@ -68,6 +68,8 @@ def test_the_host_tells_of_one_site_or_of_all(plone):
         "from Acquisition import aq_parent\n"
         "other = addPloneSite(aq_parent(site), 'other', extension_ids=['plone.app.contenttypes:default'])\n"
         "other.invokeFactory('Document', 'there', title='There')\n"
+        "import transaction\n"
+        "transaction.commit()\n"  # tools are looked up by the site that is set: so before it is set back
         "from zope.component.hooks import setSite\n"
         "setSite(site)"
     )

@@ -230,13 +230,17 @@ class Plone:
                  str(self.home / "etc" / "zope.ini")],
                 env=clean_environment(self.home), stdout=log, stderr=log,
             )  # fmt: skip
-        wait_until(self._answers, "Zope answers")
+        try:
+            wait_until(self._answers, "Zope answers")
+        except BaseException:
+            self.stop()
+            raise
 
     def _answers(self):
         assert self.process.poll() is None, self.log.read_text()[-3000:]
         try:
             return requests.get(self.root, timeout=5).status_code < 500
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
     def stop(self):
