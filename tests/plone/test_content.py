@@ -369,19 +369,7 @@ fti = DexterityFTI("memo")
 site.portal_types._setObject("memo", fti)
 fti.klass = "plone.dexterity.content.Item"
 fti.behaviors = ("plone.namefromtitle", "plone.dublincore")
-fti.model_source = '''
-<model xmlns="http://namespaces.plone.org/supermodel/schema"
-       xmlns:security="http://namespaces.plone.org/supermodel/security"><schema>
-  <field name="word" type="zope.schema.TextLine"><title>Word</title></field>
-  <field name="secret" type="zope.schema.TextLine" security:read-permission="cmf.ManagePortal">
-    <title>Secret</title></field>
-  <field name="due" type="zope.schema.Date"><title>Due</title></field>
-  <field name="price" type="zope.schema.Decimal"><title>Price</title></field>
-  <field name="numbers" type="zope.schema.List"><title>Numbers</title>
-    <value_type type="zope.schema.Int" /></field>
-  <field name="span" type="zope.schema.Timedelta"><title>Span</title></field>
-</schema></model>
-'''
+fti.schema = "plone_scripts.IMemo"
 made = api.content.create(
     context, "memo", title="Memo", word="a", secret="b", due=date(2026, 1, 2), price=Decimal("1.50"),
     numbers=[2, 1], span=timedelta(hours=1),
