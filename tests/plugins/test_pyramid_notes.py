@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import requests
+import ZEO
 from plugins.conftest import EXAMPLE, Sites, wait_for
 
 from livesync import SyncManager
@@ -102,7 +103,10 @@ def documents(index: Path) -> dict[str, str]:
         return {}
     query = "SELECT document ->> 'path', document ->> 'title' FROM documents"
     with closing(sqlite3.connect(f"file:{index}?mode=ro", uri=True, timeout=5)) as file:
-        return dict(file.execute(query))
+        try:
+            return dict(file.execute(query))
+        except sqlite3.OperationalError:  # it is being made
+            return {}
 
 
 def test_what_readers_may_see_is_in_the_index_whatever_is_done(site: Any, index: Path) -> None:
@@ -280,3 +284,47 @@ def test_an_application_that_was_there_before_is_in_the_index_with_what_it_had(c
         wait_for(lambda: visitor.finds("beans") == [])
 
     assert documents(checkout / "index.sqlite") == {"/tea": "Tea"}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+def test_over_zeo_an_edit_arrives_by_a_process_that_serves(
+    sites: Sites, index: Path, tmp_path: Path, checkout: Path
+) -> None:
+    address, stop = ZEO.server(str(tmp_path / "zeo.fs"))
+    try:
+        uri = f"zeo://{address[0]}:{address[1]}"
+        site = sites(zodbconn__uri=uri)
+
+        def add(root: Any) -> None:
+            manager = SyncManager.get(root)
+            manager.register_agent(SQLiteAgent("index", path=str(index)))
+            manager.activate("index", from_start=True)
+            manager.set_interval("index", 3600)
+
+        committed(site.databases[""], add)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "livesync", "serve", "--no-web"],
+            env={
+                **environment(checkout),
+                "LIVESYNC_DB": uri,
+                "LIVESYNC_HOST": "notes.livesync_host:NotesHost",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        with process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(b"livesync serves")
+
+            site.add_note("Tea")
+            wait_for(lambda: documents(index) == {"/tea": "Tea"})
+            site.post("/tea/edit", title="Green tea", text="", status=303)
+            wait_for(lambda: documents(index) == {"/tea": "Green tea"})
+
+            process.terminate()
+        assert process.returncode == 0
+        site.close()
+        site.databases.clear()
+    finally:
+        stop()
