@@ -7,6 +7,9 @@ how many histories of each kind the long run takes.
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from support.sync_world import World
 
 HISTORIES = int(os.environ.get("LIVESYNC_TEST_HISTORIES", "12"))
@@ -25,6 +28,53 @@ def live_through(seed, kind, steps, **options):
     world.exchange()
     world.check()
     return world
+
+
+class Histories(RuleBasedStateMachine):
+    """The same world, with the choice of what happens next left to hypothesis, which shrinks what fails."""
+
+    @initialize(seed=st.integers(0, 2**32), failures=st.sampled_from((0.0, 0.2)))
+    def begin(self, seed, failures):
+        self.world = World(seed, failures=failures)
+
+    def _node(self, number):
+        return self.world.nodes[number % len(self.world.nodes)]
+
+    @rule(number=st.integers(0, 4), ticks=st.sampled_from((0, 0, 1, 3600)))
+    def edit(self, number, ticks):
+        self.world.ticks += ticks
+        self.world.edit(self._node(number))
+
+    @rule(one=st.integers(0, 4), other=st.integers(0, 4))
+    def sync(self, one, other):
+        if self._node(one) is not self._node(other):
+            self.world.sync(self._node(one), self._node(other))
+
+    @rule(number=st.integers(0, 4), offset=st.integers(-36_000, 36_000))
+    def clock_is_set_wrong(self, number, offset):
+        self._node(number).offset = offset
+
+    @rule(number=st.integers(0, 4))
+    def backup(self, number):
+        self._node(number).save_image()
+
+    @precondition(lambda self: any(node.images for node in self.world.nodes))
+    @rule(number=st.integers(0, 4))
+    def restore(self, number):
+        if self._node(number).images:
+            self._node(number).restore()
+            self.world.restored = True
+
+    def teardown(self):
+        if hasattr(self, "world"):
+            self.world.exchange()
+            self.world.check()
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(
+    max_examples=15, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
 
 
 @pytest.mark.parametrize("seed", range(3))
