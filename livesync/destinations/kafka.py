@@ -100,6 +100,8 @@ class KafkaUploader(RecordUploader):
         self._limit: int | None = None
         self._bytes_around = 0
         self._batches_in_slice = 0
+        self._said: tuple[int, frozenset[str]] | None = None  # what the headers below are of
+        self._said_headers: Headers = []
         self._pointer: StoredPointer | None = None
         self._pointer_is_known = False
 
@@ -162,6 +164,7 @@ class KafkaUploader(RecordUploader):
         """Get ready for a run; Kafka is reached when something is asked of it."""
         super().open(delivery)
         self._batches_in_slice = 0
+        self._said = None
         self._pointer, self._pointer_is_known = None, False
         self._bytes_around = bytes_around([*self._headers(2**63, ""), (_DIGEST_HEADER, "0" * 32)])
 
@@ -274,9 +277,14 @@ class KafkaUploader(RecordUploader):
     # -- messages --------------------------------------------------------------------------------
 
     def _message(self, record: Record, body: bytes | None) -> Outgoing:
-        headers = self._headers(record.position, _joined(record.actions) if record.actions else "")
+        said = record.position, record.actions
+        if said != self._said:  # neighbours mostly say the same
+            self._said = said
+            self._said_headers = self._headers(said[0], _joined(said[1]) if said[1] else "")
+        headers = self._said_headers
         if body is not None:
-            headers.append((_DIGEST_HEADER, hashlib.blake2b(body, digest_size=16).hexdigest()))
+            digest = hashlib.blake2b(body, digest_size=16).hexdigest()
+            headers = [*headers, (_DIGEST_HEADER, digest)]
         return Outgoing(self._settings.topic, record.object_id.encode(), body, headers)
 
     def _headers(self, position: int, actions: str) -> Headers:
