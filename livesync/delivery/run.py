@@ -214,6 +214,9 @@ class Run:
             )
 
     def _move_pointer(self, manager: SyncManager, position: int) -> bool:
+        # The run that got so far has not noted what its snapshots showed beyond it: at most what is
+        # there now.
+        manager.stored(self._agent.id).shown = time_of_last_commit(manager)
         manager.track.move_pointer(self._agent.id, None if position < 0 else position)
         return True
 

@@ -553,3 +553,38 @@ def test_a_service_that_refuses_us_stops_the_agent_and_a_run_that_ends_well_star
     assert stopped == ("stopped", "service_refuses")
     assert plain.state("index") == ("active", "")
     plain.assert_equal("index")
+
+
+def test_what_a_cascade_has_shown_is_known_after_a_crash_between_the_service_and_the_pointer(site, tmp_path):
+    place = site()
+    key = str(tmp_path)
+    place.add_agent(IndexAgent("a", key=key, path=str(tmp_path / "index.sqlite")))
+    with place.change() as store:
+        store.add(None, "box", "A box")
+        store.add(None, "shelf", "A shelf")
+    place.run("a")
+    with place.change() as store:
+        store.move(store.top.children["box"], store.top.children["shelf"], "box")
+
+    # When the box's contents are sent, something has just come into it; then the runner is gone
+    def put_something_in(batch):
+        with place.change() as store:
+            store.add(store.top.children["shelf"].children["box"], "late", "It came late")
+
+    ends = [("ended", lambda batch: None), ("ended", lambda batch: None), ("ended", RuntimeError("killed"))]
+    faults(key).plan(("batch", put_something_in), *ends)
+    with pytest.raises(RuntimeError, match="killed"):
+        place.run("a")
+    with place.looking():
+        [late] = [node.uid for node in place.store.by_uid.values() if node.title == "It came late"]
+        before = place.manager.track.get_pointer_timestamp("a")
+    assert late in documents_at(place.agent("a"))  # which the pointer does not know of
+
+    # Then it goes again, before anything else is delivered
+    with place.change() as store:
+        store.remove(store.top.children["shelf"].children["box"].children["late"])
+    place.run("a")
+
+    with place.looking():
+        assert place.manager.track.get_pointer_timestamp("a") > before
+    place.assert_equal("a")
