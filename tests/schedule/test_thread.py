@@ -77,7 +77,8 @@ def test_many_changes_come_in_few_runs(place, runner):
     assert place.agent()["runs"] < 25
 
 
-def test_its_own_commits_do_not_keep_it_awake(place, runner):
+def test_its_own_commits_do_not_keep_it_awake(place, runner, monkeypatch):
+    monkeypatch.setattr(thread, "POLL_S", 0.1)
     service = place.add_agent()
     place.put("cup")
     one = runner()
@@ -85,7 +86,7 @@ def test_its_own_commits_do_not_keep_it_awake(place, runner):
     eventually(lambda: not one.at_work)
     quiet_since = eventually(lambda: _quiet(place.db))
 
-    deadline = time.monotonic() + 3 * thread.POLL_S
+    deadline = time.monotonic() + 4 * thread.POLL_S
     while time.monotonic() < deadline:
         assert place.db.lastTransaction() == quiet_since
         time.sleep(0.05)
@@ -202,22 +203,23 @@ def test_it_begins_once_and_again_after_it_has_ended(place, runner):
     eventually(lambda: "cup" in service.documents)
 
 
-def test_an_agent_that_another_runner_holds_is_left_to_it(place, runner):
+def test_an_agent_that_another_runner_holds_is_left_to_it(place, runner, monkeypatch):
+    monkeypatch.setattr(thread, "REST_S", 0.1)
     service = place.add_agent()
-    held_until = time.time() + 3
-    place.change(
+    elsewhere = ("elsewhere", 7, 0)
+    token = place.change(
         lambda manager: leases.take(
-            "good", manager.stored("good").lease, ("elsewhere", 7, 0), "run", time.time(), 3.0
+            "good", manager.stored("good").lease, elsewhere, "run", time.time(), 3600.0
         )
     )
     one = runner()
     place.put("cup")
-
     eventually(lambda: one._resting)
     assert service.documents == {}
-    eventually(lambda: "cup" in service.documents)
 
-    assert time.time() >= held_until
+    place.change(lambda manager: leases.release(manager.stored("good").lease, token))
+
+    eventually(lambda: "cup" in service.documents)
     assert place.agent()["failures"] == 0
 
 
@@ -261,6 +263,7 @@ def test_it_outlives_a_hiccup_of_the_database(place, runner, monkeypatch, caplog
         return real(manager)
 
     monkeypatch.setattr(thread, "look", look)
+    monkeypatch.setattr(thread, "TROUBLE_S", 0.05)
     runner()
 
     place.put("cup")
@@ -347,6 +350,7 @@ print("at work", flush=True)
 """
 
 
+@pytest.mark.slow
 def test_a_process_ends_although_its_runner_is_at_work(tmp_path):
     tests = Path(__file__).parent.parent
     script = ENDS.format(paths=[str(tests), str(tests.parent)], data=str(tmp_path / "Data.fs"))
