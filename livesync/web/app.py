@@ -83,13 +83,22 @@ class WebApp:
         from .api.answers import problem_as_json
 
         page = self.problem_page
-        if page is None or request.path_info.startswith(f"{request.livesync_prefix}/api/"):
+        if page is None or _is_for_programs(request):
             return problem_as_json(problem)
         return page(request, problem)
 
     def close(self) -> None:
         """Let the jobs end, and take no more."""
         self.context.jobs.close()
+
+
+def _is_for_programs(request: Request) -> bool:
+    """Tell whether programs ask at this address; and of one that is no text, nobody can say."""
+    try:
+        path = request.path_info.removeprefix(request.livesync_prefix)
+    except UnicodeDecodeError:
+        return True
+    return path.startswith("/api/") or path in ("/metrics", "/healthz", "/readyz")
 
 
 def make_app(

@@ -62,6 +62,7 @@ _TABLE: Final[tuple[tuple[type[BaseException], int, str], ...]] = (
     (web.UnknownJob, 404, "no_such_job"),
     (errors.UnknownAgent, 404, "no_such_agent"),
     (errors.UnknownAgentType, 422, "no_such_type"),
+    (errors.UnknownTask, 404, "no_such_task"),
     (errors.UnknownObject, 404, "no_such_object"),
     (errors.NotFound, 404, "not_found"),
     (errors.DatabaseError, 503, "database"),

@@ -16,6 +16,9 @@ ObjectId = Annotated[str, Meta(min_length=1, max_length=512)]
 Word = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_.-]{0,63}$")]
 Line = Annotated[str, Meta(max_length=1000, pattern=r"^[^\x00-\x1f]*$")]
 Position = Annotated[int, Meta(ge=0, le=2**62)]
+Interval = Annotated[float, Meta(ge=1, le=366 * 86400.0)]
+Cron = Annotated[str, Meta(max_length=200)]
+Zone = Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9_+/-]*$")]
 Seconds = Annotated[float, Meta(ge=0, le=366 * 86400.0)]
 
 #: What an option's value may be in a request; each type parses it as the command line does.
@@ -82,6 +85,12 @@ class Agent(Value, frozen=True):
     interval_s: float | None
     totals: Counts
     batch_seconds: float
+    cron: str = ""
+    zone: str = ""
+    next_at: float | None = None
+    failures: int = 0
+    held_until: float = 0.0
+    schedule_problem: str = ""
 
 
 class Status(Value, frozen=True):
@@ -393,6 +402,14 @@ class TestOutcome(Value, frozen=True, tag_field="kind", tag="test"):
     text: str
 
 
+class TaskOutcome(Value, frozen=True, tag_field="kind", tag="task"):
+    """What a periodic task came to; ``left_alone`` says which runner is at it, where nothing was done."""
+
+    seconds: float
+    summary: dict[str, Any]
+    left_alone: str = ""
+
+
 class Problem(Value, frozen=True):
     """What went wrong: a code for programs, a line for people."""
 
@@ -404,7 +421,8 @@ class Job(Value, frozen=True):
     """Work that somebody has asked for.
 
     Attributes:
-        kind: ``run``, ``export``, ``verify``, ``repair``, ``simulate``, ``retry`` or ``test``.
+        kind: ``run``, ``export``, ``verify``, ``repair``, ``simulate``, ``retry``, ``test`` or ``task``.
+        agent_id: Whose it is; of a ``task``, the task.
         state: ``waiting``, ``running``, ``done``, ``failed`` or ``cancelled`` (it ended early when asked to).
         who: Who asked for it.
         done, total: How many objects are done, of how many, where that is known.
@@ -422,7 +440,7 @@ class Job(Value, frozen=True):
     ended: float | None
     done: int
     total: int | None
-    result: RunOutcome | VerifyOutcome | SimulateOutcome | TestOutcome | None
+    result: RunOutcome | VerifyOutcome | SimulateOutcome | TestOutcome | TaskOutcome | None
     error: Problem | None
 
 
@@ -503,6 +521,73 @@ class Discarded(Value, frozen=True):
     """How many dead letters are gone."""
 
     discarded: int
+
+
+class Schedule(Input, frozen=True):
+    """When something runs: every so many seconds, or when a cron expression says (in ``zone``, else UTC)."""
+
+    interval_s: Interval | None = None
+    cron: Cron = ""
+    zone: Zone = ""
+
+
+class TaskRun(Value, frozen=True):
+    """What a task's last run came to; ``summary`` are plain values by the task's own names."""
+
+    ended: float
+    seconds: float
+    error: str
+    summary: dict[str, Any]
+
+
+class Task(Value, frozen=True):
+    """A periodic task and where it stands; what an agent has too is as there."""
+
+    id: str
+    kind: str
+    options: dict[str, OptionValue]
+    interval_s: float | None
+    cron: str
+    zone: str
+    next_at: float | None
+    failures: int
+    held_until: float
+    holder: str
+    schedule_problem: str
+    last_run: TaskRun | None
+
+
+class TaskPage(Value, frozen=True):
+    """Periodic tasks by id; ``next`` is the cursor of the rest."""
+
+    tasks: list[Task]
+    next: str | None
+
+
+class TaskKind(Value, frozen=True):
+    """A kind of task that is installed; ``error`` says why one cannot be used."""
+
+    name: str
+    help: str
+    error: str | None
+    options: list[OptionForm]
+
+
+class TaskKinds(Value, frozen=True):
+    """The kinds of tasks that are installed."""
+
+    kinds: list[TaskKind]
+
+
+class NewTask(Input, frozen=True):
+    """A periodic task that is to be added."""
+
+    id: AgentId
+    kind: Annotated[str, Meta(min_length=1, max_length=200)]
+    options: dict[str, OptionValue] = {}
+    interval_s: Interval | None = None
+    cron: Cron = ""
+    zone: Zone = ""
 
 
 class Prune(Input, frozen=True):

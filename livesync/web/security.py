@@ -244,6 +244,7 @@ def guarded(view: View, info: Any) -> View:
     check = info.options.get("livesync_csrf", True)
 
     def guard(context: Any, request: Request) -> Response:
+        incoming = request.environ.get("wsgi.input")
         try:
             check_size(request)
             _check_role(request, needed)
@@ -257,6 +258,10 @@ def guarded(view: View, info: Any) -> View:
                 audit.info("%s: %s %s: %s", who.name, request.method, request.path, response.status_code)
         except Exception as exc:  # noqa: BLE001 - every error becomes an answer, and none leaks
             response = request.livesync_app.answer(request, problem_of(exc))
+        finally:
+            kept = request.environ.get("wsgi.input")
+            if kept is not incoming and kept is not None:
+                kept.close()  # a large body was put into a temporary file
         return with_headers(request, response)
 
     return guard

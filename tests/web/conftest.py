@@ -10,6 +10,13 @@ from ZODB.DB import DB
 from ZODB.DemoStorage import DemoStorage
 
 
+@pytest.fixture(autouse=True)
+def cheap_passwords(request, monkeypatch):
+    """Let a login take no time, but where it is what is tested."""
+    if request.path.name != "test_users.py":
+        monkeypatch.setattr("livesync.web.users.SCRYPT_N", 2**4)
+
+
 @pytest.fixture
 def desk(memory_db, tmp_path):
     """A web application on a database in memory."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -13,7 +14,7 @@ from pyramid.config import Configurator
 from pyramid.request import Request
 from pyramid.response import Response
 
-from ...forms import decode_json
+from ...forms import converted
 from ..errors import BadRequest, UnknownPage, WrongMethod
 from .answers import as_json
 from .calls import OPERATIONS, Call, Operation
@@ -55,25 +56,35 @@ def includeme(config: Configurator) -> None:
 def _add_description(config: Configurator, prefix: str) -> None:
     # As its directive pyramid_openapi3_spec does, but for two things: that takes a file, and ours depends on
     # where we are mounted; and it checks the description itself, which takes seconds: a test of ours does.
-    spec = SchemaPath.from_dict(description(prefix, with_security=False))
     settings = config.registry.settings
-    settings[API_NAME] = {
-        "filepath": "openapi.json",
-        "spec_route_name": "livesync.api.description",
-        "spec": spec,
-        "request_validator": V31RequestUnmarshaller(spec),
-        "response_validator": V31ResponseValidator(spec),
-    }
+    settings[API_NAME] = dict(_checkers(prefix))
     settings.setdefault("pyramid_openapi3_apinames", []).append(API_NAME)
     settings.setdefault("pyramid_openapi3.enable_response_validation", False)
     config.add_route("livesync.api.description", f"{BASE}/openapi.json")
-    body = msgspec.json.format(msgspec.json.encode(description(prefix)), indent=1)
+    body = _served(prefix)
     config.add_view(
         lambda request: Response(body, content_type="application/json", charset=None),
         route_name="livesync.api.description",
         request_method="GET",
         livesync_role="public",
     )
+
+
+@lru_cache(maxsize=4)
+def _checkers(prefix: str) -> Mapping[str, Any]:
+    spec = SchemaPath.from_dict(description(prefix, with_security=False))
+    return {
+        "filepath": "openapi.json",
+        "spec_route_name": "livesync.api.description",
+        "spec": spec,
+        "request_validator": V31RequestUnmarshaller(spec),
+        "response_validator": V31ResponseValidator(spec),
+    }
+
+
+@lru_cache(maxsize=4)
+def _served(prefix: str) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(description(prefix)), indent=1)
 
 
 def _view(operation: Operation) -> Callable[[Request], Response]:
@@ -89,11 +100,22 @@ def _body(operation: Operation, request: Request) -> Any:
     if operation.body is None:
         return None
     try:
-        return decode_json(request.body or b"{}", operation.body)
+        return converted(_whole(msgspec.json.decode(request.body or b"{}")), operation.body)
     except (msgspec.ValidationError, msgspec.DecodeError) as exc:
         # the description says less than the types where JSON Schema has no word for it
         message = str(exc)
         raise BadRequest(f"the request cannot be understood: {message}", (("body", message),)) from exc
+
+
+def _whole(value: Any) -> Any:
+    """Return ``value`` with whole numbers as such: for JSON Schema 2.0 is one, for Python it is none."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _whole(each) for key, each in value.items()}
+    return value
 
 
 def _wrong_method(methods: list[str]) -> Callable[[Request], Response]:

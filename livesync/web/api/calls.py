@@ -94,7 +94,10 @@ class Operation:
 
 
 _CURSOR: Final = Parameter(
-    "cursor", {"type": "string", "pattern": r"^[0-9.]{1,40}$"}, "What the page before gave as `next`."
+    "cursor", {"type": "string", "pattern": "^[0-9]{1,9}$"}, "What the page before gave as `next`."
+)
+_TRACK_CURSOR: Final = Parameter(
+    "cursor", {"type": "string", "pattern": r"^[0-9]{1,18}\.[0-9]{1,18}$"}, _CURSOR.help
 )
 _LIMIT: Final = Parameter(
     "limit",
@@ -109,6 +112,7 @@ _OBJECT_ID: Final = Parameter(
 _AGENT_ID: Final = {"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$"}
 _AGENT: Final = Parameter("agent", _AGENT_ID, "The agent.", "path", True)
 _OF_AGENT: Final = Parameter("agent", _AGENT_ID, "Of this agent only.")
+_TASK: Final = Parameter("task", _AGENT_ID, "The task.", "path", True)
 _JOB: Final = Parameter("job", {"type": "string", "pattern": "^[0-9a-f]{16}$"}, "The job.", "path", True)
 
 
@@ -170,7 +174,8 @@ OPERATIONS: Final = (
         ),
         schemas.TrackPage,
         parameters=(
-            *_PAGED,
+            _TRACK_CURSOR,
+            _LIMIT,
             Parameter("after", _POSITION, "Only what lies after this position."),
             Parameter("till", _POSITION, "Only what lies at or before this position."),
         ),
@@ -284,6 +289,36 @@ OPERATIONS: Final = (
         "Ask a job to end; what it has done stays done.",
         lambda call: ops.cancel_job(call.ctx, call.path["job"]), schemas.Job, parameters=(_JOB,),
         errors=(404,),
+    ),
+    Operation(
+        "PUT", "/agents/{agent}/schedule", "setSchedule", "operate", "tasks",
+        "Let an agent run every so many seconds, or when a cron expression says; neither: not by itself.",
+        lambda call: ops.set_schedule(call.ctx, call.agent, call.body), schemas.Agent, schemas.Schedule,
+        parameters=(_AGENT,), errors=(404, 422),
+    ),
+    Operation(
+        "GET", "/task-kinds", "listTaskKinds", "see", "tasks",
+        "The kinds of periodic tasks that are installed, with their options.",
+        lambda call: ops.task_kinds(call.ctx), schemas.TaskKinds,
+    ),
+    Operation(
+        "GET", "/tasks", "listTasks", "see", "tasks", "The periodic tasks, by id.",
+        lambda call: ops.list_tasks(call.ctx, **call.page), schemas.TaskPage, parameters=_PAGED,
+    ),
+    Operation(
+        "POST", "/tasks", "addTask", "operate", "tasks", "Add a periodic task with its schedule.",
+        lambda call: ops.add_task(call.ctx, call.body), schemas.Task, schemas.NewTask, status=201,
+        errors=(404, 422),
+    ),
+    Operation(
+        "DELETE", "/tasks/{task}", "removeTask", "operate", "tasks", "Remove a periodic task.",
+        lambda call: ops.remove_task(call.ctx, call.path["task"]), None, status=204, parameters=(_TASK,),
+        errors=(404,),
+    ),
+    Operation(
+        "POST", "/tasks/{task}/run", "runTask", "operate", "tasks", "Run a periodic task once, now.",
+        lambda call: ops.run_task(call.ctx, call.path["task"], call.who), schemas.Job, status=202,
+        parameters=(_TASK,), errors=(404, 409),
     ),
     Operation(
         "GET", "/runs", "listRuns", "see", "runs", "The ledger: the last runs of all agents, or of one.",

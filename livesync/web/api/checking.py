@@ -33,6 +33,8 @@ def checked(view: View, info: Any) -> View:
         environ["SCRIPT_NAME"] = ""
         try:
             errors = request.openapi_validated.errors
+        except RecursionError:
+            raise BadRequest("the request cannot be understood: it is nested too deeply") from None
         finally:
             environ["SCRIPT_NAME"] = name
         if errors:

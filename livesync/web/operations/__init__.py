@@ -21,6 +21,7 @@ from .connection import try_connection, try_options
 from .dead import discard_dead, list_dead, show_dead
 from .runs import list_runs
 from .status import get_samples, get_status, runner_state
+from .tasks import add_task, list_tasks, remove_task, run_task, set_schedule, task_kinds
 from .track import list_track, list_waiting, prune
 from .work import (
     cancel_job,
@@ -37,6 +38,7 @@ from .work import (
 __all__ = [
     "activate",
     "add_agent",
+    "add_task",
     "agent_types",
     "cancel_job",
     "discard_dead",
@@ -50,19 +52,24 @@ __all__ = [
     "list_dead",
     "list_jobs",
     "list_runs",
+    "list_tasks",
     "list_track",
     "list_waiting",
     "pause",
     "prune",
     "remove_agent",
+    "remove_task",
     "repair_agent",
     "retry_dead",
     "rewind",
     "run_agent",
+    "run_task",
     "runner_state",
+    "set_schedule",
     "show_agent",
     "show_dead",
     "simulate_agent",
+    "task_kinds",
     "try_connection",
     "try_options",
     "verify_agent",

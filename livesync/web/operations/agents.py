@@ -58,11 +58,12 @@ def _shown_type(name: str) -> schemas.AgentType:
     except UnknownAgentType as exc:
         return schemas.AgentType(name=name, help="", error=str(exc), options=[])
     summary = _ROLE.sub(r"\1", ((agent_type.__doc__ or "").strip().splitlines() or [""])[0])
-    options = [_shown_option(option) for option in agent_type.declared_options()]
+    options = [shown_option(option) for option in agent_type.declared_options()]
     return schemas.AgentType(name=name, help=summary, error=None, options=options)
 
 
-def _shown_option(option: Option) -> schemas.OptionForm:
+def shown_option(option: Option) -> schemas.OptionForm:
+    """Return an option as it goes out, for a form."""
     return schemas.OptionForm(
         name=option.name,
         type=option.type,
@@ -93,7 +94,7 @@ def add_agent(ctx: WebContext, new: schemas.NewAgent) -> schemas.Agent:
             raise UsageError(str(exc)) from exc
 
     ctx.change(change)
-    return _agent(ctx, new.id)
+    return agent_of(ctx, new.id)
 
 
 def made_agent(
@@ -139,7 +140,7 @@ def edit_agent(ctx: WebContext, agent_id: str, edit: schemas.AgentEdit) -> schem
         return manager.edit_agent(agent_id, edit.name, edit.description, options)
 
     needs_export = ctx.change(change)
-    return schemas.Edited(agent=_agent(ctx, agent_id), needs_export=needs_export)
+    return schemas.Edited(agent=agent_of(ctx, agent_id), needs_export=needs_export)
 
 
 def remove_agent(ctx: WebContext, agent_id: str) -> None:
@@ -172,7 +173,7 @@ def activate(ctx: WebContext, agent_id: str, where: schemas.Activate) -> schemas
 
     unfinished = ctx.change(change)
     wake(ctx)
-    return schemas.Activated(agent=_agent(ctx, agent_id), unfinished_export=unfinished)
+    return schemas.Activated(agent=agent_of(ctx, agent_id), unfinished_export=unfinished)
 
 
 def pause(ctx: WebContext, agent_id: str) -> schemas.Paused:
@@ -188,7 +189,7 @@ def pause(ctx: WebContext, agent_id: str) -> schemas.Paused:
         return leases.holder(manager.stored(agent_id).lease, ctx.clock())
 
     holder = ctx.change(change)
-    return schemas.Paused(agent=_agent(ctx, agent_id), holder=holder)
+    return schemas.Paused(agent=agent_of(ctx, agent_id), holder=holder)
 
 
 def rewind(ctx: WebContext, agent_id: str, to: schemas.Rewind) -> schemas.Agent:
@@ -214,7 +215,7 @@ def rewind(ctx: WebContext, agent_id: str, to: schemas.Rewind) -> schemas.Agent:
             raise UsageError(str(exc)) from exc
 
     ctx.change(change)
-    return _agent(ctx, agent_id)
+    return agent_of(ctx, agent_id)
 
 
 def enqueue(ctx: WebContext, agent_id: str, what: schemas.Enqueue) -> schemas.Enqueued:
@@ -243,7 +244,12 @@ def wake(ctx: WebContext) -> None:
         ctx.runner.wake()
 
 
-def _agent(ctx: WebContext, agent_id: str) -> schemas.Agent:
+def agent_of(ctx: WebContext, agent_id: str) -> schemas.Agent:
+    """Return where an agent stands now.
+
+    Raises:
+        UnknownAgent: There is none of this id.
+    """
     with ctx.reading() as manager:
         return _shown(ctx, manager, agent_id)
 

@@ -91,6 +91,12 @@ def shown_agent(agent: AgentStatus) -> schemas.Agent:
         interval_s=agent.interval_s,
         totals=shown_counts(agent.totals),
         batch_seconds=agent.totals.get("batch_seconds", ((), 0.0))[1],
+        cron=agent.cron,
+        zone=agent.zone,
+        next_at=agent.next_at,
+        failures=agent.failures,
+        held_until=agent.held_until,
+        schedule_problem=agent.schedule_problem,
     )
 
 
