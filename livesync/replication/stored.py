@@ -6,8 +6,9 @@ later versions can read it (promise 15).
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
+import ormsgpack
 from BTrees.LLBTree import LLTreeSet
 from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent import Persistent
@@ -71,25 +72,30 @@ class StoredReplica(Persistent):
         self.subscriptions = OOBTree()
 
 
-#: entity, partition, payload, dot, vector as pairs, length, hard, inserted
-PackedState = tuple[Any, ...]
+#: A state as one bytes object: a bucket of a tree is written anew with each item in it that changes, and
+#: bytes cost it least.
+PackedState = bytes
 
 
 def pack(state: ItemState) -> PackedState:
-    """Return a state, without its item's id, as plain values."""
-    return (
-        state.entity_name,
-        state.partition,
-        state.payload,
-        state.dot,
-        tuple(state.vector.items()),
-        state.length,
-        state.hard,
-        state.inserted,
+    """Return a state, without its item's id, as MessagePack."""
+    return ormsgpack.packb(
+        (
+            state.entity_name,
+            state.partition,
+            state.payload,
+            state.dot,
+            tuple(state.vector.items()),
+            state.length,
+            state.hard,
+            state.inserted,
+        )
     )
 
 
 def unpack(item_id: str, packed: PackedState) -> ItemState:
     """Return the state of what :func:`pack` returned."""
-    entity_name, partition, payload, dot, vector, length, hard, inserted = packed
-    return ItemState(item_id, entity_name, partition, payload, dot, dict(vector), length, hard, inserted)
+    entity_name, partition, payload, dot, vector, length, hard, inserted = ormsgpack.unpackb(packed)
+    return ItemState(
+        item_id, entity_name, partition, payload, tuple(dot), dict(vector), length, hard, tuple(inserted)
+    )
