@@ -151,6 +151,26 @@ def test_dead_letters_are_retried_and_discarded(ada, site):
     ada.shot("dead-letters-none")
 
 
+def test_a_task_is_added_run_and_removed(ada):
+    ada.go("/tasks")
+    ada.press("Add a task")
+    ada.press("cleanup")
+    ada.page.get_by_label("Or at").fill("whenever")
+    ada.press("Add the task")
+    assert ada.page.get_by_label("Or at").get_attribute("aria-invalid") == "true"
+    ada.page.get_by_label("Or at").fill("0 3 * * *")
+    ada.press("Add the task")
+    assert "at 0 3 * * * UTC" in ada.page.inner_text("main")
+    ada.shot("tasks-with-a-task")
+
+    ada.page.get_by_role("button", name="Run now the task cleanup").click()
+    assert "done" in ada.finished()
+    ada.press("To the tasks")
+    ada.page.get_by_role("link", name="Remove… the task cleanup").click()
+    ada.press("Remove")
+    assert "Task cleanup is removed" in ada.page.locator(".message").first.inner_text()
+
+
 def test_the_track_is_paged_through_and_pruned(ada):
     ada.go("/track")
     newest = ada.page.locator("tbody tr").first.inner_text()

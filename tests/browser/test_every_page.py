@@ -28,6 +28,8 @@ PAGES = {
     "dead-discard": "/dead-letters/discard?agent=picky",
     "dead-retry": "/dead-letters/retry?agent=picky",
     "tasks": "/tasks",
+    "task-kinds": "/tasks/add",
+    "task-add": "/tasks/add?kind=verify",
     "track": "/track",
     "prune": "/track/prune",
     "peers": "/peers",

@@ -31,6 +31,7 @@ class Asked:
         is_dangerous: It cannot be undone, or keeps people waiting.
         section: The entry of the navigation.
         in_path: The agent stands in the address.
+        place: What else stands in the address.
     """
 
     agent_id: str
@@ -44,6 +45,7 @@ class Asked:
     is_dangerous: bool = False
     section: str = "agents"
     in_path: bool = True
+    place: Mapping[str, str] = field(default_factory=dict)
 
     def refused(self, refusal: LiveSyncError) -> Asked:
         """Return the question with what speaks against it."""
@@ -70,7 +72,7 @@ def ask(request: Request, asked: Asked, status: int = 200) -> Response:
         is_dangerous=asked.is_dangerous,
         form=asked.form,
         hidden={key: value for key, value in asked.hidden.items() if value},
-        action=page.url(asked.name, **inside),
+        action=page.url(asked.name, **inside, **asked.place),
         submit=asked.submit,
         back=page.url(name, **values),
     )

@@ -21,13 +21,14 @@ def jobs_page(request: Request) -> Response:
 def job_page(request: Request) -> Response:
     """Show a job; with ``part=live`` only what changes, for the script."""
     job = operations.get_job(request.livesync, request.matchdict["job"])
-    page = Page(request, "Asked for", "agents" if job.agent_id else "")
-    if job.agent_id:
+    is_agents = bool(job.agent_id) and job.kind != "task"
+    page = Page(request, "Asked for", "agents" if is_agents else "tasks" if job.kind == "task" else "")
+    if is_agents:
         page.crumbs = (("Agents", page.url("agents")), (job.agent_id, page.url("agent", agent=job.agent_id)))
     kind = kind_of(job)
     if request.GET.get("part") == "live":
         return page.part("_job_live.html", job=job, result_kind=kind)
-    return page.response("job.html", job=job, result_kind=kind)
+    return page.response("job.html", job=job, result_kind=kind, is_agents=is_agents)
 
 
 def kind_of(job: schemas.Job) -> str:

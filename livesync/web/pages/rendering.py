@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from .. import words
 
 if TYPE_CHECKING:
-    from ..schemas import Counts
+    from ..schemas import Agent, Counts, Task
 
 #: Why livesync stopped an agent (``agent.StopReason``), for people.
 _REASONS: Final[Mapping[str, str]] = {
@@ -32,6 +32,7 @@ _DEEDS: Final[Mapping[str, str]] = {
     "simulate": "Simulate",
     "retry": "Retry dead letters of",
     "test": "Test the connection",
+    "task": "Task",
 }
 
 #: Counts that are told of a run in this order, where they are not 0.
@@ -61,9 +62,11 @@ def environment() -> Environment:
         number=words.number,
         option=told_option,
         percent=percent,
+        plain=told_value,
         plural=words.plural,
         reason=lambda reason: _REASONS.get(reason, reason),
         rest=lambda counts: told_counts(counts, leaving_out=("read", "accepted", "dead")),
+        schedule=shown_schedule,
         size=words.size,
         utc=words.utc,
     )
@@ -85,9 +88,23 @@ def told_counts(counts: Counts, leaving_out: tuple[str, ...] = ()) -> str:
     return ", ".join(told) or ("" if leaving_out else "nothing delivered")
 
 
+def shown_schedule(timed: Agent | Task) -> str:
+    """Return a schedule for people: ``every 5 min``, ``at */15 * * * * UTC``, ``by hand``."""
+    if timed.cron:
+        return f"at {timed.cron} {timed.zone or 'UTC'}"
+    return "by hand" if timed.interval_s is None else f"every {words.duration(timed.interval_s)}"
+
+
 def told_option(value: Any) -> str:
     """Return an option's value for people."""
     return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def told_value(value: Any) -> str:
+    """Return a plain value in one line for people."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return words.number(value)
+    return told_option(value) if isinstance(value, (bool, str)) else json.dumps(value, ensure_ascii=False)
 
 
 def pretty_json(value: Any) -> str:
