@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..database import connected
 from ..errors import UsageError
+from ..schedule.plan import look
 from .exitcodes import ExitCode
 from .output import printable
 from .session import Session
 
 if TYPE_CHECKING:
+    from ..manager import SyncManager
     from .hosting import HostRunner
 
 #: How long what is at work may take to end after its batch; systemd kills after 90 seconds.
@@ -36,7 +38,9 @@ def serve(session: Session) -> int:
     host = settings.load_host()
     with session.database() as db:
         with connected(db) as root:
-            SyncManager.get(root).check_site(settings.site)
+            manager = SyncManager.get(root)
+            manager.check_site(settings.site)
+            unscheduled = _unscheduled(manager)
         runner = HostRunner(db, host, settings.site, settings.notices, args.workers)
         web = None if args.no_web else _Web(session, db, host, runner)
         ended = False
@@ -47,6 +51,11 @@ def serve(session: Session) -> int:
                 out.line(printable(f"livesync serves site {settings.site or '(no name)'}, {where}"))
                 out.json({"site": settings.site, "url": None if web is None else web.url})
                 out.stdout.flush()
+                for agent_id in unscheduled:
+                    out.note(
+                        f"livesync: agent {agent_id} has no schedule and runs only when asked;"
+                        f" to give it one: livesync agent add_task {agent_id} --interval 1m"
+                    )
                 if web is None:
                     threading.Event().wait()
                 else:
@@ -62,6 +71,11 @@ def serve(session: Session) -> int:
                 "livesync: what is still at work did not end in time; it is done again by the next runner"
             )
     return ExitCode.OK
+
+
+def _unscheduled(manager: SyncManager) -> list[str]:
+    """Return the active agents that nothing but a person makes run."""
+    return [agent.schedule.agent_id for agent in look(manager).agents if not agent.schedule.is_set]
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def serve(filled, tmp_path):
             *args,
         ]
         process = subprocess.Popen(
-            [*command, *args],
+            command,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -82,6 +82,22 @@ def test_it_delivers_what_commands_change_and_ends_in_good_order(serve, cli, fil
     assert not owner_path(filled).exists()
     shown = cli("agent", "show", "index", "--json").get_json()["agent"]
     assert (shown["holder"], shown["last_error"]) == ("", "")
+
+
+@pytest.mark.slow
+def test_it_names_the_agents_that_nothing_makes_run(serve, cli):
+    for name in ("index", "other"):
+        assert cli("agent", "add", name, "--type", "sqlite", "-o", f"path={name}.db").code == 0
+        assert cli("agent", "activate", name, "--from-start").code == 0
+    assert cli("agent", "add_task", "other", "--interval", "1h").code == 0
+
+    process = serve("--no-web")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+
+    (said,) = process.stderr.read().splitlines()
+    assert "agent index has no schedule" in said
+    assert "livesync agent add_task index --interval 1m" in said
 
 
 def _lag(cli):
