@@ -27,7 +27,7 @@ PATIENCE_S = 120
 
 SITE_ZCML = """\
 <configure xmlns="http://namespaces.zope.org/zope" xmlns:browser="http://namespaces.zope.org/browser"
-           xmlns:five="http://namespaces.zope.org/five" xmlns:meta="http://namespaces.zope.org/meta">
+           xmlns:five="http://namespaces.zope.org/five">
   <include package="Zope2.App" />
 {features}
   <five:loadProducts file="meta.zcml" />
@@ -155,7 +155,7 @@ def write_configuration(
     home: Path, databases: str = FILE_DATABASE, port: int = 0, without: bool = False, **product_config: str
 ) -> None:
     """Write zope.conf and site.zcml; ``without`` livesync's ZCML where that is asked for."""
-    features = '  <meta:provides feature="disable-autoinclude" />' if without else ""
+    features = '  <exclude package="livesync.plugins" />' if without else ""
     lines = "\n".join(f"  {key.replace('_', '-')} {value}" for key, value in product_config.items())
     (home / "etc").mkdir(parents=True, exist_ok=True)
     (home / "var").mkdir(exist_ok=True)
