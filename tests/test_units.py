@@ -42,7 +42,7 @@ def check_command(words):
 
 
 def test_there_are_units():
-    assert len(UNITS) == 6
+    assert len(UNITS) == 7
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
