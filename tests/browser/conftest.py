@@ -90,6 +90,8 @@ class Site:
             "archive": ("file", {"directory": str(self.directory / "archive")}, "Long-term archive"),
             "picky": ("sqlite", {"path": str(self.directory / "picky.db"),
                                  "transform": "support.refusing:refuse_some"}, "A picky service"),
+            "fussy": ("sqlite", {"path": str(self.directory / "fussy.db"),
+                                 "transform": "support.refusing:refuse_some"}, "A fussy service"),
             "asleep": ("sqlite", {"path": str(self.directory / "asleep.db")}, "Asleep"),
             "later": ("sqlite", {"path": str(self.directory / "later.db")}, "Not begun yet"),
             "lost": ("webhook", {"url": "http://127.0.0.1:9/", "secret": "env:NO_SUCH_NAME"}, "Lost hook"),

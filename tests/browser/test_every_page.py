@@ -25,8 +25,8 @@ PAGES = {
     "runs": "/runs",
     "runs-of-one": "/runs?agent=search",
     "dead-letters": "/dead-letters",
-    "dead-discard": "/dead-letters/discard?agent=picky",
-    "dead-retry": "/dead-letters/retry?agent=picky",
+    "dead-discard": "/dead-letters/discard?agent=fussy",
+    "dead-retry": "/dead-letters/retry?agent=fussy",
     "tasks": "/tasks",
     "task-kinds": "/tasks/add",
     "task-add": "/tasks/add?kind=verify",
@@ -74,7 +74,7 @@ def test_the_login_keeps_nobody_out(visit):
 
 
 def test_a_dead_letter_keeps_nobody_out(ada):
-    ada.go("/dead-letters?agent=picky")
+    ada.go("/dead-letters?agent=fussy")
     ada.page.locator("tbody th a").first.click()
 
     assert "has a number that this place does not take" in ada.message
@@ -102,7 +102,7 @@ def test_a_form_with_wrong_values_keeps_nobody_out(ada):
 
 def test_somebody_who_may_only_see_finds_no_button(visit):
     visitor = visit("bob")
-    for path in ("/", "/agents", "/agent/search", "/dead-letters?agent=picky", "/tasks", "/track"):
+    for path in ("/", "/agents", "/agent/search", "/dead-letters?agent=fussy", "/tasks", "/track"):
         visitor.go(path)
         buttons = visitor.page.locator("main form[method=post]")
         assert buttons.count() == 0, path

@@ -17,6 +17,7 @@ from .confirming import Asked, ask, is_confirmed
 from .deeds import deeds_of
 from .forms import Field, Form, Group, by_field, option_groups, read_options
 from .frame import Message, Page, go, may_operate, who_asks
+from .jobs import kind_of
 from .listing import cursor_of
 from .refusals import REFUSALS, status_of, text_of
 
@@ -147,7 +148,7 @@ def _add_form(
         can_test=True,
         back=page.url("agents"),
         job=job,
-        result_kind="",
+        result_kind="" if job is None else kind_of(job),
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 from livesync.agent import SyncAgent
 from livesync.database import connected
 from livesync.manager import SyncManager
+from livesync.web import operations
 
 
 def stored(desk, agent_id="index"):
@@ -206,6 +207,23 @@ def test_a_connection_is_tested_before_the_agent_is_added(ada, desk):
     (job,) = desk.ask("GET", "/jobs").json["jobs"]
     assert job["kind"] == "test"
     assert desk.state() == {}
+
+
+def test_a_service_that_has_answered_at_once_is_told_at_once(ada, desk, monkeypatch):
+    real = operations.try_options
+
+    def and_wait(ctx, connection, who):
+        job = real(ctx, connection, who)
+        while operations.get_job(ctx, job.id).ended is None:
+            pass
+        return operations.get_job(ctx, job.id)
+
+    monkeypatch.setattr(operations, "try_options", and_wait)
+
+    page = ada.post("/agents/add?type=sqlite", 200, do="test", o__path=str(desk.tmp_path / "x.db"))
+
+    assert "It can" in page.html.find(id="job").get_text()
+    assert page.html.find(class_="live") is None
 
 
 # -- editing -------------------------------------------------------------------------------------
