@@ -187,7 +187,8 @@ def test_a_huge_upload_is_refused_before_it_is_looked_at(filled, path):
 def behind_zeo(tmp_path, make_desk):
     """An application whose database is behind a ZEO server, and what stops and starts that."""
     path = str(tmp_path / "Data.fs")
-    address, stop = ZEO.server(path)
+    # a process of its own: a server in a thread may stop and leave its connections open, unheard
+    address, stop = ZEO.server(path, threaded=False)
     stops = [stop]
     db = open_database(f"zeo://{address[0]}:{address[1]}?wait_timeout=2")
 
@@ -195,7 +196,7 @@ def behind_zeo(tmp_path, make_desk):
         stops.pop()()
 
     def restart():
-        again, stop = ZEO.server(path, port=address[1])
+        again, stop = ZEO.server(path, port=address[1], threaded=False)
         assert again[1] == address[1]
         stops.append(stop)
 
