@@ -224,6 +224,8 @@ def served(place: Path, ini: str) -> Iterator[Visitor]:
             env=environment(place),
             stdout=output,
             stderr=subprocess.STDOUT,
+            # whatever the tests were started by: in the background, a shell lets SIGINT be ignored
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         try:
             visitor = Visitor(f"http://127.0.0.1:{port}")
