@@ -11,13 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol, TypeVar
 
-from BTrees.OOBTree import OOTreeSet
+from BTrees.OOBTree import OOBTree
 
 from ..peering.partitions import key_ranges
 from .claims import absorbed
 from .clocks import Stamps, following, merged
 from .states import ItemState
-from .stored import StoredReplica, pack, unpack
+from .stored import StoredReplica, pack, pack_bound, pack_place, unpack, unpack_bound, unpack_place
 
 T = TypeVar("T")
 
@@ -185,33 +185,54 @@ class BaseDataStore(ABC):
 
     def get(self, item_id: str) -> ItemState | None:
         """Return the state of an item; None where nothing of it is held."""
-        packed = self.tables.items.get(item_id)
-        return None if packed is None else unpack(item_id, packed)
+        where = self.tables.items.get(item_id)
+        if where is None:
+            return None
+        number, stamp = unpack_place(where)
+        provider, partition = self.tables.places[number]
+        return unpack(item_id, self.tables.index[provider][(partition, stamp, item_id)])
+
+    def found(self, provider: str, key: IndexKey) -> ItemState:
+        """Return the state of an item that :meth:`scan` has found in this transaction."""
+        packed = self.tables.index[provider][key]
+        if packed is not None:
+            return unpack(key[2], packed)
+        state = self.get(key[2])
+        assert state is not None, "the index names an item that is not held"
+        return state
 
     def put(self, state: ItemState, before: ItemState | None) -> None:
-        """Hold a state in place of ``before``, which is what is held of the item now."""
-        tables = self.tables
-        self._set(tables.items, state.item_id, pack(state))
+        """Hold a state in place of ``before``, which is what is held of the item now.
+
+        It lies where the provider that made its content has it in its range: what comes after a clock is
+        read in order, and what is new is written at the end of a range.
+        """
+        tables, item_id, partition = self.tables, state.item_id, state.partition
         old = {} if before is None else before.vector
+        for provider, known in old.items():
+            if state.vector.get(provider) != known:
+                self._remove(tables.index[provider], (partition, known, item_id))
+        home, old_home = state.dot[0], None if before is None else before.dot[0]
         for provider, stamp in state.vector.items():
-            known = old.get(provider, 0)
-            if known == stamp:
-                continue
-            if known:
-                self._discard(tables.index[provider], (state.partition, known, state.item_id))
-            self._insert(self._index(provider), (state.partition, stamp, state.item_id))
+            if provider == home:
+                self._set(self._index(provider), (partition, stamp, item_id), pack(state))
+            elif old.get(provider) != stamp or provider == old_home:
+                self._set(self._index(provider), (partition, stamp, item_id), None)
+        where = pack_place(self._place(home, partition), state.vector[home])
+        if before is None or tables.items.get(item_id) != where:
+            self._set(tables.items, item_id, where)
         was, now = _is_tombstone(before), _is_tombstone(state)
         if now and not was:
-            self._insert(tables.tombstones, (state.partition, state.item_id))
+            self._insert(tables.tombstones, (partition, item_id))
         elif was and not now:
-            self._discard(tables.tombstones, (state.partition, state.item_id))
+            self._discard(tables.tombstones, (partition, item_id))
 
     def drop(self, state: ItemState) -> None:
         """Hold nothing of an item any more; ``state`` is what is held."""
         tables = self.tables
         self._remove(tables.items, state.item_id)
         for provider, stamp in state.vector.items():
-            self._discard(tables.index[provider], (state.partition, stamp, state.item_id))
+            self._remove(tables.index[provider], (state.partition, stamp, state.item_id))
         self._discard(tables.tombstones, (state.partition, state.item_id))
         for tree in (tables.deferred, tables.by_query, tables.hidden):
             self._remove(tree, state.item_id)
@@ -220,9 +241,19 @@ class BaseDataStore(ABC):
     def _index(self, provider: str) -> Any:
         found = self.tables.index.get(provider)
         if found is None:
-            found = OOTreeSet()
+            found = OOBTree()
             self._set(self.tables.index, provider, found)
         return found
+
+    def _place(self, provider: str, partition: str) -> int:
+        """Return the number that stands for a provider and a partition."""
+        tables = self.tables
+        number: int | None = tables.place_numbers.get((provider, partition))
+        if number is None:
+            number = tables.places.maxKey() + 1 if tables.places else 0
+            self._set(tables.places, number, (provider, partition))
+            self._set(tables.place_numbers, (provider, partition), number)
+        return number
 
     def scan(
         self,
@@ -281,8 +312,10 @@ class BaseDataStore(ABC):
 
     def items(self) -> Iterator[ItemState]:
         """Yield all states, by item id."""
-        for item_id, packed in self.tables.items.items():
-            yield unpack(item_id, packed)
+        for item_id in self.tables.items:
+            state = self.get(item_id)
+            assert state is not None
+            yield state
 
     # -- claims ----------------------------------------------------------------------------------
 
@@ -322,13 +355,14 @@ class BaseDataStore(ABC):
 
     def bind(self, item_id: str, object_id: str, digest: bytes) -> None:
         """Note what the application has of an item, under which id of its own."""
-        if self.tables.local.get(item_id) != (object_id, digest):
-            self._set(self.tables.local, item_id, (object_id, digest))
+        packed = pack_bound(object_id, digest)
+        if self.tables.local.get(item_id) != packed:
+            self._set(self.tables.local, item_id, packed)
             self._set(self.tables.objects, object_id, item_id)
 
     def unbind(self, item_id: str) -> None:
         """Note that the application has nothing of an item."""
-        known = self.tables.local.get(item_id)
+        known = self.bound(item_id)
         if known is not None:
             self._remove(self.tables.local, item_id)
             if self.tables.objects.get(known[0]) == item_id:
@@ -336,8 +370,8 @@ class BaseDataStore(ABC):
 
     def bound(self, item_id: str) -> tuple[str, bytes] | None:
         """Return ``(object id, digest)`` of what the application has of an item."""
-        found: tuple[str, bytes] | None = self.tables.local.get(item_id)
-        return found
+        packed = self.tables.local.get(item_id)
+        return None if packed is None else unpack_bound(packed)
 
     def item_of(self, object_id: str) -> str | None:
         """Return the item that an object of the application is."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from . import receiving
+from . import journal, receiving
 from .claims import cover
 from .clocks import descends
 from .node import Node
@@ -32,10 +32,7 @@ def abandon(node: Node, session_id: str) -> int:
 
 def _pages(node: Node, session_id: str) -> list[tuple[str, int]]:
     """Return the keys of what a session has applied; nothing when it has ended."""
-    tables = node.store.tables
-    if session_id not in tables.incoming:
-        return []
-    return list(tables.session_changes.keys((session_id,), (session_id + "\0",), excludemax=True))
+    return journal.pages(node.store, session_id) if session_id in node.store.tables.incoming else []
 
 
 def _clean_page(node: Node, key: tuple[str, int]) -> int:
@@ -43,7 +40,7 @@ def _clean_page(node: Node, key: tuple[str, int]) -> int:
     claims = store.claims()
     covers: dict[str, dict[str, int]] = {}
     count = 0
-    for item_id in {change[0] for change in store.tables.session_changes[key]}:
+    for item_id in {change[0] for change in journal.changed_items(store, key)}:
         state = store.get(item_id)
         if state is None:
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, overload
 
 from .base import BaseDataStore
@@ -11,6 +11,7 @@ from .changes import ItemChange, Operation, SerializationResult, SyncSession, Sy
 from .clocks import VectorClock, VectorClockItem, moment_of
 from .conversion import change_of
 from .states import ItemState
+from .stored import ChangeRow, pack_changes, unpack_changes
 
 #: How many sessions are kept.
 KEPT: Final = 200
@@ -50,6 +51,27 @@ def _forget(store: BaseDataStore, key: tuple[int, str]) -> None:
     store._remove(store.tables.sessions, key)
     for page in list(_pages(store, key[1])):
         store._remove(store.tables.session_changes, page)
+
+
+def note_changes(store: BaseDataStore, session_id: str, number: int, states: Iterable[ItemState]) -> None:
+    """Keep what a chunk has changed, beside what is kept of it already; within the store's transaction."""
+    rows = [(state.item_id, *state.dot) for state in states]
+    if rows:
+        key = (session_id, number)
+        known = store.tables.session_changes.get(key)
+        store._set(
+            store.tables.session_changes, key, pack_changes([*unpack_changes(known), *rows] if known else rows)
+        )
+
+
+def pages(store: BaseDataStore, session_id: str) -> list[tuple[str, int]]:
+    """Return the keys of what a session has changed."""
+    return list(_pages(store, session_id))
+
+
+def changed_items(store: BaseDataStore, page: tuple[str, int]) -> list[ChangeRow]:
+    """Return what one of :func:`pages` says."""
+    return unpack_changes(store.tables.session_changes[page])
 
 
 def _pages(store: BaseDataStore, session_id: str) -> Any:
@@ -92,16 +114,17 @@ class SessionChanges(Sequence[ItemChange]):
         self._store = store
         self._session_id = session_id
 
-    def _rows(self) -> list[tuple[str, str, int]]:
+    def _rows(self) -> list[ChangeRow]:
         store = self._store
         return store.read(
-            lambda: [
-                row for page in _pages(store, self._session_id) for row in store.tables.session_changes[page]
-            ]
+            lambda: [row for page in _pages(store, self._session_id) for row in changed_items(store, page)]
         )
 
     def __len__(self) -> int:
-        return len(self._rows())
+        store = self._store
+        return store.read(
+            lambda: sum(len(changed_items(store, page)) for page in _pages(store, self._session_id))
+        )
 
     def __iter__(self) -> Iterator[ItemChange]:
         for row in self._rows():
@@ -115,7 +138,7 @@ class SessionChanges(Sequence[ItemChange]):
         rows = self._rows()[index]
         return [self._change(row) for row in rows] if isinstance(rows, list) else self._change(rows)
 
-    def _change(self, row: tuple[str, str, int]) -> ItemChange:
+    def _change(self, row: ChangeRow) -> ItemChange:
         item_id, provider, stamp = row
         state = self._store.read(lambda: self._store.get(item_id))
         if state is not None and state.dot == (provider, stamp):

@@ -237,19 +237,38 @@ class _Transfer:
             events.on_start_sync_session(self._session(SyncSessionStatus.IN_PROGRESS, ""))
 
     def _transfer(self, cut: _Cut) -> None:
+        """Send chunk after chunk; the target says how many of them it applies at once."""
         count = 0
+        waiting: list[Chunk] = []
         self._tell(Progress("transferring", "started"))
         while True:
-            self._check_time()
-            chunk = self._source.read(cut.offer, cut.number, cut.cursor)
-            self._tell_sent(chunk)
-            self._target.receive(cut.offer, chunk)
-            cut.number, cut.cursor = chunk.number + 1, chunk.cursor
+            try:
+                self._check_time()
+                chunk = self._read_after(cut, waiting)
+                self._tell_sent(chunk)
+            except Exception:
+                self._apply(cut, waiting)  # so that the next session goes on from here
+                raise
+            waiting.append(chunk)
             count += len(chunk.states)
+            if chunk.is_last or self._target.has_enough(waiting):
+                self._apply(cut, waiting)
             if chunk.is_last:
                 break
             self._tell(Progress("transferring", "in_progress", count))
         self._tell(Progress("transferring", "completed", count))
+
+    def _read_after(self, cut: _Cut, waiting: list[Chunk]) -> Chunk:
+        if not waiting:
+            return self._source.read(cut.offer, cut.number, cut.cursor)
+        return self._source.read(cut.offer, waiting[-1].number + 1, waiting[-1].cursor)
+
+    def _apply(self, cut: _Cut, waiting: list[Chunk]) -> None:
+        """Apply the chunks that wait, if there are any, and note how far the session has come."""
+        if waiting:
+            self._target.receive(cut.offer, *waiting)
+            cut.number, cut.cursor = waiting[-1].number + 1, waiting[-1].cursor
+            waiting.clear()
 
     def _tell_sent(self, chunk: Chunk) -> None:
         events = self._source.events_manager

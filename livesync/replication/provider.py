@@ -8,10 +8,10 @@ what a network carries.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from ..errors import ChangesRefused, SyncError
+from ..errors import ChangesRefused, ClockAhead, SyncError
 from ..peering.partitions import EVERYTHING, check_partition, contained_in_any, minimal
 from . import (
     cleaning,
@@ -52,6 +52,12 @@ from .zodbstore import ZODBDataStore
 #: Items in a chunk, unless a provider says otherwise.
 CHUNK_SIZE: Final = 500
 
+#: Items that are applied in one transaction, unless a provider says otherwise.
+APPLIED_AT_ONCE: Final = 10_000
+
+#: Characters of payload after which no more chunks are waited for.
+_CHARACTERS_AT_ONCE: Final = 4_000_000
+
 
 class BaseSyncProvider:
     """Manages the changes that are exchanged with one data store.
@@ -66,6 +72,9 @@ class BaseSyncProvider:
             :meth:`commit_item_change`.
         clock: Returns epoch seconds.
         max_drift_s: How far ahead of this clock a received timestamp may be.
+        applied_at_once: Chunks of a session are gathered until they hold so many items, and applied in one
+            transaction: items that come close together share what is written for them. Where there is an
+            application, each chunk has a transaction of its own, so that it seldom meets one of hers.
 
     Raises:
         ValueError: The store is another provider's; or ``max_num`` is less than 1.
@@ -82,6 +91,7 @@ class BaseSyncProvider:
         reader: TrackReader | None = None,
         clock: Callable[[], float] = time.time,
         max_drift_s: float = MAX_DRIFT_S,
+        applied_at_once: int = APPLIED_AT_ONCE,
     ) -> None:
         if max_num < 1:
             raise ValueError(f"a page holds at least one change, not {max_num!r}")
@@ -89,6 +99,7 @@ class BaseSyncProvider:
         self.events_manager = events_manager or EventsManager()
         self.changes_executor = changes_executor or ChangesExecutor()
         self.max_num = max_num
+        self.applied_at_once = applied_at_once
         self.reader = reader
         self.node = Node(data_store, self.changes_executor, self.events_manager, clock, max_drift_s)
         data_store.run(lambda: data_store.begin(provider_id))
@@ -343,21 +354,48 @@ class BaseSyncProvider:
 
         store.run(work)
 
-    def receive(self, offer: Offer, chunk: Chunk) -> int:
-        """Apply a chunk, in one transaction; return how many items it changed here.
+    def has_enough(self, chunks: Sequence[Chunk]) -> bool:
+        """Tell whether these chunks of a session are to be applied before more of them are asked for."""
+        return (
+            self.changes_executor.has_application
+            or sum(len(chunk.states) for chunk in chunks) >= self.applied_at_once
+            or sum(len(state.payload) for chunk in chunks for state in chunk.states) >= _CHARACTERS_AT_ONCE
+        )
+
+    def receive(self, offer: Offer, *chunks: Chunk) -> int:
+        """Apply chunks, in one transaction; return how many items they changed here.
+
+        What comes before a chunk that makes no sense is applied.
 
         Raises:
-            ChangesRefused: It makes no sense, or belongs to another session; nothing is applied.
-            ClockAhead: It comes from the future; nothing is applied.
+            ChangesRefused: A chunk makes no sense, or belongs to another session; nothing of it is applied.
+            ClockAhead: It comes from the future; nothing of it is applied.
         """
+        good: list[Chunk] = []
+        refusal: SyncError | None = None
+        for chunk in chunks:
+            try:
+                self._check_chunk(offer, chunk)
+            except (ChangesRefused, ClockAhead) as exc:
+                refusal = exc
+                break
+            good.append(chunk)
+        applied = self._apply(offer, good) if good else 0
+        if refusal is not None:
+            raise refusal
+        return applied
+
+    def _check_chunk(self, offer: Offer, chunk: Chunk) -> None:
         if chunk.session_id != offer.session_id:
             raise ChangesRefused(f"chunk {chunk.number} belongs to another session")
         self._check(chunk.states, offer.prefixes)
+
+    def _apply(self, offer: Offer, chunks: Sequence[Chunk]) -> int:
         applied = receiving.apply_states(
             self.node,
-            chunk.states,
+            [state for chunk in chunks for state in chunk.states],
             offer.source,
-            after=lambda done: receiving.note_chunk(self.node, offer, chunk, done),
+            after=lambda done: receiving.note_chunks(self.node, offer, chunks, done),
         )
         self._tell(applied)
         return len(applied.states)

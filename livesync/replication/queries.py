@@ -128,10 +128,9 @@ def run(
             part = news.states[begin : begin + source.max_num]
             check_states(part, ("",), latest)
             applied = apply_news(node, part, news.left, origin, query.id)
-            changes = tuple((state.item_id, *state.dot) for state in applied.states)
             store.run(
-                lambda number=number, changes=changes: store._set(  # type: ignore[misc]
-                    store.tables.session_changes, (key[1], number), changes
+                lambda number=number, states=applied.states: journal.note_changes(  # type: ignore[misc]
+                    store, key[1], number, states
                 )
             )
             target._tell(applied)

@@ -14,7 +14,7 @@ from transaction.interfaces import TransientError
 
 from ..errors import ChangesRefused
 from ..peering.partitions import contained_in_any
-from . import conflicts, writing
+from . import conflicts, journal, writing
 from .applying import Merge, may_be_merged, merge_states
 from .claims import is_covered
 from .clocks import Stamps, descends
@@ -277,19 +277,19 @@ def begin(node: Node, offer: Offer) -> None:
         )
 
 
-def note_chunk(node: Node, offer: Offer, chunk: Chunk, applied: Applied) -> None:
-    """Note that a chunk was applied, and what a partition that comes as a whole holds."""
+def note_chunks(node: Node, offer: Offer, chunks: Sequence[Chunk], applied: Applied) -> None:
+    """Note that chunks were applied, and what a partition that comes as a whole holds."""
     store = node.store
     kept = _incoming(node, offer.session_id)
-    numbers = _with_number(kept["numbers"], chunk.number)
-    last = chunk.number if chunk.is_last else kept["last"]
+    numbers, last = kept["numbers"], kept["last"]
+    for chunk in chunks:
+        numbers = _with_number(numbers, chunk.number)
+        last = chunk.number if chunk.is_last else last
+        for state in chunk.states if offer.snapshots else ():
+            if state.partition in offer.snapshots:
+                store._insert(store.tables.incoming_items, (offer.session_id, state.item_id))
     store._set(store.tables.incoming, offer.session_id, {**kept, "numbers": numbers, "last": last})
-    for state in chunk.states if offer.snapshots else ():
-        if state.partition in offer.snapshots:
-            store._insert(store.tables.incoming_items, (offer.session_id, state.item_id))
-    if applied.states:
-        changes = tuple((state.item_id, *state.dot) for state in applied.states)
-        store._set(store.tables.session_changes, (offer.session_id, chunk.number), changes)
+    journal.note_changes(store, offer.session_id, chunks[0].number, applied.states)
 
 
 def _with_number(numbers: tuple[tuple[int, int], ...], number: int) -> tuple[tuple[int, int], ...]:

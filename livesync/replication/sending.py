@@ -67,8 +67,7 @@ def _read(node: Node, offer: Offer, cursor: Cursor) -> Iterator[tuple[Cursor, It
         start = cursor.key if index == cursor.range_number else None
         after = partial(found.after, covers)
         for key in store.scan(found.provider, found.prefix, after, found.whole, start):
-            state = store.get(key[2])
-            assert state is not None, "the index names an item that is not held"
+            state = store.found(found.provider, key)
             yield Cursor(index, key), None if _is_in_earlier(ranges[:index], covers, state) else state
 
 

@@ -1,18 +1,22 @@
 """What two-way sync keeps in the ZODB: trees of plain values in one persistent object.
 
 Its import path never changes, and what lies in the trees are text, numbers, bytes, tuples and dicts, so that
-later versions can read it (promise 15).
+later versions can read it (promise 15). What is kept by scattered keys, as ids are, lies in pages
+(``pages.py``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import ormsgpack
 from BTrees.LLBTree import LLTreeSet
+from BTrees.LOBTree import LOBTree
 from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent import Persistent
 
+from .pages import Packed, PageTree
 from .states import ItemState
 
 #: Where it lies in a database's root.
@@ -27,8 +31,11 @@ class StoredReplica(Persistent):
 
     Attributes:
         facts: Single values by name: who this is, and how far its own clock has come.
-        items: item id -> packed state (:func:`pack`).
-        index: provider -> set of (partition, stamp, item id), for every entry of every vector.
+        index: provider -> (partition, stamp, item id), for every entry of every vector -> packed state
+            (:func:`pack`) where the provider is the one that made the content; None elsewhere.
+        items: item id -> packed place and stamp of its state in the index (:func:`pack_place`).
+        places: number of a place -> (provider, partition).
+        place_numbers: (provider, partition) -> number of the place.
         tombstones: (partition, item id) of what is deleted, but not for good.
         claims: prefix -> clock, as pairs.
         collected: partition -> clock of the tombstones that were collected there, as pairs.
@@ -37,12 +44,13 @@ class StoredReplica(Persistent):
         conflicts_of: (item id, created, log id).
         deferred: item id -> (created, log id, packed state that the application has, or None).
         sessions: (started, session id) -> dict.
-        session_changes: (session id, number) -> ((item id, provider, stamp), …).
+        session_changes: (session id, number of a chunk) -> :class:`~livesync.replication.pages.Packed`: what it
+            and those applied with it changed (:func:`pack_changes`).
         incoming: session id -> dict: what is being received.
         incoming_items: (session id, item id) of partitions that are received as a whole.
         peers: provider -> dict: what was last heard of it.
         objects: object id of the host -> item id.
-        local: item id -> (object id, digest of what the application last had).
+        local: item id -> packed object id and digest of what the application last had (:func:`pack_bound`).
         by_query: item id -> query id: what is here for a query and nothing else.
         hidden: item ids that left a query, and are kept since this node has written to them.
         subscriptions: (subscriber, query id, item id) -> vector that it has, as pairs.
@@ -51,8 +59,10 @@ class StoredReplica(Persistent):
     def __init__(self) -> None:
         self.schema = SCHEMA
         self.facts = OOBTree()
-        self.items = OOBTree()
         self.index = OOBTree()
+        self.items = PageTree()
+        self.places = LOBTree()
+        self.place_numbers = OOBTree()
         self.tombstones = OOTreeSet()
         self.claims = OOBTree()
         self.collected = OOBTree()
@@ -65,21 +75,24 @@ class StoredReplica(Persistent):
         self.incoming = OOBTree()
         self.incoming_items = OOTreeSet()
         self.peers = OOBTree()
-        self.objects = OOBTree()
-        self.local = OOBTree()
+        self.objects = PageTree()
+        self.local = PageTree()
         self.by_query = OOBTree()
         self.hidden = OOBTree()
         self.subscriptions = OOBTree()
 
 
 #: A state as one bytes object: a bucket of a tree is written anew with each item in it that changes, and
-#: bytes cost it least.
-PackedState = bytes
+#: bytes cost it least. A large one lies apart from the bucket.
+PackedState = bytes | Packed
+
+#: What lies within its bucket, in bytes at most.
+_WITHIN: Final = 2_000
 
 
 def pack(state: ItemState) -> PackedState:
     """Return a state, without its item's id, as MessagePack."""
-    return ormsgpack.packb(
+    packed = ormsgpack.packb(
         (
             state.entity_name,
             state.partition,
@@ -91,11 +104,50 @@ def pack(state: ItemState) -> PackedState:
             state.inserted,
         )
     )
+    return packed if len(packed) <= _WITHIN else Packed(packed)
 
 
 def unpack(item_id: str, packed: PackedState) -> ItemState:
     """Return the state of what :func:`pack` returned."""
-    entity_name, partition, payload, dot, vector, length, hard, inserted = ormsgpack.unpackb(packed)
+    entity_name, partition, payload, dot, vector, length, hard, inserted = ormsgpack.unpackb(
+        packed.data if isinstance(packed, Packed) else packed
+    )
     return ItemState(
         item_id, entity_name, partition, payload, tuple(dot), dict(vector), length, hard, tuple(inserted)
     )
+
+
+def pack_place(number: int, stamp: int) -> bytes:
+    """Return where a state lies, as MessagePack."""
+    return ormsgpack.packb((number, stamp))
+
+
+def unpack_place(packed: bytes) -> tuple[int, int]:
+    """Return the number of the place, and the stamp."""
+    number, stamp = ormsgpack.unpackb(packed)
+    return number, stamp
+
+
+def pack_bound(object_id: str, digest: bytes) -> bytes:
+    """Return what the application has of an item, as MessagePack."""
+    return ormsgpack.packb((object_id, digest))
+
+
+def unpack_bound(packed: bytes) -> tuple[str, bytes]:
+    """Return what :func:`pack_bound` was given."""
+    object_id, digest = ormsgpack.unpackb(packed)
+    return object_id, digest
+
+
+#: (item id, provider, stamp): a change that a session has brought.
+ChangeRow = tuple[str, str, int]
+
+
+def pack_changes(rows: Iterable[ChangeRow]) -> Packed:
+    """Return rows of changes as one object."""
+    return Packed(ormsgpack.packb(tuple(rows)))
+
+
+def unpack_changes(packed: Packed) -> list[ChangeRow]:
+    """Return what :func:`pack_changes` was given."""
+    return [tuple(row) for row in ormsgpack.unpackb(packed.data)]
