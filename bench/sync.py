@@ -2,7 +2,8 @@
 
 All in one process, both ways, between two stores: in memory for the rate, in database files for the growth,
 for what a session costs that has little or nothing to carry, and for memory, which is measured in a process
-of its own. Times are those of the CPU, the best of a few: nothing here waits for anybody.
+of its own. Ids are scattered, as calculated ones are. Times are those of the CPU, the best of a few: nothing
+here waits for anybody.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import ZODB
@@ -32,11 +36,20 @@ from .rows import Row, check
 from .timing import timed
 
 TITLE = "sync: items both ways between two stores, in one process"
-QUICK = {"memory_items": 200, "items": 100, "large": 1000, "peak_items": 2000, "repeats": 1}
+QUICK = {"memory_items": 200, "items": 1000, "large": 10_000, "peak_items": 2000, "repeats": 1}
 
 #: Items a second of maestro-python 1.0.6 at 2,000 items in memory, on 2 cores with nothing else to do.
 _MAESTRO = 162
 _PAYLOAD = '{"title": "A talk about nothing in particular", "number": %d}'
+
+
+@dataclass(frozen=True, slots=True)
+class _Costs:
+    """CPU seconds of a sync of everything, of one with nothing new, and of one with 1 % changed."""
+
+    new: float
+    idle: float
+    changed: float
 
 
 def measure(
@@ -50,28 +63,41 @@ def measure(
 
     Args:
         memory_items: New items between two stores in memory.
-        items: New items between two databases, the smaller number.
-        large: The larger number.
+        items: New items between two databases, the smallest number.
+        large: The largest number; what lies between is measured in steps of ten times as many.
         peak_items: Items that are synced in a process of its own, whose memory is measured; 0: none.
-        repeats: How often what is quick is measured.
+        repeats: How often each is measured.
     """
     rate = max(memory_items / _in_memory(memory_items) for _ in range(repeats))
+    sizes = [items]
+    while sizes[-1] < large:
+        sizes.append(min(10 * sizes[-1], large))
     with tempfile.TemporaryDirectory(prefix="bench-") as name, without_fsync():
-        small_new, small_idle, _ = _in_databases(Path(name) / "small", items, repeats)
-        large_new, large_idle, large_changed = _in_databases(Path(name) / "large", large, repeats)
-    growth = (large_new / small_new) / (large / items)
-    rows = [
-        Row(f"{memory_items:,} new items in memory", rate, "items/s", at_least=100 * _MAESTRO),
-        Row(f"{items:,} new items in databases", items / small_new, "items/s"),
-        Row(f"{large:,} new items in databases", large / large_new, "items/s"),
-        Row("time per item, many to few", growth, at_most=1.2),
-        Row(f"nothing new, {items:,} items", small_idle * 1000, "ms"),
-        Row(f"nothing new, {large:,} items", large_idle * 1000, "ms"),
-        Row("nothing new, many to few", large_idle / small_idle, at_most=2.0),
-        Row(f"1 % of {large:,} changed, to all new", large_changed / large_new, at_most=0.05),
+        costs = {size: _in_databases(Path(name), size, repeats) for size in sizes}
+    few, many = costs[items], costs[sizes[-1]]
+    rows = [Row(f"{memory_items:,} new items in memory", rate, "items/s", at_least=100 * _MAESTRO)]
+    rows += [Row(f"{size:,} new items in databases", size / costs[size].new, "items/s") for size in sizes]
+    for smaller, larger in pairwise(sizes):
+        growth = (costs[larger].new / costs[smaller].new) / (larger / smaller)
+        rows.append(Row(f"time per item, {smaller:,} to {larger:,}", growth, at_most=1.2))
+    changed = (many.changed - many.idle) / (many.new - many.idle)
+    rows += [
+        Row(f"nothing new, {items:,} items", few.idle * 1000, "ms"),
+        Row(f"nothing new, {large:,} items", many.idle * 1000, "ms"),
+        Row("nothing new, many to few", many.idle / few.idle, at_most=2.0),
+        Row(
+            f"1 % of {large:,} changed, to all new, each without what nothing new costs",
+            changed,
+            at_most=0.05,
+        ),
     ]
     if peak_items:
-        rows.append(Row(f"peak memory, {peak_items:,} items", _peak(peak_items), "MB", at_most=300.0))
+        peak, idle = _peak(peak_items)
+        rows += [
+            Row(f"nothing new, {peak_items:,} items", idle * 1000, "ms"),
+            Row(f"nothing new, {peak_items:,} items to {items:,}", idle / few.idle, at_most=2.0),
+            Row(f"peak memory, {peak_items:,} items", peak, "MB", at_most=300.0),
+        ]
     return rows
 
 
@@ -88,6 +114,10 @@ def _sync(one: BaseSyncProvider, other: BaseSyncProvider, expected: int | None =
     return taken
 
 
+def _item_id(number: int) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, str(number)))
+
+
 def _fill(provider: BaseSyncProvider, numbers: range) -> None:
     store = provider.data_store
     for begin in range(0, len(numbers), 1000):
@@ -96,7 +126,7 @@ def _fill(provider: BaseSyncProvider, numbers: range) -> None:
         def work(part: range = part) -> None:
             for number in part:
                 provider.commit_item_change(
-                    Operation.UPDATE, "talk", f"item-{number:09d}", _PAYLOAD % number, f"talks:{number % 50}"
+                    Operation.UPDATE, "talk", _item_id(number), _PAYLOAD % number, f"talks:{number % 50}"
                 )
 
         store.run(work)
@@ -123,25 +153,40 @@ def _databases(path: Path) -> Iterator[tuple[BaseSyncProvider, BaseSyncProvider]
             db.close()
 
 
-def _in_databases(path: Path, count: int, repeats: int) -> tuple[float, float, float]:
-    """Return seconds for all that is new, for nothing new, and for one in a hundred."""
+def _in_databases(path: Path, count: int, repeats: int) -> _Costs:
+    return _best([_once(path / f"{count}-{repeat}", count) for repeat in range(repeats)])
+
+
+def _once(path: Path, count: int) -> _Costs:
     with _databases(path) as (one, other):
         _fill(one, range(count // 2))
         _fill(other, range(count // 2, count))
         new = _sync(one, other, count)
-        _sync(one, other, 0)
-        idle = min(_sync(one, other, 0) for _ in range(3 * repeats))
+        idle = _idle(one, other)
         _fill(one, range(0, count, 100))
-        return new, idle, _sync(one, other, len(range(0, count, 100)))
+        return _Costs(new, idle, _sync(one, other, len(range(0, count, 100))))
 
 
-def _peak(count: int) -> float:
-    """Return the peak of memory, in MB, of a process that syncs ``count`` items."""
+def _idle(one: BaseSyncProvider, other: BaseSyncProvider) -> float:
+    """Return what a sync costs that has nothing to carry."""
+    _sync(one, other, 0)
+    return min(_sync(one, other, 0) for _ in range(5))
+
+
+def _best(costs: list[_Costs]) -> _Costs:
+    return _Costs(
+        min(cost.new for cost in costs), min(cost.idle for cost in costs), min(cost.changed for cost in costs)
+    )
+
+
+def _peak(count: int) -> tuple[float, float]:
+    """Return the peak of memory, in MB, of a process that syncs ``count`` items, and its idle seconds."""
     done = subprocess.run(
         [sys.executable, "-m", "bench.sync", str(count)], capture_output=True, text=True, check=False
     )
     check(done.returncode == 0, f"the process that syncs {count} items failed: {done.stderr}")
-    return float(done.stdout)
+    peak, idle = done.stdout.split()
+    return float(peak), float(idle)
 
 
 def _sync_in_this_process(count: int) -> None:
@@ -154,8 +199,9 @@ def _sync_in_this_process(count: int) -> None:
     ):
         _fill(one, range(count // 2))
         _fill(other, range(count // 2, count))
-        _sync(one, other)
-    print(_peak_bytes() / 1e6)
+        _sync(one, other, count)
+        idle = _idle(one, other)
+    print(_peak_bytes() / 1e6, idle)
 
 
 if __name__ == "__main__":

@@ -186,8 +186,9 @@ class BaseDataStore(ABC):
     def get(self, item_id: str) -> ItemState | None:
         """Return the state of an item; None where nothing of it is held."""
         where = self.tables.items.get(item_id)
-        if where is None:
-            return None
+        return None if where is None else self._at(where, item_id)
+
+    def _at(self, where: bytes, item_id: str) -> ItemState:
         number, stamp = unpack_place(where)
         provider, partition = self.tables.places[number]
         return unpack(item_id, self.tables.index[provider][(partition, stamp, item_id)])
@@ -312,10 +313,8 @@ class BaseDataStore(ABC):
 
     def items(self) -> Iterator[ItemState]:
         """Yield all states, by item id."""
-        for item_id in self.tables.items:
-            state = self.get(item_id)
-            assert state is not None
-            yield state
+        for item_id, where in self.tables.items.items():
+            yield self._at(where, item_id)
 
     # -- claims ----------------------------------------------------------------------------------
 

@@ -46,6 +46,11 @@ def _check_item(state: ItemState) -> None:
         raise ChangesRefused(f"an item id has 1 to {MAX_ID_LENGTH} characters: {state.item_id[:40]!r}")
     if not state.entity_name:
         raise ChangesRefused(f"item {state.item_id!r} is of no model")
+    try:
+        state.item_id.encode()
+        state.entity_name.encode()
+    except UnicodeError as exc:
+        raise ChangesRefused(f"what item {state.item_id!r} or its model is called is no text: {exc}") from exc
     _check_history(state)
     _check_payload(state)
 

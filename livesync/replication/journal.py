@@ -60,7 +60,9 @@ def note_changes(store: BaseDataStore, session_id: str, number: int, states: Ite
         key = (session_id, number)
         known = store.tables.session_changes.get(key)
         store._set(
-            store.tables.session_changes, key, pack_changes([*unpack_changes(known), *rows] if known else rows)
+            store.tables.session_changes,
+            key,
+            pack_changes([*unpack_changes(known), *rows] if known else rows),
         )
 
 

@@ -238,7 +238,7 @@ class _Transfer:
 
     def _transfer(self, cut: _Cut) -> None:
         """Send chunk after chunk; the target says how many of them it applies at once."""
-        count = 0
+        count = items = characters = 0
         waiting: list[Chunk] = []
         self._tell(Progress("transferring", "started"))
         while True:
@@ -251,8 +251,11 @@ class _Transfer:
                 raise
             waiting.append(chunk)
             count += len(chunk.states)
-            if chunk.is_last or self._target.has_enough(waiting):
+            items += len(chunk.states)
+            characters += sum(len(state.payload) for state in chunk.states)
+            if chunk.is_last or self._target.has_enough(items, characters):
                 self._apply(cut, waiting)
+                items = characters = 0
             if chunk.is_last:
                 break
             self._tell(Progress("transferring", "in_progress", count))

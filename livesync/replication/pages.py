@@ -8,7 +8,9 @@ in bytes, not in keys. The import paths of these classes never change (promise 1
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any, Final
 
 import ormsgpack
@@ -16,7 +18,7 @@ from BTrees.OOBTree import OOBTree
 from persistent import Persistent
 from ZODB.POSException import ConflictError
 
-#: What a page may hold, in bytes of values and characters of keys; a single value may be larger.
+#: How large a page may be, in bytes; a single value may be larger.
 PAGE_SIZE: Final = 4_000
 
 #: What lies in a page.
@@ -46,22 +48,52 @@ class Page(Persistent):
     """Some keys of a :class:`PageTree`, one after the other.
 
     Attributes:
-        rows: Key -> value.
-        size: Of all of them.
+        packed: All of them with their values, MessagePack; it stays so in memory, where it takes a fifth of
+            what a dict does.
+        changes: What was set since, or taken out (None).
+        size: Of all of it, in bytes; more than it is where keys were replaced.
     """
 
     def __init__(self, rows: dict[str, Value]) -> None:
-        self._hold(rows)
+        self.hold(rows)
 
-    def _hold(self, rows: dict[str, Value]) -> None:
-        self.rows = rows
-        self.size = sum(map(len, rows)) + sum(map(len, rows.values()))
+    def hold(self, rows: dict[str, Value]) -> None:
+        """Hold just these."""
+        self.packed = ormsgpack.packb(rows)
+        self.changes: dict[str, Value | None] = {}
+        self.size = len(self.packed)
 
     def __getstate__(self) -> bytes:
-        return ormsgpack.packb(self.rows)
+        if self.changes:
+            packed = ormsgpack.packb(self.rows())
+            # not through __setattr__, which would mark the object as changed
+            self.__dict__.update(packed=packed, changes={}, size=len(packed))
+        return self.packed
 
     def __setstate__(self, state: bytes) -> None:
-        self._hold(ormsgpack.unpackb(state))
+        self.packed, self.changes, self.size = state, {}, len(state)
+
+    def rows(self) -> dict[str, Value]:
+        """Return all keys and values, in no order."""
+        rows: dict[str, Value] = ormsgpack.unpackb(self.packed)
+        for key, value in self.changes.items():
+            if value is None:
+                rows.pop(key, None)
+            else:
+                rows[key] = value
+        return rows
+
+    def get(self, key: str) -> Value | None:
+        """Return the value of a key; None: it is not there."""
+        if key in self.changes:
+            return self.changes[key]
+        found: Value | None = ormsgpack.unpackb(self.packed).get(key)
+        return found
+
+    def set(self, key: str, value: Value | None) -> None:
+        """Set the value of a key; None takes it out."""
+        self.changes[key] = value
+        self.size += len(key) + len(value or "")  # marks the object as changed, too
 
     def _p_resolveConflict(self, old: bytes, committed: bytes, new: bytes) -> bytes:  # noqa: N802
         """Unite two changes that concern different keys, and took none away.
@@ -97,37 +129,33 @@ class PageTree(Persistent):
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a key, or ``default``."""
-        pages = self.pages
-        return pages[pages.maxKey(key)].rows.get(key, default)
+        found = self._place(key)[1].get(key)
+        return default if found is None else found
 
     def __getitem__(self, key: str) -> Any:
-        return self._place(key)[1].rows[key]
+        found = self._place(key)[1].get(key)
+        if found is None:
+            raise KeyError(key)
+        return found
 
     def __contains__(self, key: str) -> bool:
-        return key in self._place(key)[1].rows
+        return self._place(key)[1].get(key) is not None
 
     def __setitem__(self, key: str, value: Value) -> None:
-        _, page = self._place(key)
-        before = page.rows.get(key)
-        page.size += len(value) + (len(key) if before is None else -len(before))
-        page.rows[key] = value
-        page._p_changed = True
-        if page.size > PAGE_SIZE and len(page.rows) > 1:
+        page = self._place(key)[1]
+        page.set(key, value)
+        if page.size > PAGE_SIZE:
             self._split(page, key)
 
     def _split(self, page: Page, newest: str) -> None:
         """Let the upper half go to a page of its own; of what grows at its end, only the newest key."""
-        rows = page.rows
+        rows = page.rows()
+        page.hold(rows)
+        if page.size <= PAGE_SIZE or len(rows) == 1:
+            return  # keys had been replaced
         keys = sorted(rows)
-        cut = len(keys) - 1
-        if keys[-1] != newest:
-            kept = 0
-            for cut, key in enumerate(keys):
-                kept += len(key) + len(rows[key])
-                if kept > page.size // 2:
-                    break
-            cut = min(max(cut, 1), len(keys) - 1)
-        page._hold({key: rows[key] for key in keys[:cut]})
+        cut = len(keys) - 1 if keys[-1] == newest else _middle(keys, rows)
+        page.hold({key: rows[key] for key in keys[:cut]})
         self.pages[keys[cut]] = Page({key: rows[key] for key in keys[cut:]})
 
     def pop(self, key: str, default: Any = _ABSENT) -> Any:
@@ -137,28 +165,33 @@ class PageTree(Persistent):
             KeyError: It is not there, and no default is given.
         """
         least, page = self._place(key)
-        if key not in page.rows:
+        value = page.get(key)
+        if value is None:
             if default is _ABSENT:
                 raise KeyError(key)
             return default
-        value = page.rows.pop(key)
-        page.size -= len(key) + len(value)
-        page._p_changed = True
-        if not page.rows and least:
+        page.set(key, None)
+        if least and not page.rows():
             del self.pages[least]
         return value
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """Yield keys and values, in order of keys; the tree must not change meanwhile."""
         for page in self.pages.values():
-            yield from sorted(page.rows.items())
+            yield from sorted(page.rows().items())
 
     def __iter__(self) -> Iterator[str]:
         for page in self.pages.values():
-            yield from sorted(page.rows)
+            yield from sorted(page.rows())
 
     def __len__(self) -> int:
-        return sum(len(page.rows) for page in self.pages.values())
+        return sum(len(page.rows()) for page in self.pages.values())
 
     def __bool__(self) -> bool:
         return next(iter(self), None) is not None
+
+
+def _middle(keys: list[str], rows: dict[str, Value]) -> int:
+    """Return how many of these keys make up half of what they all take; never none, never all."""
+    sizes = list(accumulate(len(key) + len(rows[key]) for key in keys))
+    return min(max(bisect_left(sizes, sizes[-1] / 2), 1), len(keys) - 1)

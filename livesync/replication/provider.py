@@ -354,12 +354,17 @@ class BaseSyncProvider:
 
         store.run(work)
 
-    def has_enough(self, chunks: Sequence[Chunk]) -> bool:
-        """Tell whether these chunks of a session are to be applied before more of them are asked for."""
+    def has_enough(self, items: int, characters: int) -> bool:
+        """Tell whether chunks of a session are to be applied before more of them are asked for.
+
+        Args:
+            items: How many they hold.
+            characters: Of their payloads.
+        """
         return (
             self.changes_executor.has_application
-            or sum(len(chunk.states) for chunk in chunks) >= self.applied_at_once
-            or sum(len(state.payload) for chunk in chunks for state in chunk.states) >= _CHARACTERS_AT_ONCE
+            or items >= self.applied_at_once
+            or characters >= _CHARACTERS_AT_ONCE
         )
 
     def receive(self, offer: Offer, *chunks: Chunk) -> int:

@@ -44,8 +44,8 @@ class StoredReplica(Persistent):
         conflicts_of: (item id, created, log id).
         deferred: item id -> (created, log id, packed state that the application has, or None).
         sessions: (started, session id) -> dict.
-        session_changes: (session id, number of a chunk) -> :class:`~livesync.replication.pages.Packed`: what it
-            and those applied with it changed (:func:`pack_changes`).
+        session_changes: (session id, number of a chunk) -> :class:`~livesync.replication.pages.Packed`: what
+            it and those applied with it changed (:func:`pack_changes`).
         incoming: session id -> dict: what is being received.
         incoming_items: (session id, item id) of partitions that are received as a whole.
         peers: provider -> dict: what was last heard of it.

@@ -1,7 +1,8 @@
 """A process that syncs two database files both ways, and is killed after so many commits.
 
-kill_session.py ONE TWO COMMITS: after COMMITS commits (0: never) it kills itself, as ``kill -9`` does, just
-before the next one's data are complete or just after they are, in turn.
+kill_session.py ONE TWO COMMITS AT_ONCE: after COMMITS commits (0: never) it kills itself, as ``kill -9``
+does, just before the next one's data are complete or just after they are, in turn. AT_ONCE items are applied
+in one transaction.
 """
 
 import os
@@ -20,7 +21,7 @@ from livesync.replication import (
 )
 
 
-def main(one, two, commits):
+def main(one, two, commits, at_once):
     left = [commits]
 
     class Storage(FileStorage):
@@ -34,7 +35,9 @@ def main(one, two, commits):
             return result
 
     databases = [ZODB.DB(Storage(path)) for path in (one, two)]
-    providers = [ZODBSyncProvider(None, ZODBDataStore(db), max_num=7) for db in databases]
+    providers = [
+        ZODBSyncProvider(None, ZODBDataStore(db), max_num=7, applied_at_once=at_once) for db in databases
+    ]
     sessions = SyncOrchestrator(SyncLock(), providers, 600).run()
     assert all(session.status is SyncSessionStatus.FINISHED for session in sessions), sessions
     for db in databases:
@@ -42,4 +45,4 @@ def main(one, two, commits):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

@@ -40,9 +40,9 @@ def states(path):
     return found, logs, unfinished
 
 
-def run(one, two, commits):
+def run(one, two, commits, at_once):
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(one), str(two), str(commits)],
+        [sys.executable, str(SCRIPT), str(one), str(two), str(commits), str(at_once)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -54,21 +54,22 @@ def run(one, two, commits):
 
 
 @pytest.mark.slow
-def test_sessions_killed_at_every_commit_lose_nothing_and_converge(tmp_path, no_fsync):
+@pytest.mark.parametrize(("at_once", "times"), [(7, 6), (20, 5)], ids=["chunk by chunk", "chunks together"])
+def test_sessions_killed_at_every_commit_lose_nothing_and_converge(tmp_path, no_fsync, at_once, times):
     one, two = tmp_path / "one.fs", tmp_path / "two.fs"
     edit(one, "one", range(30), "first")
     edit(two, "two", range(20, 45), "first")
     killed = 0
     for commits in range(1, 24, 2):
-        killed += not run(one, two, commits)
+        killed += not run(one, two, commits, at_once)
         edit(one, "one", [commits], "again")
         edit(two, "two", [commits, 40], "again")
-    assert run(one, two, 0)
-    assert run(one, two, 0)
+    assert run(one, two, 0, at_once)
+    assert run(one, two, 0, at_once)
 
     first, first_logs, first_open = states(one)
     second, second_logs, second_open = states(two)
-    assert killed >= 6
+    assert killed >= times
     assert first == second
     assert len(first) == 45
     assert (first_open, second_open) == ([], [])

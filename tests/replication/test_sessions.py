@@ -8,6 +8,7 @@ from support.sync_world import image_of
 
 from livesync.errors import ChangesRefused, ClockAhead, ItemErased, SyncRunning
 from livesync.replication import (
+    ChangesExecutor,
     ConflictStatus,
     ConflictType,
     EventsManager,
@@ -129,6 +130,105 @@ def test_chunks_may_come_twice_and_in_any_order(half_sent, tools):
 
     assert tools.contents(b) == tools.contents(a)
     assert b.conflict_logs() == []
+
+
+def commits_of(provider):
+    """Return a list that grows by the note of each transaction of a provider's store."""
+    notes, run = [], provider.data_store.run
+    depth = []
+
+    def counted(work, user="", note=""):
+        if not depth:
+            notes.append(note)
+        depth.append(None)
+        try:
+            return run(work, user, note)
+        finally:
+            depth.pop()
+
+    provider.data_store.run = counted
+    return notes
+
+
+def test_chunks_that_come_together_are_applied_in_one_transaction(new_provider, tools):
+    a, b = new_provider("a", max_num=2), new_provider("b", applied_at_once=5)
+    for number in range(11):
+        tools.put(a, str(number), str(number))
+    notes = commits_of(b)
+
+    assert [session.status for session in tools.sync(a, b)] == [SyncSessionStatus.FINISHED] * 2
+    assert notes.count("two-way sync") == 2  # six chunks: three, and three
+    assert tools.contents(b) == tools.contents(a)
+    assert len(b.sessions()[0].item_changes) == 11
+
+
+def test_chunks_with_much_text_are_not_gathered(new_provider, tools):
+    a, b = new_provider("a", max_num=1), new_provider("b")
+    for number in range(3):
+        tools.put(a, str(number), '"' + "x" * 2_500_000 + '"')
+    notes = commits_of(b)
+    tools.sync(a, b)
+
+    assert notes.count("two-way sync") == 2
+    assert tools.contents(b) == tools.contents(a)
+
+
+def test_where_there_is_an_application_each_chunk_has_a_transaction_of_its_own(new_provider, tools):
+    class Application(ChangesExecutor):
+        pass
+
+    a, b = new_provider("a", max_num=2), new_provider("b", changes_executor=Application())
+    for number in range(6):
+        tools.put(a, str(number), str(number))
+    notes = commits_of(b)
+    tools.sync(a, b)
+
+    assert notes.count("two-way sync") == 3
+
+
+def test_what_came_before_a_session_broke_off_is_applied(new_provider, tools):
+    a, b = new_provider("a", max_num=2), new_provider("b")
+    for number in range(10):
+        tools.put(a, str(number), str(number))
+    orchestrator, read = SyncOrchestrator(SyncLock(), [a, b], 3600), a.read
+
+    def failing(offer, number=0, cursor=None):
+        if number == 3:
+            raise OSError("the line is dead")
+        return read(offer, number, cursor)
+
+    a.read = failing
+    assert orchestrator.run()[0].status is SyncSessionStatus.FAILED
+    assert len(tools.contents(b)) == 6
+
+    numbers = []
+    a.read = lambda offer, number=0, cursor=None: numbers.append(number) or read(offer, number, cursor)
+    assert orchestrator.run()[0].status is SyncSessionStatus.FINISHED
+    assert numbers[0] == 3
+    assert tools.contents(b) == tools.contents(a)
+    assert len(b.sessions()[0].item_changes) == 10
+
+
+def test_what_comes_before_a_chunk_that_makes_no_sense_is_applied(half_sent, tools):
+    a, b, offer, chunks = half_sent
+    alien = replace(chunks[2], session_id="another")
+
+    with pytest.raises(ChangesRefused, match="another session"):
+        b.receive(offer, chunks[1], alien)
+
+    assert sorted(tools.contents(b)) == ["1", "2"]
+    b.receive(offer, *chunks[2:])
+    b.finish(offer)
+    assert tools.contents(b) == tools.contents(a)
+
+
+def test_chunks_that_come_again_with_others_are_still_known_to_the_session(half_sent, tools):
+    """Else what they brought would not be touched when the session is given up."""
+    _, b, offer, chunks = half_sent
+    b.receive(offer, *chunks[:3])
+
+    assert sorted(tools.contents(b)) == ["1", "2", "3"]
+    assert b.abandon(offer.session_id) == 3
 
 
 def test_a_session_goes_on_where_it_was_cut(half_sent, tools):
@@ -403,6 +503,8 @@ GOOD = written(None, "i", "thing", "F1", "1", ("a", 5))
         (replace(GOOD, entity_name=""), "is of no model"),
         (replace(GOOD, item_id=""), "an item id has"),
         (replace(GOOD, item_id="x" * 600), "an item id has"),
+        (replace(GOOD, item_id="\ud800"), "is no text"),
+        (replace(GOOD, entity_name="\ud800"), "is no text"),
         (replace(GOOD, length=0), "was never created"),
         (replace(GOOD, vector={"b": 3}), "has not seen the write"),
         (replace(GOOD, vector={"a": 5, "b": -3}), "impossible clock"),

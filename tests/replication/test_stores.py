@@ -1,5 +1,7 @@
 """What every data store does: one suite for all."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -41,6 +43,37 @@ def test_an_item_is_what_was_put_last(store):
 
     assert store.read(lambda: store.get("i").payload) == "2"
     assert store.read(lambda: store.get("other")) is None
+
+
+def test_an_item_is_found_by_each_entry_whoever_made_its_content(store):
+    """Its state lies with its maker; when that changes, so does where it lies."""
+    versions = [
+        written(None, "i", "thing", "F1", f'"{stamp}"', (provider, stamp))
+        for provider, stamp in (("a", 1), ("b", 2), ("a", 3), ("c", 4))
+    ]
+    vector = {}
+    for version in versions:
+        vector = {**vector, **version.vector}
+        put(store, replace(version, vector=vector))
+
+        found = store.read(
+            lambda: [
+                store.found(provider, key)
+                for provider in store.providers()
+                for key in store.scan(provider, "", 0)
+            ]
+        )
+        assert found == [replace(version, vector=vector)] * len(vector)
+        assert store.read(lambda: store.get("i")) == found[0]
+
+
+def test_an_item_may_say_a_lot(store):
+    long = state(payload='"' + "long " * 10_000 + '"')
+    put(store, long)
+
+    assert store.read(lambda: (store.get("i"), list(store.items()))) == (long, [long])
+    put(store, state(payload="1", vector={"a": 5}))
+    assert store.read(lambda: store.get("i").payload) == "1"
 
 
 def test_a_transaction_that_raises_leaves_nothing(store):

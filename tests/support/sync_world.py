@@ -216,8 +216,11 @@ class World:
             chunks += rng.sample(chunks, rng.randint(0, len(chunks)))
             rng.shuffle(chunks)
         cut = rng.randint(0, len(chunks)) if rng.random() < 0.25 else None
-        for chunk in chunks[:cut]:
-            target.provider.receive(offer, chunk)
+        waiting = chunks[:cut]
+        while waiting:
+            at_once = rng.choice((1, 1, 3))
+            target.provider.receive(offer, *waiting[:at_once])
+            del waiting[:at_once]
         if cut is None:
             source.provider.confirm(offer)
             target.provider.finish(offer)
