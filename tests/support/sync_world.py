@@ -216,9 +216,8 @@ class World:
             chunks += rng.sample(chunks, rng.randint(0, len(chunks)))
             rng.shuffle(chunks)
         cut = rng.randint(0, len(chunks)) if rng.random() < 0.25 else None
-        waiting = chunks[:cut]
+        waiting, at_once = chunks[:cut], len(self.writes) % 3 + 1
         while waiting:
-            at_once = rng.choice((1, 1, 3))
             target.provider.receive(offer, *waiting[:at_once])
             del waiting[:at_once]
         if cut is None:
