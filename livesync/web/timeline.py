@@ -158,7 +158,8 @@ class Axis:
         self._bend = 1.0
         if scale is Scale.RECENT and newest is not None:
             quiet_s = min(max(0.0, now - newest), self.span_s)
-            if _log_part(quiet_s, self.span_s) > _QUIET:
+            # where all entries are of one moment, nothing is left to be drawn beside the quiet time
+            if self.span_s - quiet_s >= 1.0 and _log_part(quiet_s, self.span_s) > _QUIET:
                 self._quiet_s, self._bend = quiet_s, 1.0 - _QUIET
 
     def place(self, time: float) -> float:

@@ -6,7 +6,7 @@ import bisect
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from livesync.web import schemas
@@ -49,6 +49,7 @@ def drawn(positions, agents=(), scale=Scale.RECENT, **more):
     return timeline(status(positions, agents, **more), counting(positions), NOW, scale)
 
 
+@example(scale=Scale.RECENT, oldest=30 * DAY, quiet=1.0, place=0.0)
 @given(
     scale=st.sampled_from(Scale),
     oldest=st.floats(0, 40 * 365 * DAY),
