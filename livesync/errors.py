@@ -43,7 +43,9 @@
     │   ├── ClockAhead                    a peer's clock is too far ahead
     │   ├── ItemErased                    a write to what was deleted for good
     │   ├── SessionTimedOut               a session took longer than it may
-    │   └── SyncRunning                   another session is under way
+    │   ├── SyncRunning                   another session is under way
+    │   ├── BodyTooLarge                  what a peer sent is larger than is taken
+    │   └── BodyUnreadable                what a peer sent cannot be unpacked
     └── DatabaseError
         └── DatabaseLocked                another process has the file open
 
@@ -276,6 +278,14 @@ class SessionTimedOut(SyncError):
 
 class SyncRunning(SyncError):
     """Raised when another session is under way with the same lock."""
+
+
+class BodyTooLarge(SyncError):
+    """Raised when what a peer sent is larger than is taken, as it travels or unpacked."""
+
+
+class BodyUnreadable(SyncError):
+    """Raised when what a peer sent cannot be unpacked: it is broken, breaks off, or goes on after its end."""
 
 
 class DatabaseError(LiveSyncError):

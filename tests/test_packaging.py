@@ -106,6 +106,8 @@ def test_the_dependencies_are_what_is_imported():
         rooms = {"destinations", "demo", "schedule", "web", "plugins", "timetable.py"} | {
             "relstorage.py",
             "relundo.py",
+            "peering",
+            "peerserver",
         }
         if package == "waitress":
             rooms.add("cli")  # `livesync serve`
