@@ -44,6 +44,9 @@
     │   ├── ItemErased                    a write to what was deleted for good
     │   ├── SessionTimedOut               a session took longer than it may
     │   ├── SyncRunning                   another session is under way
+    │   ├── TransferEnded                 a transfer has ended, or is not so far yet
+    │   ├── BufferGap                     buffers come in order, and one is missing
+    │   ├── OfferChanged                  what a sender had pinned is not so any more
     │   ├── BodyTooLarge                  what a peer sent is larger than is taken
     │   └── BodyUnreadable                what a peer sent cannot be unpacked
     └── DatabaseError
@@ -278,6 +281,26 @@ class SessionTimedOut(SyncError):
 
 class SyncRunning(SyncError):
     """Raised when another session is under way with the same lock."""
+
+
+class TransferEnded(SyncError):
+    """Raised when a transfer or its session has ended, or is not in a stage that allows what was asked."""
+
+
+class BufferGap(SyncError):
+    """Raised when a buffer comes before the one that is due.
+
+    Attributes:
+        confirmed: How many have come: the number of the one that is due.
+    """
+
+    def __init__(self, message: str, confirmed: int) -> None:
+        super().__init__(message)
+        self.confirmed = confirmed
+
+
+class OfferChanged(SyncError):
+    """Raised when what a sender had pinned is not so any more: a new transfer is needed."""
 
 
 class BodyTooLarge(SyncError):

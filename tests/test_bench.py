@@ -28,9 +28,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=MARKS.get(name, [])) for name in NAMES]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS.get(name, [])) for name in NAMES])
 def test_benchmark_does_its_work_and_prints_its_table(name: str) -> None:
     done = _run("--quick", name)
 

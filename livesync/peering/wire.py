@@ -106,7 +106,9 @@ Id = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$", description="32 hexadecimal 
 Name = Annotated[str, Meta(min_length=1, max_length=512)]
 Text = Annotated[str, Meta(max_length=20_000)]
 Prefix = Annotated[str, Meta(max_length=512, description="a partition prefix; empty: everything")]
-Stamp = Annotated[int, Meta(ge=1, le=2**62, description="microseconds since 1970")]
+#: The newest timestamp that there can be: the end of the year 9999.
+MAX_STAMP: Final = 315_537_897_599_999_999
+Stamp = Annotated[int, Meta(ge=1, le=MAX_STAMP, description="microseconds since the year 1")]
 Number = Annotated[int, Meta(ge=0, le=2**31)]
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 
@@ -313,7 +315,7 @@ class Introduction(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     provider_id: Name
     database_id: Name
     past: Annotated[list[Name], Meta(max_length=10_000)] = field(default_factory=list)
-    newest: Count = 0
+    newest: Annotated[int, Meta(ge=0, le=MAX_STAMP)] = 0
     known: Clock = field(default_factory=dict)
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from ..errors import ChangesRefused, ClockAhead, SyncError
+from ..errors import ChangesRefused, ClockAhead, OfferChanged, SyncError
 from ..peering.partitions import EVERYTHING, check_partition, contained_in_any, minimal
 from . import (
     cleaning,
@@ -303,10 +303,12 @@ class BaseSyncProvider:
         """Make sure that what was pinned is still so: of the sender, before the receiver claims it.
 
         Raises:
-            SyncError: Tombstones were collected meanwhile, or this database was restored.
+            OfferChanged: Tombstones were collected meanwhile, or this database was restored.
         """
         if not self.may_resume(offer):
-            raise SyncError("what the sender holds has changed under this session; the next one begins anew")
+            raise OfferChanged(
+                "what the sender holds has changed under this session; the next one begins anew"
+            )
 
     def may_resume(self, offer: Offer) -> bool:
         """Tell whether a session that this provider sends may go on where it was."""
@@ -331,10 +333,27 @@ class BaseSyncProvider:
 
         return store.read(work)
 
-    def read(self, offer: Offer, number: int = 0, cursor: Cursor | None = None) -> Chunk:
-        """Return the chunk of an offer that begins at ``cursor``."""
+    def read(
+        self,
+        offer: Offer,
+        number: int = 0,
+        cursor: Cursor | None = None,
+        *,
+        size: int | None = None,
+        characters: int | None = None,
+    ) -> Chunk:
+        """Return the chunk of an offer that begins at ``cursor``.
+
+        Args:
+            offer: What is sent.
+            number: The chunk's.
+            cursor: ``cursor`` of the chunk before; None: the first one.
+            size: Items in it, at most; None: as many as this provider puts into one.
+            characters: Of payload, after which it ends, too; None: however many there are.
+        """
+        size = self.max_num if size is None else size
         return self.data_store.read(
-            lambda: sending.read_chunk(self.node, offer, number, cursor or Cursor(), self.max_num)
+            lambda: sending.read_chunk(self.node, offer, number, cursor or Cursor(), size, characters)
         )
 
     def begin(self, offer: Offer) -> None:
@@ -367,10 +386,15 @@ class BaseSyncProvider:
             or characters >= _CHARACTERS_AT_ONCE
         )
 
-    def receive(self, offer: Offer, *chunks: Chunk) -> int:
+    def receive(self, offer: Offer, *chunks: Chunk, also: Callable[[], None] | None = None) -> int:
         """Apply chunks, in one transaction; return how many items they changed here.
 
         What comes before a chunk that makes no sense is applied.
+
+        Args:
+            offer: What is sent.
+            chunks: Of it.
+            also: Called within the transaction, once they are applied.
 
         Raises:
             ChangesRefused: A chunk makes no sense, or belongs to another session; nothing of it is applied.
@@ -385,7 +409,7 @@ class BaseSyncProvider:
                 refusal = exc
                 break
             good.append(chunk)
-        applied = self._apply(offer, good) if good else 0
+        applied = self._apply(offer, good, also) if good else 0
         if refusal is not None:
             raise refusal
         return applied
@@ -395,13 +419,23 @@ class BaseSyncProvider:
             raise ChangesRefused(f"chunk {chunk.number} belongs to another session")
         self._check(chunk.states, offer.prefixes)
 
-    def _apply(self, offer: Offer, chunks: Sequence[Chunk]) -> int:
-        applied = receiving.apply_states(
-            self.node,
-            [state for chunk in chunks for state in chunk.states],
-            offer.source,
-            after=lambda done: receiving.note_chunks(self.node, offer, chunks, done),
-        )
+    def check(self, states: Iterable[ItemState], prefixes: tuple[str, ...]) -> None:
+        """Make sure that what a peer sent makes sense.
+
+        Raises:
+            ChangesRefused: It does not, or an item lies outside of ``prefixes``.
+            ClockAhead: It comes from the future.
+        """
+        self._check(states, prefixes)
+
+    def _apply(self, offer: Offer, chunks: Sequence[Chunk], also: Callable[[], None] | None) -> int:
+        def after(done: receiving.Applied) -> None:
+            receiving.note_chunks(self.node, offer, chunks, done)
+            if also is not None:
+                also()
+
+        states = [state for chunk in chunks for state in chunk.states]
+        applied = receiving.apply_states(self.node, states, offer.source, after=after)
         self._tell(applied)
         return len(applied.states)
 

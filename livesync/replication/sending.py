@@ -42,17 +42,25 @@ def make_offer(
     )
 
 
-def read_chunk(node: Node, offer: Offer, number: int, cursor: Cursor, size: int) -> Chunk:
-    """Return the next chunk of an offer, of at most ``size`` items.
+def read_chunk(
+    node: Node, offer: Offer, number: int, cursor: Cursor, size: int, characters: int | None = None
+) -> Chunk:
+    """Return the next chunk of an offer: at most ``size`` items, and ``characters`` of payload.
+
+    An item that alone has more is a chunk of its own.
 
     An item that lies in several ranges is sent with the first of them. What has changed since the offer was
     made is sent as it is now; it is in its ranges all the same, since they have no upper end.
     """
     states: list[ItemState] = []
+    room = float("inf") if characters is None else characters
     for place, state in _read(node, offer, cursor):
         if len(states) == size:
             return Chunk(offer.session_id, number, tuple(states), cursor, False)
         if state is not None:
+            room -= len(state.payload)
+            if room < 0 and states:
+                return Chunk(offer.session_id, number, tuple(states), cursor, False)
             states.append(state)
         cursor = place
     return Chunk(offer.session_id, number, tuple(states), cursor, True)
