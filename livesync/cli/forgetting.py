@@ -3,30 +3,57 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from .exitcodes import ExitCode
 from .output import printable
 from .session import Session, as_usage
 
+if TYPE_CHECKING:
+    from ..replication.forgetting import ForgottenItems
+
 
 def forget(session: Session) -> int:
-    """Erase one object from dead letters, slow queues and the texts of errors, of all agents."""
+    """Erase one object from dead letters, slow queues and texts of errors, and from two-way sync's logs."""
     from ..upkeep.forget import forget as forgotten
 
     object_id, out = session.args.object_id, session.out
     gone = session.change_manager(lambda manager: as_usage(lambda: forgotten(manager, object_id)))
+    synced = _from_two_way_sync(session, object_id)
     out.line(
         printable(
             f"{object_id}: erased {gone.dead_letters} dead letters, {gone.queued} times in slow queues,"
-            f" {gone.texts} texts of errors{_of(gone.agents)}"
+            f" {gone.texts} texts of errors{_named('agents', gone.agents)}"
         )
     )
+    if synced is not None:
+        out.line(
+            printable(
+                f"two-way sync: erased in {synced.conflicts} conflicts, {synced.transfers} waiting transfers"
+                f" ended{_named('items', synced.item_ids)}"
+            )
+        )
     out.line("what services hold is as it was; once the application has removed the object, send that with")
     out.line(printable(f"  livesync agent enqueue AGENT {object_id}"))
     out.line("the storage keeps earlier revisions until the database is packed")
-    out.json(dataclasses.asdict(gone))
+    out.json({**dataclasses.asdict(gone), "two_way": None if synced is None else dataclasses.asdict(synced)})
     return ExitCode.OK
 
 
-def _of(agents: tuple[str, ...]) -> str:
-    return f" (agents {', '.join(agents)})" if agents else ""
+def _from_two_way_sync(session: Session, object_id: str) -> ForgottenItems | None:
+    """Return what two-way sync erased; None where there is none in this database."""
+    from ..errors import NotInstalled
+    from ..replication.forgetting import forget as forgotten
+    from ..replication.provider import ZODBSyncProvider
+    from ..replication.zodbstore import ZODBDataStore
+
+    with session.database() as db:
+        try:
+            store = ZODBDataStore(db, create=False)
+        except NotInstalled:
+            return None
+        return forgotten(ZODBSyncProvider(None, store), object_id)
+
+
+def _named(what: str, ids: tuple[str, ...]) -> str:
+    return f" ({what} {', '.join(ids)})" if ids else ""

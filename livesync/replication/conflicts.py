@@ -118,12 +118,12 @@ def find(store: BaseDataStore, log_id: str) -> LogEntry:
     return load(store, keys[0])
 
 
-def erase_item(store: BaseDataStore, item_id: str) -> None:
-    """Take what an item said out of all logs: it was deleted for good."""
+def erase_item(store: BaseDataStore, item_id: str, text: str) -> None:
+    """Take what an item said out of all logs; ``text`` stands where a description was."""
     for entry in of_item(store, item_id):
         winner = None if entry.winner is None else erased(entry.winner)
         # a stack trace may show what could not be applied
-        description = None if entry.description is None else "erased: the item was deleted for good"
+        description = None if entry.description is None else text
         save(
             store,
             replace(entry, loser=erased(entry.loser), winner=winner, description=description),

@@ -116,7 +116,7 @@ class _Receiver:
             state = state.touched(store.provider_id, stamp)
         store.put(state, local)
         if state.hard and not (local is not None and local.hard):
-            writing.forget_payload(node, state.item_id)
+            writing.forget_payload(node.store, state.item_id)
         if union.loser is not None:
             entry = writing.note_conflict(node, replace(union, state=state), self._query_ids)
             if entry is not None:

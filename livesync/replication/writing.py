@@ -8,6 +8,7 @@ from dataclasses import replace
 from ..errors import ChangesRefused, ItemErased
 from . import conflicts
 from .applying import Merge, merge_states
+from .base import BaseDataStore
 from .changes import ConflictType
 from .node import Node
 from .states import ItemState, written
@@ -70,7 +71,7 @@ def write(
             # the application's own write lost: what is held is still to be applied
             defer(node, state, base, open_entry[:2])
     if hard:
-        forget_payload(node, item_id)
+        forget_payload(node.store, item_id)
     return state
 
 
@@ -97,10 +98,11 @@ def note_conflict(node: Node, union: Merge, query_ids: tuple[str, ...] = ()) -> 
     return entry
 
 
-def forget_payload(node: Node, item_id: str) -> None:
-    """Erase what an item said from everything that is kept beside it."""
-    store = node.store
-    conflicts.erase_item(store, item_id)
+def forget_payload(
+    store: BaseDataStore, item_id: str, text: str = "erased: the item was deleted for good"
+) -> None:
+    """Erase what an item said from everything that is kept beside it; ``text`` stands for descriptions."""
+    conflicts.erase_item(store, item_id, text)
     open_entry = store.tables.deferred.get(item_id)
     if open_entry is not None and open_entry[2] is not None:
         base = replace(unpack(item_id, open_entry[2]), payload="")

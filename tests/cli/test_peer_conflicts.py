@@ -20,6 +20,15 @@ from livesync.replication import (
     ZODBSyncProvider,
 )
 
+TALK = "pycon/pycon-2020/a"
+
+
+def packed(site):
+    """Return the bytes of a site's file without earlier revisions."""
+    with site:
+        site.db.pack()
+    return site.path.read_bytes()
+
 
 class Site:
     def __init__(self, path, name, clock):
@@ -138,3 +147,45 @@ def test_without_anything_to_do_it_says_what_there_is(peer):
 
     assert code == 2
     assert "livesync peer conflict" in err
+
+
+def forget(site, object_id, capsys):
+    code = main(["--db", f"file://{site.path}", "--host", "demo-paths", "forget", object_id])
+    return int(code), capsys.readouterr().out
+
+
+@pytest.mark.parametrize("is_removed", [False, True], ids=["there", "gone"])
+def test_forgetting_an_object_erases_what_its_conflicts_said(peer, sites, capsys, is_removed):
+    site = sites[1]
+    assert "mine" in peer("show", conflict_id(peer))[1]
+    if is_removed:
+        with site, recorded(site.db, demo_paths_host()), site.db.transaction() as connection:
+            Editor(connection.root()[ROOT_KEY], str).erase(connection.root()[ROOT_KEY].at_path(TALK))
+        with site:
+            site.provider.prepare()
+
+    assert b"mine" in packed(site)
+    code, out = forget(site, TALK, capsys)
+
+    assert code == 0
+    assert "two-way sync: erased in 1 conflicts, 0 waiting transfers ended (items " in out
+    shown = peer("show", conflict_id(peer))[1]
+    assert "mine" not in shown
+    assert "theirs" not in shown
+    assert b"mine" not in packed(site)
+    assert "erased in 0 conflicts" in forget(site, TALK, capsys)[1]
+
+
+def test_forgetting_another_object_leaves_conflicts_as_they_are(peer, sites, capsys):
+    code, out = forget(sites[1], "pycon/pycon-2020/b", capsys)
+    assert code == 0
+    assert "two-way sync: erased in 0 conflicts, 0 waiting transfers ended\n" in out
+    assert "mine" in peer("show", conflict_id(peer))[1]
+
+
+def test_a_database_without_two_way_sync_says_nothing_of_it(tmp_path, no_fsync, capsys):
+    with Site(tmp_path / "alone.fs", "alone", lambda: 1.9e9) as site, site.db.transaction() as connection:
+        del connection.root()["livesync.replication"]
+    code, out = forget(site, "x", capsys)
+    assert code == 0
+    assert "two-way" not in out

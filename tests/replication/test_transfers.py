@@ -17,6 +17,7 @@ from livesync.peering.controller import SessionController
 from livesync.peering.records import StoredSessions
 from livesync.peering.stages import Stage, Status
 from livesync.replication import Operation, ZODBDataStore, ZODBSyncProvider
+from livesync.replication.forgetting import forget
 from livesync.replication.operations import OPERATIONS
 from livesync.replication.transfers import Transfer, UnknownTransfer
 
@@ -130,7 +131,7 @@ def test_each_buffer_is_confirmed_for_good_and_applied_with_others(new_node):
     link.send(2)
 
     assert contents(city) == {}
-    assert city.data_store.read(lambda: [n for n, _ in stored(city).waiting(link.id)]) == [0, 1]
+    assert waiting_numbers(city, link) == [0, 1]
     view = Transfer(city, link.id).view()
     assert (view.confirmed, view.waiting_items, view.items, view.stage) == (2, 6, 6, Stage.TRANSFERRING)
 
@@ -353,3 +354,28 @@ def test_an_unknown_transfer_is_named(new_node):
     city = new_node("city")
     with pytest.raises(UnknownTransfer, match="no transfer x"):
         Transfer(city, "x").view()
+
+
+def test_forgetting_an_item_ends_the_transfers_whose_waiting_buffers_hold_it_and_the_next_goes_on(new_node):
+    home, city = new_node("home"), new_node("city", applied_at_once=100)
+    for number in range(10):
+        put(home, f"i{number}", f'"said {number}"')
+    link, other = Link(home, city), Link(home, city)
+    link.send(2)
+    other.send(1)
+
+    gone = forget(city, "i4")
+
+    assert (gone.item_ids, gone.transfers) == ((), 1)
+    assert not Transfer(city, link.id).view().active
+    assert waiting_numbers(city, link) == []
+    assert waiting_numbers(city, other) == [0]
+    assert forget(city, "i4").transfers == 0
+    other.send()
+    other.end()
+    assert contents(city) == contents(home)
+    assert forget(city, "i4").item_ids == ("i4",)
+
+
+def waiting_numbers(provider, link):
+    return provider.data_store.read(lambda: [number for number, _ in stored(provider).waiting(link.id)])
