@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -12,10 +13,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import trustme
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.pq import TransactionStatus
 from support.postgres_service import PostgresDestination, postgres_server
+from support.tls_front import tls_front
 
 from livesync.delivery.backoff import Backoff
 from livesync.delivery.record import AttachedFile, Op, Record, document_digest, encode_document
@@ -1026,6 +1029,32 @@ def test_a_standby_is_waited_for_until_it_is_the_primary(server, reach):
             reach(dsn=dsn)
         promote()
         assert send(reach(dsn=dsn), 7, [upsert("a")]).accepted == 1
+
+
+def test_a_certificate_that_does_not_verify_stops_the_agent_and_one_that_does_is_taken(
+    server, reach, tmp_path
+):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority = trustme.CA()
+    authority.issue_cert("localhost").configure_cert(context)
+    for name, made in (("right", authority), ("wrong", trustme.CA())):
+        made.cert_pem.write_to_path(str(tmp_path / f"{name}.pem"))
+    with tls_front(f"{server.socket_directory}/.s.PGSQL.5432", context) as port:
+
+        def secure(root, host="localhost"):
+            return (
+                f"host={host} hostaddr=127.0.0.1 port={port} user=postgres dbname=postgres"
+                f" sslmode=verify-full sslrootcert={tmp_path / root}.pem"
+            )
+
+        for dsn, said in (
+            (secure("wrong"), "certificate verify failed"),
+            (secure("right", "another.example"), "does not match host name"),
+        ):
+            with pytest.raises(ServiceRefuses, match=said) as told:
+                reach(dsn=dsn)
+            assert "\n" not in told.value.reason
+        assert send(reach(dsn=secure("right")), 7, [upsert("a")]).accepted == 1
 
 
 def test_an_old_server_stops_the_agent(reach, monkeypatch):
