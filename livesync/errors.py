@@ -49,6 +49,18 @@
     │   ├── OfferChanged                  what a sender had pinned is not so any more
     │   ├── BodyTooLarge                  what a peer sent is larger than is taken
     │   └── BodyUnreadable                what a peer sent cannot be unpacked
+    ├── PeerRefused                       what a peer shows or asks for is refused, with code and status
+    │   ├── CertificateRefused            a chain of certificates does not hold
+    │   │   ├── CertificateExpired        ... not yet, or no longer
+    │   │   ├── CertificateRevoked        ... any more
+    │   │   └── ProfileDiffers            ... for this profile
+    │   ├── SignatureRefused              a message is not signed by whom it says
+    │   ├── DigestDiffers                 a body is not what its digest says
+    │   ├── NonceRefused                  a nonce is unknown, used, expired or another's
+    │   ├── ScopeExceeded                 more than a certificate allows
+    │   ├── LoginRefused                  no user name and password, or wrong ones
+    │   └── NotAllowed                    this peer may not ask for that
+    ├── KeyUnusable                       a private key is missing, encrypted or broken
     └── DatabaseError
         └── DatabaseLocked                another process has the file open
 
@@ -58,7 +70,7 @@ transaction mends is ZODB's own ``TransientError``.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 
 class LiveSyncError(Exception):
@@ -309,6 +321,82 @@ class BodyTooLarge(SyncError):
 
 class BodyUnreadable(SyncError):
     """Raised when what a peer sent cannot be unpacked: it is broken, breaks off, or goes on after its end."""
+
+
+class PeerRefused(LiveSyncError):
+    """Raised when what a peer shows or sends is not believed, or is more than it may; nothing is changed.
+
+    Its text says what was wrong, and holds nothing secret.
+
+    Attributes:
+        code: For programs, as it goes over HTTP.
+        status: Of HTTP.
+    """
+
+    code: ClassVar[str] = "forbidden"
+    status: ClassVar[int] = 403
+
+
+class CertificateRefused(PeerRefused):
+    """Raised when a chain of certificates does not hold."""
+
+    code = "certificate"
+
+
+class CertificateExpired(CertificateRefused):
+    """Raised when a certificate of a chain is not valid yet, or no longer."""
+
+    code = "expired"
+
+
+class CertificateRevoked(CertificateRefused):
+    """Raised when a certificate of a chain was revoked."""
+
+    code = "revoked"
+
+
+class ProfileDiffers(CertificateRefused):
+    """Raised when a certificate is of another profile."""
+
+    code = "profile"
+
+
+class SignatureRefused(PeerRefused):
+    """Raised when a message is not signed, or not by whom it says, or not as it must be."""
+
+    code, status = "signature", 401
+
+
+class DigestDiffers(PeerRefused):
+    """Raised when a body is not what its digest says."""
+
+    code, status = "digest", 400
+
+
+class NonceRefused(PeerRefused):
+    """Raised when a nonce is unknown, used, expired or another client's."""
+
+    code = "nonce"
+
+
+class ScopeExceeded(PeerRefused):
+    """Raised when a peer asks for more than its certificate's scope allows, or gives more."""
+
+    code = "scope"
+
+
+class LoginRefused(PeerRefused):
+    """Raised when a signing request comes without a user name and password, or with wrong ones."""
+
+    code, status = "not_logged_in", 401
+
+
+class NotAllowed(PeerRefused):
+    """Raised when a peer, or whom it asks for, may not have what it asks for."""
+
+
+class KeyUnusable(LiveSyncError):
+    """Raised when a private key is missing, needs another passphrase, or is broken."""
 
 
 class DatabaseError(LiveSyncError):

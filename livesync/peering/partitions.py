@@ -7,6 +7,7 @@ empty prefix contains everything. Nothing here takes part of a partition for a p
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Final
 
 #: The prefix that contains every partition.
@@ -60,11 +61,14 @@ def lineage(partition: str) -> Iterator[str]:
 
 def minimal(prefixes: Iterable[str]) -> tuple[str, ...]:
     """Return ``prefixes`` sorted, without those that another one contains."""
-    kept: list[str] = []
-    for prefix in sorted(set(prefixes), key=lambda found: (found.count(":"), found)):
-        if not contained_in_any(kept, prefix):
-            kept.append(prefix)
-    return tuple(sorted(kept))
+    found = set(prefixes)
+    return tuple(
+        sorted(
+            prefix
+            for prefix in found
+            if not any(above in found for above in islice(lineage(prefix), 1, None))
+        )
+    )
 
 
 def key_ranges(prefix: str) -> tuple[tuple[str, str | None], ...]:
