@@ -39,10 +39,9 @@ def merge_states(local: ItemState | None, remote: ItemState) -> Merge:
     if local is None:
         return Merge(remote, is_new_content=remote.is_live)
     vector = merged(local.vector, remote.vector)
-    inserted = min(local.inserted, remote.inserted, key=lambda dot: (dot[1], dot[0]))
     remote_wins = remote.rank > local.rank
     winner, loser = (remote, local) if remote_wins else (local, remote)
-    state = replace(winner, vector=vector, inserted=inserted)
+    state = replace(winner, vector=vector)
     is_new = remote_wins and remote.content != local.content
     impossible = loser.has_seen(winner.dot) and local.content != remote.content
     seen = winner.has_seen(loser.dot) and not impossible

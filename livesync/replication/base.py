@@ -6,7 +6,6 @@ A store holds one provider's items and everything that is known about them. Ever
 
 from __future__ import annotations
 
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol, TypeVar
@@ -16,6 +15,7 @@ from BTrees.OOBTree import OOBTree
 from ..peering.partitions import key_ranges
 from .claims import absorbed
 from .clocks import Stamps, following, merged
+from .ids import NewId, random_id
 from .states import ItemState
 from .stored import StoredReplica, pack, pack_bound, pack_place, unpack, unpack_bound, unpack_place
 
@@ -91,19 +91,20 @@ class BaseDataStore(ABC):
 
     # -- who this is -----------------------------------------------------------------------------
 
-    def begin(self, provider_id: str | None = None) -> str:
+    def begin(self, provider_id: str | None = None, new_id: NewId = random_id) -> str:
         """Make sure that this store belongs to a provider, and return its id.
 
         Args:
-            provider_id: The id of a store that is new; None: a random one.
+            provider_id: The id of a store that is new; None: one that is made for it.
+            new_id: Makes ids.
 
         Raises:
             ValueError: The store is another provider's, now and in the past.
         """
         known = self.facts.get("provider_id")
         if known is None:
-            self._set(self.facts, "provider_id", provider_id or uuid.uuid4().hex)
-            self._set(self.facts, "database_id", uuid.uuid4().hex)
+            self._set(self.facts, "provider_id", provider_id or new_id())
+            self._set(self.facts, "database_id", new_id())
         elif provider_id is not None and provider_id != known and provider_id not in self.past:
             raise ValueError(f"this store belongs to provider {known!r}, not {provider_id!r}")
         return self.provider_id
@@ -154,12 +155,13 @@ class BaseDataStore(ABC):
         if self.own_stamp:
             self._insert(self.tables.marks, self.own_stamp)
 
-    def renew(self, truthful: bool) -> str:
+    def renew(self, truthful: bool, new_id: NewId = random_id) -> str:
         """Take a new provider id, and return it; the present one becomes a past one.
 
         Args:
             truthful: Nobody else wrote under the present id after this store was copied: what it wrote is
                 claimed as it was. Otherwise nothing of it is.
+            new_id: Makes ids.
         """
         old = self.provider_id
         if truthful and self.own_stamp:
@@ -174,8 +176,8 @@ class BaseDataStore(ABC):
                     for prefix, clock in self._stored_claims().items()
                 }
             )
-        self._set(self.facts, "provider_id", uuid.uuid4().hex)
-        self._set(self.facts, "database_id", uuid.uuid4().hex)
+        self._set(self.facts, "provider_id", new_id())
+        self._set(self.facts, "database_id", new_id())
         self._set(self.facts, "own", 0)
         for stamp in list(self.tables.marks):
             self._discard(self.tables.marks, stamp)
@@ -305,11 +307,11 @@ class BaseDataStore(ABC):
         """Return all providers that any vector names."""
         return list(self.tables.index)
 
-    def partition_items(self, partition: str) -> set[str]:
-        """Return the ids of all that is held directly in a partition."""
-        return {
-            key[2] for provider in self.providers() for key in self.scan(provider, partition, 0, exact=True)
-        }
+    def partition_items(self, partition: str) -> list[str]:
+        """Return the ids of all that is held directly in a partition, in ascending order."""
+        return sorted(
+            {key[2] for provider in self.providers() for key in self.scan(provider, partition, 0, exact=True)}
+        )
 
     def items(self) -> Iterator[ItemState]:
         """Yield all states, by item id."""

@@ -40,7 +40,7 @@ def _clean_page(node: Node, key: tuple[str, int]) -> int:
     claims = store.claims()
     covers: dict[str, dict[str, int]] = {}
     count = 0
-    for item_id in {change[0] for change in journal.changed_items(store, key)}:
+    for item_id in dict.fromkeys(change[0] for change in journal.changed_items(store, key)):
         state = store.get(item_id)
         if state is None:
             continue

@@ -35,18 +35,18 @@ class LogEntry:
 
 
 def new_entry(
-    now: int,
+    key: tuple[int, str],
     conflict_type: ConflictType,
     loser: ItemState,
     winner: ItemState | None,
     description: str | None = None,
     query_ids: tuple[str, ...] = (),
 ) -> LogEntry:
-    """Return a new entry; an exception's is open, any other's is settled."""
-    resolved = None if conflict_type is ConflictType.EXCEPTION_OCCURRED else now
+    """Return a new entry; an exception's is open, any other's is settled. ``key`` is (now, a new id)."""
+    resolved = None if conflict_type is ConflictType.EXCEPTION_OCCURRED else key[0]
     if winner is not None and winner.hard:
         loser = erased(loser)
-    return LogEntry((now, uuid.uuid4().hex), conflict_type, loser, winner, resolved, description, query_ids)
+    return LogEntry(key, conflict_type, loser, winner, resolved, description, query_ids)
 
 
 def erased(state: ItemState) -> ItemState:

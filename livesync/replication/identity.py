@@ -69,7 +69,7 @@ def renew(node: Node, truthful: bool) -> str:
     """
     store = node.store
     old = store.read(lambda: store.provider_id)
-    new = store.run(lambda: store.renew(truthful))
+    new = store.run(lambda: store.renew(truthful, node.new_id))
     if not truthful:
         ids = store.read(lambda: [key[2] for key in store.scan(old, "", 0)])
         for begin in range(0, len(ids), _AT_ONCE):

@@ -11,6 +11,7 @@ from .base import BaseDataStore
 from .clocks import stamp_of_epoch
 from .events import EventsManager
 from .executor import ChangesExecutor
+from .ids import NewId, random_id
 
 #: How far ahead of this node's clock a received timestamp may be, in seconds.
 MAX_DRIFT_S: Final = 86_400.0
@@ -26,6 +27,7 @@ class Node:
         events: Who is told.
         clock: Returns epoch seconds.
         max_drift_s: How far ahead a received timestamp may be.
+        new_id: Makes ids.
     """
 
     store: BaseDataStore
@@ -33,7 +35,12 @@ class Node:
     events: EventsManager = field(default_factory=EventsManager)
     clock: Callable[[], float] = time.time
     max_drift_s: float = MAX_DRIFT_S
+    new_id: NewId = random_id
 
     def now(self) -> int:
         """Return the wall clock as a stamp."""
         return stamp_of_epoch(self.clock())
+
+    def new_key(self) -> tuple[int, str]:
+        """Return (now, a new id): the key of what is kept in the order in which it happened."""
+        return (self.now(), self.new_id())

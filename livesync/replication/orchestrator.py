@@ -316,7 +316,7 @@ class _Transfer:
     def _session(self, status: SyncSessionStatus, reason: str) -> SyncSession:
         ended = None if status is SyncSessionStatus.IN_PROGRESS else moment_of(self._target.node.now())
         return SyncSession(
-            id=uuid.UUID(self._session_id) if self._session_id else uuid.uuid4(),
+            id=uuid.UUID(self._session_id) if self._session_id else uuid.UUID(self._target.node.new_id()),
             started_at=moment_of(self._begun),
             ended_at=ended,
             status=status,

@@ -41,6 +41,7 @@ from .clocks import Stamps, VectorClock
 from .conversion import change_of, state_of
 from .events import EventsManager
 from .executor import ChangesExecutor
+from .ids import NewId, random_id
 from .memory import MemoryDataStore
 from .node import MAX_DRIFT_S, Node
 from .query import Query
@@ -75,6 +76,7 @@ class BaseSyncProvider:
         applied_at_once: Chunks of a session are gathered until they hold so many items, and applied in one
             transaction: items that come close together share what is written for them. Where there is an
             application, each chunk has a transaction of its own, so that it seldom meets one of hers.
+        new_id: Makes ids: of the provider, if it has none yet, of sessions and logs.
 
     Raises:
         ValueError: The store is another provider's; or ``max_num`` is less than 1.
@@ -92,6 +94,7 @@ class BaseSyncProvider:
         clock: Callable[[], float] = time.time,
         max_drift_s: float = MAX_DRIFT_S,
         applied_at_once: int = APPLIED_AT_ONCE,
+        new_id: NewId = random_id,
     ) -> None:
         if max_num < 1:
             raise ValueError(f"a page holds at least one change, not {max_num!r}")
@@ -101,8 +104,8 @@ class BaseSyncProvider:
         self.max_num = max_num
         self.applied_at_once = applied_at_once
         self.reader = reader
-        self.node = Node(data_store, self.changes_executor, self.events_manager, clock, max_drift_s)
-        data_store.run(lambda: data_store.begin(provider_id))
+        self.node = Node(data_store, self.changes_executor, self.events_manager, clock, max_drift_s, new_id)
+        data_store.run(lambda: data_store.begin(provider_id, new_id))
 
     @property
     def provider_id(self) -> str:

@@ -16,7 +16,6 @@ from .checking import check_states
 from .clocks import Stamps, descends
 from .node import Node
 from .query import Query, select
-from .sessions import new_session_id
 from .states import ItemState
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ def run(
     node, subscriber = target.node, target.provider_id
     store = node.store
     news = source.data_store.read(lambda: news_for(source.node, query, subscriber))
-    key = (node.now(), new_session_id())
+    key = node.new_key()
     origin = source.provider_id
 
     def note(status: SyncSessionStatus, reason: str = "") -> None:

@@ -9,13 +9,11 @@ from ..peering.partitions import contained_in_any, minimal
 from .claims import Covers, Range, cover, pinned
 from .clocks import Stamps, descends
 from .node import Node
-from .sessions import Chunk, Cursor, Offer, new_session_id
+from .sessions import Chunk, Cursor, Offer
 from .states import ItemState
 
 
-def make_offer(
-    node: Node, prefixes: Iterable[str], receiver: Mapping[str, Stamps], session_id: str | None = None
-) -> Offer:
+def make_offer(node: Node, prefixes: Iterable[str], receiver: Mapping[str, Stamps]) -> Offer:
     """Pin what this node claims, and say what it will send to a receiver with these claims."""
     store = node.store
     wanted = minimal(prefixes)
@@ -32,7 +30,7 @@ def make_offer(
         if not descends(cover(receiver, partition), clock)
     )
     return Offer(
-        session_id or new_session_id(),
+        node.new_id(),
         store.provider_id,
         wanted,
         claims,

@@ -7,7 +7,6 @@ A session that was cut goes on at the cursor of the last chunk that was applied.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -89,8 +88,3 @@ class Chunk:
     states: tuple[ItemState, ...]
     cursor: Cursor
     is_last: bool
-
-
-def new_session_id() -> str:
-    """Return the id of a new session."""
-    return uuid.uuid4().hex

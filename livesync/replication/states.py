@@ -34,7 +34,7 @@ class ItemState:
         vector: Every write that this state has seen, the newest for each provider.
         length: Odd: live; even: deleted.
         hard: Deleted for good: the id is closed.
-        inserted: The write that first made the item.
+        inserted: The write that first made the item, as the writer of this content saw it.
     """
 
     item_id: str
@@ -53,13 +53,13 @@ class ItemState:
         return bool(self.length % 2) and not self.hard
 
     @property
-    def rank(self) -> tuple[bool, int, int, str, str]:
+    def rank(self) -> tuple[bool, int, int, str, str, Dot]:
         """What decides between two contents: the greater one wins, everywhere.
 
-        What it says comes last, for writes that were stamped alike: that happens only where a database was
-        restored from an old copy, or copied, and has not noticed it yet.
+        What it says and who inserted it come last, for writes that were stamped alike: that happens only
+        where a database was restored from an old copy, or copied, and has not noticed it yet.
         """
-        return (self.hard, self.length, self.dot[1], self.dot[0], self.payload)
+        return (self.hard, self.length, self.dot[1], self.dot[0], self.payload, self.inserted)
 
     @property
     def content(self) -> tuple[str, bool, bool]:

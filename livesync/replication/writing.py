@@ -92,7 +92,7 @@ def note_conflict(node: Node, union: Merge, query_ids: tuple[str, ...] = ()) -> 
     if union.loser is None or union.conflict_type is None:
         return None
     entry = conflicts.new_entry(
-        node.now(), union.conflict_type, union.loser, union.state, query_ids=query_ids
+        node.new_key(), union.conflict_type, union.loser, union.state, query_ids=query_ids
     )
     conflicts.save(node.store, entry)
     return entry
@@ -122,7 +122,9 @@ def defer(
 ) -> None:
     """Note that the application has not got ``state``, but ``base``; ``key`` is of the log about it."""
     if key is None or key not in node.store.tables.conflicts:
-        entry = conflicts.new_entry(node.now(), ConflictType.EXCEPTION_OCCURRED, state, None, text, query_ids)
+        entry = conflicts.new_entry(
+            node.new_key(), ConflictType.EXCEPTION_OCCURRED, state, None, text, query_ids
+        )
     else:
         entry = conflicts.load(node.store, key)
         entry = replace(entry, loser=state, resolved=None, description=text or entry.description)

@@ -93,7 +93,8 @@ def test_the_same_item_made_on_two_nodes_is_a_conflict_of_inserts():
 
     assert union.conflict_type is ConflictType.LOCAL_INSERT_REMOTE_INSERT
     assert (union.state.dot, union.loser) == (mine.dot, theirs)
-    assert union.state.inserted == theirs.dot
+    assert union.state.inserted == mine.dot  # the line that the content comes from
+    assert merge_states(theirs, mine).state == union.state
 
 
 @pytest.mark.parametrize(

@@ -97,3 +97,16 @@ def test_nodes_converge_after_many_long_histories(kind, options):
     count = HISTORIES if kind == "memory" else max(1, HISTORIES // 6)
     for seed in range(1_000, 1_000 + count):
         live_through(seed, kind, 200, **options)
+
+
+@pytest.mark.parametrize("options", [KINDS["both"]], ids=["both"])
+def test_a_seed_lives_through_the_same_history_again(options):
+    one, other = (live_through(2_000, "memory", 80, **options) for _ in range(2))
+
+    assert one.writes == other.writes
+    for mine, theirs in zip(one.nodes, other.nodes):
+        assert mine.states() == theirs.states()
+        assert mine.provider.provider_id == theirs.provider.provider_id
+        assert [log.id for log in mine.provider.conflict_logs()] == [
+            log.id for log in theirs.provider.conflict_logs()
+        ]

@@ -86,6 +86,7 @@ class SimulatedNode:
             max_num=self.world.rng.choice((1, 2, 5)),
             clock=lambda: EPOCH + self.world.ticks + self.offset,
             max_drift_s=1e9,
+            new_id=self.world.new_id,
         )
 
     def save_image(self) -> None:
@@ -121,6 +122,7 @@ class World:
         hard: bool = True,
     ) -> None:
         self.rng = random.Random(seed)
+        self.ids = random.Random(f"{seed} ids")
         self.seed, self.new_store = seed, STORES[kind]
         self.ticks = 0
         self.failures, self.restores, self.hard = failures, restores, hard
@@ -129,6 +131,9 @@ class World:
         rights = [("",), *(self.rng.choice(RIGHTS) for _ in range(count - 1))]
         self.nodes = [SimulatedNode(self, f"n{number}", right) for number, right in enumerate(rights)]
         self.restored = False
+
+    def new_id(self) -> str:
+        return f"{self.ids.getrandbits(128):032x}"
 
     # -- steps -----------------------------------------------------------------------------------
 
