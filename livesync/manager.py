@@ -583,6 +583,9 @@ class SyncManager(Persistent):
     def reset(self, agents_only: bool = False, track_only: bool = False) -> None:
         """Empty the track and the inbox; what is sealed stays sealed; agents need an export.
 
+        A reader that is no agent, as two-way sync has one, is left before all that was lost: it looks at
+        everything there is when it reads next.
+
         Args:
             agents_only: Leave track and inbox; the pointers go to the last sealed position.
             track_only: Leave the agents' state as it is.
@@ -593,8 +596,11 @@ class SyncManager(Persistent):
         if agents_only and track_only:
             raise ValueError("agents_only and track_only exclude each other")
         if not agents_only:
+            others = [pointer for pointer, _ in self.track.pointers() if pointer not in self._agents]
             inboxes.forget_waiting(self._inbox)
             self.track.clear()
+            for pointer in others:
+                self.track.move_pointer(pointer, None)
         if not track_only:
             for agent_id, stored in self._agents.items():
                 if self.track.has_pointer(agent_id):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,23 @@ class TaskStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ReaderStatus:
+    """Where a reader that is no agent stands, such as two-way sync's.
+
+    Attributes:
+        id: The name of its pointer.
+        position: Where that stands; None: before everything.
+        lag_actions: Actions that it has not taken.
+        lag_seconds: The age of the oldest of them.
+    """
+
+    id: str
+    position: int | None
+    lag_actions: int
+    lag_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class ManagerStatus:
     """Where the track and its readers stand. ``waiting``: actions in the inbox, not collected yet."""
 
@@ -101,6 +118,7 @@ class ManagerStatus:
     waiting: int
     agents: tuple[AgentStatus, ...]
     tasks: tuple[TaskStatus, ...] = ()
+    readers: tuple[ReaderStatus, ...] = ()
 
 
 def status_of(manager: SyncManager, waiting: Waiting, now: float) -> ManagerStatus:
@@ -128,7 +146,20 @@ def status_of(manager: SyncManager, waiting: Waiting, now: float) -> ManagerStat
             _agent_status(manager, agent_id, now, count, oldest_waiting) for agent_id in manager.agent_ids()
         ),
         tasks=task_statuses(manager, now),
+        readers=tuple(_reader_statuses(manager, now, waiting)),
     )
+
+
+def _reader_statuses(manager: SyncManager, now: float, waiting: Waiting) -> Iterator[ReaderStatus]:
+    agents = set(manager.agent_ids())
+    for pointer, position in manager.track.pointers():
+        if pointer in agents:
+            continue
+        on_track, first = manager.track.standing(pointer)
+        oldest = waiting[1] if first is None else first.timestamp
+        lag = on_track + waiting[0]
+        seconds = max(0.0, now - oldest) if lag and oldest is not None else 0.0
+        yield ReaderStatus(pointer, position, lag, seconds)
 
 
 def agent_status_of(manager: SyncManager, agent_id: str, waiting: Waiting, now: float) -> AgentStatus:

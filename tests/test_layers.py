@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "replication": MANAGER | {"peering"},
     "versions": MANAGER | {"peering"},
     "settings": CORE,
-    "periodic": CORE,
+    "periodic": CORE | {"peering", "replication"},  # a task does what sessions leave to be done
     "tasks": CORE | {"periodic", "settings"},
     "schedule": CORE | {"periodic", "settings", "tasks"},
     "web": CORE | ENGINES | {"periodic", "settings", "tasks", "schedule", "__init__"},

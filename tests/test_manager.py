@@ -480,6 +480,24 @@ def test_reset_of_the_track_only_leaves_the_agents(filled):
     assert [position for position, _ in filled.query("a")] == [20]
 
 
+def test_reset_leaves_a_reader_that_is_no_agent_before_what_was_lost(filled):
+    filled.track.add_pointer("livesync.replication", 9)
+
+    filled.reset(agents_only=True)
+    assert filled.track.get_pointer_timestamp("livesync.replication") == 9
+    filled.reset()
+    assert filled.track.get_pointer_timestamp("livesync.replication") is None
+
+
+def test_status_names_the_readers_that_are_no_agents(filled):
+    filled.track.add_pointer("livesync.replication", 7)
+
+    (reader,) = filled.status(now=20).readers
+
+    assert (reader.id, reader.position, reader.lag_actions) == ("livesync.replication", 7, 2)
+    assert reader.lag_seconds == 12
+
+
 def test_reset_of_both_only_is_a_contradiction(filled):
     with pytest.raises(ValueError, match="exclude"):
         filled.reset(agents_only=True, track_only=True)

@@ -228,7 +228,7 @@ def test_nothing_runs_at_another_site_nor_after_it_is_asked_to_stop(db, kinds):
 @pytest.mark.parametrize(
     ("task_id", "kind", "options", "timing", "error", "text"),
     [
-        ("a", "dance", {}, {"interval_s": 60.0}, UsageError, "there are: cleanup, prune, verify"),
+        ("a", "dance", {}, {"interval_s": 60.0}, UsageError, "there are: cleanup, prune, two-way, verify"),
         ("a b", "prune", {}, {"interval_s": 60.0}, ValueError, "no agent id"),
         ("a", "prune", {"keep": 5}, {"interval_s": 60.0}, OptionError, "keep_s"),
         ("a", "prune", {"keep_s": "soon"}, {"interval_s": 60.0}, OptionError, "keep_s"),
@@ -262,8 +262,8 @@ def test_options_are_kept_as_parsed_and_defaults_are_not(db):
 
 
 def test_the_kinds_that_livesync_brings_are_all_there():
-    assert {"prune", "cleanup", "verify"} <= set(task_kinds())
-    for name in ("prune", "cleanup", "verify"):
+    assert {"prune", "cleanup", "verify", "two-way"} <= set(task_kinds())
+    for name in ("prune", "cleanup", "verify", "two-way"):
         assert issubclass(load_kind(name), PeriodicTask)
 
 

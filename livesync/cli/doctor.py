@@ -123,6 +123,8 @@ def _notices(table: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _manager(session: Session, manager: SyncManager) -> Iterator[Finding]:
+    from ..upkeep.retention import held_back
+
     yield Finding("schema", f"{manager.schema}, as this livesync expects")
     try:
         manager.check_site(session.settings.site)
@@ -131,6 +133,8 @@ def _manager(session: Session, manager: SyncManager) -> Iterator[Finding]:
         yield Finding.problem("site", exc)
     yield _clock(manager, time.time())
     yield _lanes(manager)
+    for reader in held_back(manager, time.time()):
+        yield Finding("track", str(reader), ExitCode.DIFFERENT)
 
 
 def _clock(manager: SyncManager, now: float) -> Finding:

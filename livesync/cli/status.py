@@ -75,6 +75,11 @@ def _remarks(status: ManagerStatus) -> Iterator[str]:
 
 
 def _track(status: ManagerStatus) -> Iterator[str]:
+    for reader in status.readers:
+        yield (
+            f"reader:   {reader.id} at {moment(reader.position, status.granularity)}, lag"
+            f" {reader.lag_actions:,} actions, {duration(reader.lag_seconds)}"
+        )
     yield f"track:    {status.actions:,} actions at {status.entries:,} positions"
     if status.oldest is not None:
         yield f"oldest:   {moment(status.oldest, status.granularity)}"

@@ -23,9 +23,12 @@ def add_task_commands(commands: Commands) -> None:
         "add a periodic task",
         "Have something done again and again: prune drops from the track what every agent has delivered,"
         " cleanup takes away what processes that have died left behind, verify compares services with the"
-        " application. Agents get their schedules with `livesync agent add_task`.",
+        " application, two-way does what two-way sync leaves to be done between sessions. Agents get their"
+        " schedules with `livesync agent add_task`.",
     )
-    add.add_argument("kind", metavar="KIND", help="prune, cleanup or verify, or one that a package brings")
+    add.add_argument(
+        "kind", metavar="KIND", help="prune, cleanup, verify or two-way, or one that a package brings"
+    )
     add.add_argument("--id", dest="task", metavar="ID", help="what it is called (default: as its kind)")
     add_schedule(add, required=True)
     add.add_argument(
@@ -37,6 +40,7 @@ def add_task_commands(commands: Commands) -> None:
         type=key_value,
         metavar="KEY=VALUE",
         help="an option of the kind: keep_s and leave_behind of prune; agent, quick and repair of verify;"
+        " peer_expires_s and session_expires_s of two-way;"
         " may be repeated",
     )
     remove = commands.add(

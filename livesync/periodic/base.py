@@ -27,6 +27,7 @@ TASK_GROUP: Final = "livesync.tasks"
 OWN_KINDS: Final[Mapping[str, str]] = {
     "prune": "livesync.periodic.kinds:Prune",
     "cleanup": "livesync.periodic.kinds:Cleanup",
+    "two-way": "livesync.periodic.two_way:TwoWay",
     "verify": "livesync.periodic.kinds:Verify",
 }
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .executor import ChangesExecutor as ChangesExecutor
     from .executor import MissingDependency as MissingDependency
     from .hostexecutor import HostExecutor as HostExecutor
+    from .locking import DatabaseSyncLock as DatabaseSyncLock
     from .memory import MemoryDataStore as MemoryDataStore
     from .model import ModelRegistry as ModelRegistry
     from .model import SyncableModel as SyncableModel
@@ -56,6 +57,7 @@ _HOMES = {
     "ConflictStatus": "changes",
     "ConflictType": "changes",
     "Connector": "query",
+    "DatabaseSyncLock": "locking",
     "EventsManager": "events",
     "Filter": "query",
     "HostExecutor": "hostexecutor",
@@ -96,6 +98,7 @@ __all__ = [
     "ConflictStatus",
     "ConflictType",
     "Connector",
+    "DatabaseSyncLock",
     "EventsManager",
     "Filter",
     "HostExecutor",

@@ -61,7 +61,8 @@ class TrackReader:
         if not track.has_pointer(POINTER):
             return True
         position = track.get_pointer_timestamp(POINTER)
-        return bool(track.pruned > (-1 if position is None else position))
+        # before everything: the track was emptied, and nobody knows of what
+        return position is None or bool(track.pruned > position)
 
     def _begin_scan(self, node: Node) -> None:
         track = self._manager(node).track

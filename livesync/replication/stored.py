@@ -16,6 +16,7 @@ from BTrees.LOBTree import LOBTree
 from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent import Persistent
 
+from ..track.stored import StoredLease
 from .pages import Packed, PageTree
 from .states import ItemState
 
@@ -54,7 +55,10 @@ class StoredReplica(Persistent):
         by_query: item id -> query id: what is here for a query and nothing else.
         hidden: item ids that left a query, and are kept since this node has written to them.
         subscriptions: (subscriber, query id, item id) -> vector that it has, as pairs.
+        lease: Who runs a session (``locking.py``); None: nobody ever did.
     """
+
+    lease: StoredLease | None = None
 
     def __init__(self) -> None:
         self.schema = SCHEMA

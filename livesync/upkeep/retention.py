@@ -39,23 +39,33 @@ class HeldBack:
     """A reader for whose sake much is kept.
 
     Attributes:
-        agent_id: The reader.
+        agent_id: The reader: an agent, or another pointer's name, as two-way sync has one.
         days: The age of the oldest action that it has not passed.
         actions: How many it has not passed.
         bytes: About how much they take.
+        is_agent: Whether it is an agent.
     """
 
     agent_id: str
     days: float
     actions: int
     bytes: int
+    is_agent: bool = True
 
     def __str__(self) -> str:
+        who, remedy = f"agent {self.agent_id}", "run it, remove it,"
+        if not self.is_agent:
+            who = f"reader {self.agent_id}"
+            remedy = f"let it read ({_LETS_READ.get(self.agent_id, 'by what it belongs to')}),"
         return (
-            f"agent {self.agent_id} holds back {self.actions:,} actions of up to {self.days:.0f} days (about"
-            f" {self.bytes / 1e6:,.0f} MB): run it, remove it, or leave it behind with: livesync prune"
+            f"{who} holds back {self.actions:,} actions of up to {self.days:.0f} days (about"
+            f" {self.bytes / 1e6:,.0f} MB): {remedy} or leave it behind with: livesync prune"
             " --leave-behind"
         )
+
+
+#: What moves the pointer of a reader that is no agent, by the pointer's name.
+_LETS_READ: Final = {"livesync.replication": "livesync task add two-way, or a session with a peer"}
 
 
 def prune_passed(
@@ -94,16 +104,19 @@ def held_back(manager: SyncManager, now: float) -> list[HeldBack]:
         now: Epoch seconds.
     """
     found = []
-    for agent_id in manager.agent_ids():
-        if not manager.track.has_pointer(agent_id) or manager.stored(agent_id).state == State.NEW.value:
+    agents = set(manager.agent_ids())
+    for agent_id, position in manager.track.pointers():
+        if agent_id in agents and manager.stored(agent_id).state == State.NEW.value:
             continue
-        oldest = next(manager.track.iterate(manager.track.get_pointer_timestamp(agent_id)), None)
+        oldest = next(manager.track.iterate(position), None)
         if oldest is None:
             continue
         actions = manager.track.lag(agent_id)
         days = max(0.0, now - oldest[1].timestamp) / _DAY_S
         if days > WARN_DAYS or actions * BYTES_PER_ACTION > WARN_BYTES:
-            found.append(HeldBack(agent_id, days, actions, actions * BYTES_PER_ACTION))
+            found.append(
+                HeldBack(agent_id, days, actions, actions * BYTES_PER_ACTION, agent_id in agents)
+            )
     return sorted(found, key=lambda held: -held.actions)
 
 

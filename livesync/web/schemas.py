@@ -93,6 +93,15 @@ class Agent(Value, frozen=True):
     schedule_problem: str = ""
 
 
+class Reader(Value, frozen=True):
+    """Where a reader that is no agent stands, such as two-way sync's: as ``livesync.status.ReaderStatus``."""
+
+    id: str
+    position: int | None
+    lag_actions: int
+    lag_seconds: float
+
+
 class Status(Value, frozen=True):
     """Where the track and its readers stand.
 
@@ -107,6 +116,7 @@ class Status(Value, frozen=True):
         waiting: Actions in the inbox, not on the track yet.
         runner: ``running``, ``stopped`` or ``none``: who runs the agents in this process.
         agents: By id.
+        readers: Those that are no agents, by id.
     """
 
     time: float
@@ -123,6 +133,7 @@ class Status(Value, frozen=True):
     waiting: int
     runner: str
     agents: list[Agent]
+    readers: list[Reader]
 
 
 class LagSample(Value, frozen=True):

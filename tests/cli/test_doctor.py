@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+from livesync import ActionWrapper
+
 TYPE = "cliplugins:CountingAgent"
 
 
@@ -158,6 +160,20 @@ def test_lanes_of_processes_that_are_gone_are_counted(healthy, change):
     line = finding(healthy("doctor"), "lanes")
 
     assert "16 blocks, 2 owned by connections, 1 of them of processes of this machine that are gone" in line
+
+
+def test_a_reader_for_whose_sake_much_is_kept_is_a_problem(healthy, change):
+    def fill(root):
+        root["livesync"].add(1_000_000_000, ActionWrapper(1_000_000_000, "x", ["created"]))
+        root["livesync"].track.add_pointer("livesync.replication", None)
+
+    change(fill)
+
+    answer = healthy("doctor")
+
+    assert answer.code == 1
+    (problem,) = problems(answer)
+    assert problem.startswith("PROBLEM  track: reader livesync.replication holds back 1 actions of up to ")
 
 
 # -- services ------------------------------------------------------------------------------------

@@ -150,6 +150,17 @@ def test_what_waits_is_counted(busy, change):
     assert "waiting:  1 actions in the inbox" in busy("status").lines
 
 
+def test_a_reader_that_is_no_agent_is_told(busy, change):
+    change(lambda root: root["livesync"].track.add_pointer("livesync.replication", 1297081905))
+
+    answer = busy("status")
+
+    assert answer.lines[-7].startswith("reader:   livesync.replication at 1297081905 (2011-")
+    assert "lag 4 actions" in answer.lines[-7]
+    (reader,) = busy("status", "--json").get_json()["status"]["readers"]
+    assert (reader["id"], reader["lag_actions"]) == ("livesync.replication", 4)
+
+
 def test_as_json_it_has_everything(busy):
     values = busy("status", "--json").get_json()
 

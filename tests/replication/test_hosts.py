@@ -1,5 +1,6 @@
 """Applications synced both ways: the catalogue of the demo, by its documents."""
 
+import time
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -16,6 +17,8 @@ from livesync.demo.places import Place
 from livesync.demo.replay import prepare, replay
 from livesync.demo.wiring import recorded
 from livesync.destinations.memory import MemoryService
+from livesync.errors import NotInstalled
+from livesync.periodic.running import add_task, run_task
 from livesync.replication import (
     HostExecutor,
     SyncLock,
@@ -130,6 +133,62 @@ def test_what_was_there_before_livesync_was_told_of_two_way_sync_travels_too(mak
 
     assert len(one.documents()) > 10
     assert one.documents() == other.documents()
+
+
+def test_what_was_not_taken_when_the_track_was_reset_travels_all_the_same(make_sites):
+    one, other = make_sites(2)
+    one.edit("pycon-2020/a", "1")
+    one.edit("pycon-2020/b", "2")
+    sync(one, other)
+    one.edit("pycon-2020/a", "changed")
+    one.erase("pycon-2020/b")
+    with one.db.transaction() as connection:
+        SyncManager.get(connection.root()).reset()
+
+    sync(one, other)
+
+    assert other.titles() == {"pycon/pycon-2020/a": "changed"}
+    assert one.documents() == other.documents()
+    assert sync(one, other) == 0
+
+
+def test_the_periodic_task_takes_changes_drops_tombstones_and_moves_the_pointer(make_sites):
+    one, other = make_sites(2)
+    one.provider.node.clock = other.provider.node.clock = time.time
+    one.edit("pycon-2020/a", "1")
+    one.edit("pycon-2020/b", "2")
+    sync(one, other)
+    one.erase("pycon-2020/b")
+    for _ in range(3):  # only then do the other one's claims say that it knows
+        sync(one, other)
+    one.edit("pycon-2020/a", "later")
+    with one.db.transaction() as connection:
+        manager = SyncManager.get(connection.root())
+        manager.track.move_pointer("livesync.replication", 0)
+        add_task(manager, "tidy", "two-way", {"peer_expires_s": "864000"}, interval_s=3600)
+
+    outcome = run_task(one.db, "tidy", one.host)
+
+    assert outcome.error is None
+    assert outcome.summary == {"taken": 1, "tombstones": 1, "sessions": 0, "transfers": 0}
+    with one.db.transaction() as connection:
+        track = SyncManager.get(connection.root()).track
+        assert track.get_pointer_timestamp("livesync.replication") == track.sealed > 0
+    assert run_task(one.db, "tidy", one.host).summary["taken"] == 0
+    sync(one, other)
+    assert other.titles() == {"pycon/pycon-2020/a": "later"}
+
+
+def test_the_periodic_task_of_a_database_that_syncs_with_nobody_says_so(make_sites):
+    (site,) = make_sites(1)
+    with site.db.transaction() as connection:
+        del connection.root()["livesync.replication"]
+        add_task(SyncManager.get(connection.root()), "tidy", "two-way", interval_s=3600)
+
+    outcome = run_task(site.db, "tidy", site.host)
+
+    assert isinstance(outcome.error, NotInstalled)
+    assert "takes no part in two-way sync" in str(outcome.error)
 
 
 def test_a_removal_travels(make_sites):

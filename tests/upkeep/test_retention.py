@@ -101,6 +101,24 @@ def test_who_holds_back_very_much_is_named(monkeypatch):
     assert held_back(manager, NOW)[0].bytes == 3 * retention.BYTES_PER_ACTION
 
 
+def test_a_reader_that_is_no_agent_is_named_with_what_lets_it_read():
+    manager = manager_with([45, 1], {"quick": 0.5})
+    manager.track.add_pointer("livesync.replication", None)
+    manager.track.add_pointer("elsewhere", int(NOW - 50 * DAY))
+
+    one, other = held_back(manager, NOW)
+
+    assert {(held.agent_id, held.actions, held.is_agent) for held in (one, other)} == {
+        ("livesync.replication", 2, False),
+        ("elsewhere", 2, False),
+    }
+    told = {held.agent_id: str(held) for held in (one, other)}
+    assert "reader livesync.replication holds back 2 actions of up to 45 days" in told["livesync.replication"]
+    assert "livesync task add two-way" in told["livesync.replication"]
+    assert "--leave-behind" in told["elsewhere"]
+    assert prune_passed(manager, NOW).dropped == 0
+
+
 def test_a_new_agent_holds_nothing_back():
     manager = manager_with([45], {"quick": 0})
     manager.register_agent(SyncAgent("new"))

@@ -33,6 +33,17 @@ def test_status_tells_where_everything_stands(desk):
         ("index", "active", 3)
     ]
     assert status["runner"] == "running"
+    assert status["readers"] == []
+
+
+def test_status_tells_of_readers_that_are_no_agents(desk):
+    desk.put("a", "b")
+    desk.collect()
+    committed(desk.db, lambda root: SyncManager.get(root).track.add_pointer("livesync.replication", None))
+
+    (reader,) = desk.ask("GET", "/status").json["readers"]
+
+    assert (reader["id"], reader["position"], reader["lag_actions"]) == ("livesync.replication", None, 2)
 
 
 def test_a_run_delivers_and_its_job_tells_what_it_came_to(desk):

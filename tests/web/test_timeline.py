@@ -29,7 +29,7 @@ def status(positions=(), agents=(), waiting=0, granularity=1, now=NOW):
         time=now, version="", granularity=granularity, site="", site_matches=True, track_id="t",
         sealed=positions[-1] if positions else -1, oldest=positions[0] if positions else None,
         newest=positions[-1] if positions else None, entries=len(set(positions)), actions=len(positions),
-        waiting=waiting, runner="none", agents=list(agents),
+        waiting=waiting, runner="none", agents=list(agents), readers=[],
     )  # fmt: skip
 
 

@@ -38,6 +38,15 @@ def get_status(ctx: WebContext) -> schemas.Status:
         waiting=found.waiting,
         runner=runner_state(ctx),
         agents=[shown_agent(agent) for agent in found.agents],
+        readers=[
+            schemas.Reader(
+                id=reader.id,
+                position=reader.position,
+                lag_actions=reader.lag_actions,
+                lag_seconds=reader.lag_seconds,
+            )
+            for reader in found.readers
+        ],
     )
 
 
