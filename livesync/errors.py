@@ -11,6 +11,8 @@
     │   ├── UnknownAgent
     │   ├── UnknownAgentType
     │   ├── UnknownTask
+    │   ├── UnknownCertificate
+    │   ├── UnknownScope
     │   └── UnknownObject
     │   ├── UnknownObject
     │   └── UnknownConflict
@@ -125,6 +127,14 @@ class UnknownTask(NotFound):
     def __init__(self, task_id: str) -> None:
         super().__init__(f"there is no task {task_id!r}; `livesync task list` shows those there are")
         self.task_id = task_id
+
+
+class UnknownCertificate(NotFound):
+    """Raised when no certificate of this id, or several whose ids begin so, are kept here."""
+
+
+class UnknownScope(NotFound):
+    """Raised when no scope definition of this id is kept here."""
 
 
 class UnknownObject(NotFound):

@@ -104,7 +104,7 @@ SIGNATURE_AGE_S: Final = 300
 
 Id = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$", description="32 hexadecimal digits")]
 Name = Annotated[str, Meta(min_length=1, max_length=512)]
-Text = Annotated[str, Meta(max_length=20_000)]
+Text = Annotated[str, Meta(max_length=120_000)]
 Prefix = Annotated[str, Meta(max_length=512, description="a partition prefix; empty: everything")]
 #: The newest timestamp that there can be: the end of the year 9999.
 MAX_STAMP: Final = 315_537_897_599_999_999

@@ -1,0 +1,85 @@
+"""What trust keeps in the ZODB: trees of plain values in one persistent object.
+
+Its import path never changes, and what lies in the trees are text, numbers, bytes and tuples, so that later
+versions can read it (promise 15). Each fact has a key of its own, so that several processes write at the same
+time; where two split the same bucket, one of them goes again. No private key is here.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+from BTrees.OOBTree import OOBTree, OOTreeSet
+from persistent import Persistent
+
+from ..errors import NotInstalled, UpgradeNeeded
+from .keys import Random
+from .nonces import SECRET_BYTES
+
+#: Where it lies in a database's root.
+ROOT_KEY: Final = "livesync.peering"
+
+#: What ``StoredTrust.schema`` is for data of this code.
+SCHEMA: Final = 1
+
+
+class StoredTrust(Persistent):
+    """Whom one database believes, and what it knows of certificates.
+
+    Attributes:
+        certificates: id -> (text, signature).
+        definitions: (profile, id, version) -> the other fields, in order, as a tuple.
+        roots: Ids of the roots that are trusted.
+        revocations: id of what is revoked -> (text, signature, profile, the signer's distance from the root,
+            epoch seconds of the revocation).
+        revoked: id of what is revoked -> epoch seconds until which it must be known. It has just the keys of
+            ``revocations``, and is what each request looks at.
+        used_nonces: (expires, value) of nonces that were used.
+        facts: Single values by name: ``secret`` makes nonces, ``shared_key`` is the public key that
+            certificates are pushed for.
+    """
+
+    def __init__(self, random: Random = os.urandom) -> None:
+        self.schema = SCHEMA
+        self.certificates = OOBTree()
+        self.definitions = OOBTree()
+        self.roots = OOTreeSet()
+        self.revocations = OOBTree()
+        self.revoked = OOBTree()
+        self.used_nonces = OOTreeSet()
+        self.facts = OOBTree()
+        self.facts["secret"] = random(SECRET_BYTES)
+
+
+def find_trust(root: Any) -> StoredTrust:
+    """Return what trust keeps in the database whose ``root`` this is.
+
+    Raises:
+        NotInstalled: There is nothing.
+        UpgradeNeeded: It was written by a newer livesync.
+    """
+    found = root.get(ROOT_KEY)
+    if found is None:
+        raise NotInstalled("this database has no peers yet: livesync peer init")
+    if not isinstance(found, StoredTrust):
+        raise NotInstalled(f"what lies under {ROOT_KEY!r} in this database is not livesync's")
+    if found.schema > SCHEMA:
+        raise UpgradeNeeded(
+            f"the stored schema of certificates is {found.schema}, this livesync's is {SCHEMA};"
+            " use the livesync that wrote it, or a newer one",
+            stored=found.schema,
+            expected=SCHEMA,
+        )
+    return found
+
+
+def make_trust(root: Any, random: Random = os.urandom) -> StoredTrust:
+    """Return what trust keeps in a database, made where there is nothing, within the caller's transaction.
+
+    Raises:
+        NotInstalled, UpgradeNeeded: As :func:`find_trust` does.
+    """
+    if ROOT_KEY not in root:
+        root[ROOT_KEY] = StoredTrust(random)
+    return find_trust(root)
