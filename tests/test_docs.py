@@ -150,6 +150,7 @@ def test_options_that_everybody_has_are_explained():
         "acknowledge", "action", "ActionWrapper", "audience", "backfill", "batch", "dead letter", "entry",
         "fence", "granularity", "inbox", "lag", "lane", "lease", "ledger", "pointer", "position", "prune",
         "reader", "rebuild", "record", "retention", "rewind", "runner", "seal", "slice", "slow queue",
+        "certificate", "filter", "nonce", "partition", "profile", "provider", "revocation", "scope",
         "token", "tombstone", "track", "transform", "verdict", "verify",
     ],
 )  # fmt: skip

@@ -45,7 +45,7 @@ MEANINGS: Final[dict[ExitCode, str]] = {
     ExitCode.SERVICE: "an external service cannot be reached, refuses, or is not the one it was",
     ExitCode.DEAD_LETTERS: "the run ended, and some records were set aside as dead letters",
     ExitCode.LEASED: "another runner holds the agent",
-    ExitCode.REFUSED: "the other side refused",
+    ExitCode.REFUSED: "the other side refused, or is not believed",
     ExitCode.NOT_INSTALLED: "no sync manager is installed in this database",
     ExitCode.UPGRADE: "the stored data need `livesync upgrade`, or a newer livesync",
     ExitCode.SITE_DIFFERS: "the database belongs to another site: it is a copy",
@@ -66,6 +66,7 @@ _CODES: Final[tuple[tuple[type[BaseException], ExitCode], ...]] = (
     (errors.Leased, ExitCode.LEASED),
     (errors.LeaseLost, ExitCode.LEASED),
     (errors.AgentStopped, ExitCode.SERVICE),
+    (errors.PeerRefused, ExitCode.REFUSED),
     (errors.LiveSyncError, ExitCode.USAGE),
     (KeyboardInterrupt, ExitCode.INTERRUPTED),
 )

@@ -23,6 +23,10 @@ _ENVIRONMENT: Final = {
     "LIVESYNC_SITE": "The name of this site. Agents run only where the database stores the same one.",
     "LIVESYNC_USERS": "The file with those who may log in at the web pages.",
     "LIVESYNC_CONFIG": "The file with the settings, as with --config.",
+    "LIVESYNC_PEER_KEYS": "The directory with the private keys of two-way sync. Without it, they lie beside"
+    " the database's file, in a directory whose name ends in .keys.",
+    "LIVESYNC_PEER_PASSPHRASE, LIVESYNC_PEER_PASSPHRASE_FILE": "The passphrase that encrypts them, or a file"
+    " whose first line it is.",
 }
 
 _FILES: Final = {
@@ -61,6 +65,9 @@ _EXAMPLES: Final = {
         "livesync user add_token grafana --role see": "Make a token for a program.",
     },
     "livesync-peer": {
+        "livesync peer init --root conferences": "Begin to sync, and say who may.",
+        "livesync peer cert list": "Who has which certificate, and until when?",
+        "livesync peer cert revoke 6dfc8ec7 --reason stolen": "A device is lost: it has no access any more.",
         "livesync peer conflict list --open": "What could the application not take?",
         "livesync peer conflict show 3fa1": "What lost, beside what won.",
         "livesync peer conflict reinstate 3fa1": "Make what lost the item's content again.",

@@ -61,7 +61,7 @@ class CertificateText(Struct, frozen=True, forbid_unknown_fields=True):
     format: Literal[1]
     not_after: _Time
     not_before: _Time
-    parent: Annotated[str, Meta(pattern="^([0-9a-f]{32})?$")]
+    parent: Annotated[str, Meta(pattern=r"\A([0-9a-f]{32})?\Z")]
     profile: _ShortText
     public_key: _ShortText
     salt: _ShortText

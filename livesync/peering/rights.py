@@ -76,6 +76,7 @@ class Rights:
         for certificate in self.chain:
             if certificate.id in revoked:
                 raise CertificateRevoked(f"certificate {certificate.id} was revoked")
+        for certificate in self.chain:
             certificate.check_time(now)
 
     def __repr__(self) -> str:

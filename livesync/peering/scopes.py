@@ -23,6 +23,9 @@ from .partitions import EVERYTHING, check_partition, contains, lineage, minimal
 #: How the prefix that contains everything is written in a filter's text.
 EVERYTHING_TEXT: Final = ":"
 
+#: The id of the definition that allows everything; see :func:`everything`.
+EVERYTHING_ID: Final = "everything"
+
 #: What a scope definition's texts may have, in characters.
 MAX_TEMPLATE: Final = 1_000
 MAX_PARAM: Final = 128
@@ -259,3 +262,17 @@ class Scope:
     def __repr__(self) -> str:
         params = " ".join(f"{name}={value}" for name, value in sorted(self.params.items()))
         return f"<Scope {self.definition.id} {self.definition.version} {params}>"
+
+
+def everything(profile: str) -> ScopeDefinition:
+    """Return the scope definition that allows to read and to write all of a profile.
+
+    Raises:
+        ValueError: That is no name of a profile.
+    """
+    return ScopeDefinition(
+        EVERYTHING_ID,
+        profile,
+        description="Everything of the profile.",
+        read_write_filter_template=EVERYTHING_TEXT,
+    )

@@ -42,7 +42,6 @@ _OPTIONAL: Final = frozenset({"content-type", "content-encoding"})
 _MAX_HEADER: Final = 4_000
 
 _DIGEST: Final = re.compile(r"sha-256=:[A-Za-z0-9+/]{43}=:")
-_KEY_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
 @dataclass
@@ -178,6 +177,8 @@ def _lower(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _request(method: str, target: str, headers: Mapping[str, str]) -> _Request:
+    if not target.startswith("/") or "#" in target:
+        raise SignatureRefused("the address of the request is no path")
     # the host is not signed: a server may have several names
     return _Request(method, "http://peer" + target)
 

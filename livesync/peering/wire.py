@@ -102,7 +102,9 @@ MAX_BODY_UNPACKED: Final = 4_000_000
 #: How far the clocks of two peers may be apart for a signature's time, in seconds.
 SIGNATURE_AGE_S: Final = 300
 
-Id = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$", description="32 hexadecimal digits")]
+Id = Annotated[
+    str, Meta(pattern=r"^[0-9a-f]{32}$", max_length=32, description="32 hexadecimal digits")
+]  # the length, since $ matches before a line end, too
 Name = Annotated[str, Meta(min_length=1, max_length=512)]
 Text = Annotated[str, Meta(max_length=120_000)]
 Prefix = Annotated[str, Meta(max_length=512, description="a partition prefix; empty: everything")]

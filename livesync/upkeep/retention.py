@@ -114,9 +114,7 @@ def held_back(manager: SyncManager, now: float) -> list[HeldBack]:
         actions = manager.track.lag(agent_id)
         days = max(0.0, now - oldest[1].timestamp) / _DAY_S
         if days > WARN_DAYS or actions * BYTES_PER_ACTION > WARN_BYTES:
-            found.append(
-                HeldBack(agent_id, days, actions, actions * BYTES_PER_ACTION, agent_id in agents)
-            )
+            found.append(HeldBack(agent_id, days, actions, actions * BYTES_PER_ACTION, agent_id in agents))
     return sorted(found, key=lambda held: -held.actions)
 
 
