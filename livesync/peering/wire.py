@@ -120,6 +120,9 @@ Clock = Annotated[dict[str, Stamp], Meta(max_length=100_000)]
 #: prefix -> clock.
 Claims = Annotated[dict[str, Clock], Meta(max_length=100_000)]
 
+#: See :mod:`livesync.replication.digests`: 32 hexadecimal digits, or 64 with tombstones.
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}([0-9a-f]{32})?$")]
+
 Direction = Literal["push", "pull"]
 Stage = Literal[
     "initializing", "serializing", "queuing", "transferring", "dequeuing", "deserializing", "cleanup"
@@ -381,6 +384,7 @@ class Offer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     receiver: Claims
     collected: Claims = field(default_factory=dict)
     snapshots: Annotated[list[Prefix], Meta(max_length=100_000)] = field(default_factory=list)
+    digests: Annotated[dict[str, Digest], Meta(max_length=100_000)] = field(default_factory=dict)
 
 
 class NewTransfer(Input, frozen=True):

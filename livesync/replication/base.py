@@ -15,6 +15,7 @@ from BTrees.OOBTree import OOBTree
 from ..peering.partitions import key_ranges
 from .claims import absorbed
 from .clocks import Stamps, following, merged
+from .digests import Digest, Tally
 from .ids import NewId, random_id
 from .states import ItemState
 from .stored import StoredReplica, pack, pack_bound, pack_place, unpack, unpack_bound, unpack_place
@@ -67,6 +68,11 @@ class BaseDataStore(ABC):
     @abstractmethod
     def tables(self) -> StoredReplica:
         """The data, within the current transaction."""
+
+    @property
+    @abstractmethod
+    def tally(self) -> Tally:
+        """What the current transaction has changed in the digests and not written yet."""
 
     @property
     def connection(self) -> Any | None:
@@ -224,7 +230,10 @@ class BaseDataStore(ABC):
         where = pack_place(self._place(home, partition), state.vector[home])
         if before is None or tables.items.get(item_id) != where:
             self._set(tables.items, item_id, where)
-        was, now = _is_tombstone(before), _is_tombstone(state)
+        if before is not None:
+            self.count(before, -1)
+        self.count(state, 1)
+        was, now = before is not None and before.is_tombstone, state.is_tombstone
         if now and not was:
             self._insert(tables.tombstones, (partition, item_id))
         elif was and not now:
@@ -233,6 +242,7 @@ class BaseDataStore(ABC):
     def drop(self, state: ItemState) -> None:
         """Hold nothing of an item any more; ``state`` is what is held."""
         tables = self.tables
+        self.count(state, -1)
         self._remove(tables.items, state.item_id)
         for provider, stamp in state.vector.items():
             self._remove(tables.index[provider], (state.partition, stamp, state.item_id))
@@ -309,14 +319,49 @@ class BaseDataStore(ABC):
 
     def partition_items(self, partition: str) -> list[str]:
         """Return the ids of all that is held directly in a partition, in ascending order."""
+        return self.items_under(partition, exact=True)
+
+    def items_under(self, prefix: str, exact: bool = False) -> list[str]:
+        """Return the ids of all that is held under a prefix, in ascending order."""
         return sorted(
-            {key[2] for provider in self.providers() for key in self.scan(provider, partition, 0, exact=True)}
+            {key[2] for provider in self.providers() for key in self.scan(provider, prefix, 0, exact)}
         )
 
     def items(self) -> Iterator[ItemState]:
         """Yield all states, by item id."""
         for item_id, where in self.tables.items.items():
             yield self._at(where, item_id)
+
+    # -- digests ---------------------------------------------------------------------------------
+
+    def digest(self, prefix: str) -> Digest:
+        """Return the digest of what is held under a prefix, but for what is here for a query only."""
+        self._settle()
+        return Digest.unpack(self.tables.digests.get(prefix, b""))
+
+    def count(self, state: ItemState, sign: int) -> None:
+        """Count a state in the digests that is held from now on (``sign`` 1), or no longer (-1)."""
+        if state.item_id not in self.tables.by_query:
+            self.tally.count(state, sign)
+
+    def _settle(self) -> None:
+        """Write what the transaction has changed in the digests: before it ends, and before a savepoint."""
+        tree = self.tables.digests
+        for prefix, news in self.tally.take():
+            self._set(tree, prefix, (Digest.unpack(tree.get(prefix, b"")) + news).pack())
+
+    def hold_for_query(self, state: ItemState, query_id: str) -> None:
+        """Note that an item is here for a query and nothing else."""
+        self.count(state, -1)
+        self._set(self.tables.by_query, state.item_id, query_id)
+
+    def hold_for_itself(self, item_id: str) -> None:
+        """Note that an item is here for more than a query."""
+        if item_id in self.tables.by_query:
+            self._remove(self.tables.by_query, item_id)
+            state = self.get(item_id)
+            if state is not None:
+                self.count(state, 1)
 
     # -- claims ----------------------------------------------------------------------------------
 
@@ -378,7 +423,3 @@ class BaseDataStore(ABC):
         """Return the item that an object of the application is."""
         found: str | None = self.tables.objects.get(object_id)
         return found
-
-
-def _is_tombstone(state: ItemState | None) -> bool:
-    return state is not None and not state.is_live and not state.hard

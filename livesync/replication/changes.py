@@ -217,6 +217,8 @@ class SyncSession:
         item_changes: What was exchanged; read from the store as it is asked for.
         query_id: The query that was synced; None: by partitions.
         reason: Why it failed; empty otherwise.
+        differences: Prefixes under which both hold other things, though they claim the same: claims were
+            wrong. The next session mends it.
     """
 
     id: uuid.UUID
@@ -228,3 +230,4 @@ class SyncSession:
     item_changes: Sequence[ItemChange]
     query_id: str | None = None
     reason: str = field(default="", kw_only=True)
+    differences: tuple[str, ...] = field(default=(), kw_only=True)

@@ -26,6 +26,7 @@ def save(
     ended: int | None = None,
     query_id: str | None = None,
     reason: str = "",
+    differences: Sequence[str] = (),
 ) -> None:
     """Keep where a session stands; ``key`` is (started, session id). The oldest ones make room."""
     tables = store.tables
@@ -39,6 +40,7 @@ def save(
             "ended": ended,
             "query": query_id,
             "reason": reason,
+            "differences": tuple(differences),
         },
     )
     if status is SyncSessionStatus.IN_PROGRESS:
@@ -103,6 +105,7 @@ def _session(store: BaseDataStore, key: tuple[int, str], kept: dict[str, Any]) -
         item_changes=SessionChanges(store, key[1]),
         query_id=kept["query"],
         reason=kept["reason"],
+        differences=kept["differences"],
     )
 
 

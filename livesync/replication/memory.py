@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from .base import BaseDataStore, Savepoint
+from .digests import Tally
 from .stored import StoredReplica
 
 T = TypeVar("T")
@@ -19,11 +20,17 @@ class MemoryDataStore(BaseDataStore):
     def __init__(self) -> None:
         self._tables = StoredReplica()
         self._journal: list[Callable[[], None]] | None = None
+        self._tally = Tally()
 
     @property
     def tables(self) -> StoredReplica:
         """The data."""
         return self._tables
+
+    @property
+    def tally(self) -> Tally:
+        """What the current transaction has changed in the digests."""
+        return self._tally
 
     def run(self, work: Callable[[], T], user: str = "", note: str = "") -> T:
         """Carry out ``work``; where it raises, everything is as before."""
@@ -31,7 +38,9 @@ class MemoryDataStore(BaseDataStore):
             return work()
         self._journal = []
         try:
-            return work()
+            result = work()
+            self._settle()
+            return result
         except BaseException:
             self._undo(0)
             raise
@@ -45,10 +54,12 @@ class MemoryDataStore(BaseDataStore):
     def savepoint(self) -> Savepoint:
         """Return a point that can be gone back to."""
         assert self._journal is not None
+        self._settle()
         return _MemorySavepoint(self, len(self._journal))
 
     def _undo(self, length: int) -> None:
         assert self._journal is not None
+        self._tally.clear()
         while len(self._journal) > length:
             self._journal.pop()()
 

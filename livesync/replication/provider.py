@@ -15,6 +15,7 @@ from ..errors import ChangesRefused, ClockAhead, OfferChanged, SyncError
 from ..peering.partitions import EVERYTHING, check_partition, contained_in_any, minimal
 from . import (
     cleaning,
+    comparing,
     conflicts,
     deletion,
     identity,
@@ -264,8 +265,17 @@ class BaseSyncProvider:
         self._tell(applied)
 
     def get_claims(self, prefixes: Iterable[str] = (EVERYTHING,)) -> dict[str, dict[str, int]]:
-        """Return what this provider claims of these prefixes and below."""
-        return self.data_store.read(lambda: pinned(self.data_store.claims(), minimal(prefixes)))
+        """Return what this provider claims of these prefixes and below, for one that is going to send.
+
+        Nothing is said of what is in doubt, since digests differed: that is to be sent as a whole.
+        """
+        store = self.data_store
+
+        def work() -> dict[str, dict[str, int]]:
+            claims = comparing.claimed(store, pinned(store.claims(), minimal(prefixes)))
+            return {prefix: dict(clock) for prefix, clock in claims.items()}
+
+        return store.read(work)
 
     def offer(
         self, prefixes: Iterable[str], receiver: Mapping[str, Stamps], receiver_id: str | None = None
@@ -438,7 +448,8 @@ class BaseSyncProvider:
                 also()
 
         states = [state for chunk in chunks for state in chunk.states]
-        applied = receiving.apply_states(self.node, states, offer.source, after=after)
+        mending = self.data_store.read(lambda: receiving.mending(self.node, offer.session_id))
+        applied = receiving.apply_states(self.node, states, offer.source, after=after, mending=mending)
         self._tell(applied)
         return len(applied.states)
 
@@ -453,9 +464,15 @@ class BaseSyncProvider:
 
         def work() -> tuple[int, str]:
             key = self._key(offer.session_id)
-            receiving.finish(self.node, offer)
+            differences = receiving.finish(self.node, offer)
             journal.save(
-                store, key, offer.source, store.provider_id, SyncSessionStatus.FINISHED, self.node.now()
+                store,
+                key,
+                offer.source,
+                store.provider_id,
+                SyncSessionStatus.FINISHED,
+                self.node.now(),
+                differences=differences,
             )
             return key
 

@@ -74,7 +74,9 @@ def apply_news(
 
     def mark(_: receiving.Applied) -> None:
         for item_id in unknown:
-            store._set(store.tables.by_query, item_id, query_id)
+            held = store.get(item_id)
+            if held is not None:
+                store.hold_for_query(held, query_id)
         for state in states:
             if state.item_id in left:
                 _leave(node, state, origin)

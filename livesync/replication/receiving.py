@@ -14,9 +14,9 @@ from transaction.interfaces import TransientError
 
 from ..errors import ChangesRefused
 from ..peering.partitions import contained_in_any
-from . import conflicts, journal, writing
+from . import comparing, conflicts, journal, writing
 from .applying import Merge, may_be_merged, merge_states
-from .claims import is_covered
+from .claims import Covers, is_covered
 from .clocks import Stamps, descends
 from .conflicts import LogEntry
 from .node import Node
@@ -52,6 +52,7 @@ def apply_states(
     origin: str,
     query_ids: tuple[str, ...] = (),
     after: Callable[[Applied], None] | None = None,
+    mending: tuple[str, ...] = (),
 ) -> Applied:
     """Apply states that were checked, in one transaction; what cannot be applied is deferred.
 
@@ -61,11 +62,12 @@ def apply_states(
         origin: The sender, for the track.
         query_ids: The queries that brought them.
         after: Called in the same transaction, with what came of it.
+        mending: Prefixes under which claims were wrong: what differs there is touched.
     """
     ordered = sorted(states, key=lambda state: _order(node, state))
 
     def work(careful: bool) -> Applied:
-        receiver = _Receiver(node, careful, query_ids)
+        receiver = _Receiver(node, careful, query_ids, mending)
         node.store.see(newest_stamp(ordered))
         for state in ordered:
             receiver.receive(state)
@@ -90,11 +92,15 @@ def _order(node: Node, state: ItemState) -> tuple[bool, int, int]:
 class _Receiver:
     """Takes states one by one, within one transaction."""
 
-    def __init__(self, node: Node, careful: bool, query_ids: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, node: Node, careful: bool, query_ids: tuple[str, ...] = (), mending: tuple[str, ...] = ()
+    ) -> None:
         self.node = node
         self.applied = Applied()
         self._careful = careful
         self._query_ids = query_ids
+        self._mending = mending
+        self._covers = Covers(node.store.claims() if mending else {})
         self._lost = set(node.store.lost)
         self._has_application = node.executor.has_application
 
@@ -102,16 +108,17 @@ class _Receiver:
         node, store = self.node, self.node.store
         local = take_local_edit(node, remote) if self._has_application else store.get(remote.item_id)
         if store.tables.by_query and not self._query_ids:
-            store._remove(store.tables.by_query, remote.item_id)
+            store.hold_for_itself(remote.item_id)
         if store.tables.hidden and local is not None and remote.item_id in store.tables.hidden:
             store._remove(store.tables.hidden, remote.item_id)
             if descends(local.vector, remote.vector) and local.is_live:
                 self.execute(local, local)
-        if local is not None and local.rank >= remote.rank and descends(local.vector, remote.vector):
-            return  # nothing that is not known: a chunk that came twice, or by another way
+        is_mended = bool(self._mending) and contained_in_any(self._mending, remote.partition)
+        if local is not None and _is_known(local, remote, is_mended):
+            return
         union = self._merged(local, remote)
         state = union.state
-        if union.is_impossible or (self._lost and self._brings_lost(local, remote)):
+        if self._has_to_be_touched(union, local, remote, is_mended):
             stamp = store.next_stamp(node.now())
             state = state.touched(store.provider_id, stamp)
         store.put(state, local)
@@ -124,6 +131,16 @@ class _Receiver:
         self.applied.states.append(state)
         if self._has_application and (union.is_new_content or state.item_id in store.tables.deferred):
             self.execute(state, local)
+
+    def _has_to_be_touched(
+        self, union: Merge, local: ItemState | None, remote: ItemState, is_mended: bool
+    ) -> bool:
+        """Tell whether what came of two states would not reach everybody by itself."""
+        if union.is_impossible or (self._lost and self._brings_lost(local, remote)):
+            return True
+        if not is_mended:
+            return False
+        return union.state != remote or descends(self._covers(remote.partition), union.state.vector)
 
     def _brings_lost(self, local: ItemState | None, remote: ItemState) -> bool:
         """Tell whether a state brings home what was written under an id that this node has lost."""
@@ -203,6 +220,13 @@ class _Receiver:
             self.applied.exceptions.append(conflicts.load(self.node.store, new))
 
 
+def _is_known(local: ItemState, remote: ItemState, is_mended: bool) -> bool:
+    """Tell whether a state brings nothing: the chunk came twice, or what it says by another way."""
+    if is_mended:
+        return local == remote  # what vectors say is in doubt
+    return local.rank >= remote.rank and descends(local.vector, remote.vector)
+
+
 def take_local_edit(node: Node, remote: ItemState) -> ItemState | None:
     """Return what is held of an item, after an edit of the application's that nobody has taken yet.
 
@@ -273,8 +297,20 @@ def begin(node: Node, offer: Offer) -> None:
         store._set(
             store.tables.incoming,
             offer.session_id,
-            {"source": offer.source, "numbers": (), "last": None, "begun": node.now()},
+            {
+                "source": offer.source,
+                "numbers": (),
+                "last": None,
+                "begun": node.now(),
+                "mending": comparing.mended_by(store, offer),
+            },
         )
+
+
+def mending(node: Node, session_id: str) -> tuple[str, ...]:
+    """Return the prefixes that a session mends."""
+    found: tuple[str, ...] = _incoming(node, session_id)["mending"]
+    return found
 
 
 def note_chunks(node: Node, offer: Offer, chunks: Sequence[Chunk], applied: Applied) -> None:
@@ -285,8 +321,8 @@ def note_chunks(node: Node, offer: Offer, chunks: Sequence[Chunk], applied: Appl
     for chunk in chunks:
         numbers = _with_number(numbers, chunk.number)
         last = chunk.number if chunk.is_last else last
-        for state in chunk.states if offer.snapshots else ():
-            if state.partition in offer.snapshots:
+        for state in chunk.states if offer.snapshots or kept["mending"] else ():
+            if state.partition in offer.snapshots or contained_in_any(kept["mending"], state.partition):
                 store._insert(store.tables.incoming_items, (offer.session_id, state.item_id))
     store._set(store.tables.incoming, offer.session_id, {**kept, "numbers": numbers, "last": last})
     journal.note_changes(store, offer.session_id, chunks[0].number, applied.states)
@@ -311,11 +347,13 @@ def _incoming(node: Node, session_id: str) -> dict[str, Any]:
     return found
 
 
-def finish(node: Node, offer: Offer) -> list[ItemState]:
+def finish(node: Node, offer: Offer) -> list[str]:
     """Claim what the sender claimed: everything is applied. Within the store's transaction.
 
+    What was held and is missing from a partition that came as a whole is gone.
+
     Returns:
-        What was held and is gone, since it was missing from a partition that came as a whole.
+        Prefixes under which both hold other things, though they claim the same.
 
     Raises:
         ChangesRefused: Chunks are missing.
@@ -324,7 +362,7 @@ def finish(node: Node, offer: Offer) -> list[ItemState]:
     kept = _incoming(node, offer.session_id)
     if kept["last"] is None or kept["numbers"] != ((0, kept["last"]),):
         raise ChangesRefused(f"session {offer.session_id!r} lacks some of its chunks: nothing is claimed yet")
-    gone = _drop_missing(node, offer)
+    _drop_missing(node, offer)
     me = store.provider_id
     store.absorb(
         {
@@ -334,11 +372,12 @@ def finish(node: Node, offer: Offer) -> list[ItemState]:
     )
     for partition, clock in offer.collected.items():
         store.note_collected(partition, clock)
+    comparing.finish_mending(node, offer, kept["mending"])
     forget(node, offer.session_id)
-    return gone
+    return comparing.note_differences(store, offer)
 
 
-def _drop_missing(node: Node, offer: Offer) -> list[ItemState]:
+def _drop_missing(node: Node, offer: Offer) -> None:
     """Drop what a partition that came as a whole lacks, but for what the sender does not know of."""
     store = node.store
     gone = []
@@ -356,7 +395,6 @@ def _drop_missing(node: Node, offer: Offer) -> list[ItemState]:
     for state in gone:
         store.drop(state)
     node.executor.record(store.connection, receiver.applied.told, offer.source)
-    return gone
 
 
 def _as_removed(state: ItemState) -> ItemState:

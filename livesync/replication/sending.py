@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
 from ..peering.partitions import contained_in_any, minimal
+from . import comparing
 from .claims import Covers, Range, cover, pinned
 from .clocks import Stamps, descends
 from .node import Node
@@ -37,6 +38,7 @@ def make_offer(node: Node, prefixes: Iterable[str], receiver: Mapping[str, Stamp
         {prefix: dict(clock) for prefix, clock in receiver.items()},
         collected,
         snapshots,
+        comparing.told(store, wanted),
     )
 
 

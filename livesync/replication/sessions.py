@@ -48,6 +48,7 @@ class Offer:
         receiver: What the receiver claimed then.
         collected: By partition, the clocks of tombstones that the sender has not got any more.
         snapshots: Partitions that come as a whole: what is missing is gone.
+        digests: By prefix, the digest of what the sender held then (``digests.py``).
     """
 
     session_id: str
@@ -57,6 +58,7 @@ class Offer:
     receiver: Mapping[str, Stamps]
     collected: Mapping[str, Stamps] = field(default_factory=dict)
     snapshots: tuple[str, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def ranges(self) -> list[Range]:
         """Return what is sent, in the order in which it is."""

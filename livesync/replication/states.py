@@ -53,6 +53,11 @@ class ItemState:
         return bool(self.length % 2) and not self.hard
 
     @property
+    def is_tombstone(self) -> bool:
+        """Whether the item is deleted, but not for good."""
+        return not self.length % 2 and not self.hard
+
+    @property
     def rank(self) -> tuple[bool, int, int, str, str, Dot]:
         """What decides between two contents: the greater one wins, everywhere.
 

@@ -47,6 +47,8 @@ class StoredReplica(Persistent):
         sessions: (started, session id) -> dict.
         session_changes: (session id, number of a chunk) -> :class:`~livesync.replication.pages.Packed`: what
             it and those applied with it changed (:func:`pack_changes`).
+        digests: prefix -> packed digest of what is held under it (``digests.py``).
+        differences: (source, prefix) -> dict: where digests differed.
         incoming: session id -> dict: what is being received.
         incoming_items: (session id, item id) of partitions that are received as a whole.
         peers: provider -> dict: what was last heard of it.
@@ -76,6 +78,8 @@ class StoredReplica(Persistent):
         self.deferred = OOBTree()
         self.sessions = OOBTree()
         self.session_changes = OOBTree()
+        self.digests = OOBTree()
+        self.differences = OOBTree()
         self.incoming = OOBTree()
         self.incoming_items = OOTreeSet()
         self.peers = OOBTree()

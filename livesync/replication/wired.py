@@ -54,6 +54,7 @@ def offer_to_wire(offer: Offer) -> wire.Offer:
         receiver=claims_to_wire(offer.receiver),
         collected=claims_to_wire(offer.collected),
         snapshots=list(offer.snapshots),
+        digests=dict(offer.digests),
     )
 
 
@@ -70,7 +71,7 @@ def offer_of(told: wire.Offer, transfer_id: str, filter_: tuple[str, ...]) -> Of
     """
     if tuple(sorted(told.prefixes)) != tuple(sorted(filter_)):
         raise ChangesRefused("the offer's prefixes are not the filter of this transfer")
-    spoken_of = {*told.claims, *told.collected, *told.snapshots}
+    spoken_of = {*told.claims, *told.collected, *told.snapshots, *told.digests}
     for prefix in (*told.prefixes, *spoken_of, *told.receiver):
         _check(prefix)
     for prefix in sorted(spoken_of):
@@ -86,6 +87,7 @@ def offer_of(told: wire.Offer, transfer_id: str, filter_: tuple[str, ...]) -> Of
         told.receiver,
         told.collected,
         tuple(sorted(told.snapshots)),
+        told.digests,
     )
 
 

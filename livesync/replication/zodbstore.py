@@ -12,6 +12,7 @@ from transaction import TransactionManager
 from ..database import ATTEMPTS
 from ..errors import NotInstalled, UpgradeNeeded
 from .base import BaseDataStore, Savepoint
+from .digests import Tally
 from .stored import ROOT_KEY, SCHEMA, StoredReplica
 
 T = TypeVar("T")
@@ -79,10 +80,17 @@ class ZODBDataStore(BaseDataStore):
             raise RuntimeError("a store is used inside run() or read() only")
         return found
 
+    @property
+    def tally(self) -> Tally:
+        """What the current transaction of this thread has changed in the digests."""
+        found: Tally = self._thread.tally
+        return found
+
     @contextmanager
     def _current(self, connection: Any) -> Iterator[None]:
         self._thread.connection = connection
         self._thread.tables = find_replica(connection.root())
+        self._thread.tally = Tally()
         try:
             yield
         finally:
@@ -102,6 +110,7 @@ class ZODBDataStore(BaseDataStore):
                     if note:
                         current.note(note)
                     result = work()
+                    self._settle()
             return result
         finally:
             connection.close()
@@ -116,8 +125,8 @@ class ZODBDataStore(BaseDataStore):
     def savepoint(self) -> Savepoint:
         """Return a point within the transaction."""
         assert self.connection is not None
-        found: Savepoint = self.connection.transaction_manager.savepoint()
-        return found
+        self._settle()
+        return _ZODBSavepoint(self.connection.transaction_manager.savepoint(), self.tally)
 
     def _set(self, tree: Any, key: Any, value: Any) -> None:
         tree[key] = value
@@ -133,6 +142,16 @@ class ZODBDataStore(BaseDataStore):
             members.remove(key)
 
 
+class _ZODBSavepoint:
+    def __init__(self, savepoint: Savepoint, tally: Tally) -> None:
+        self._savepoint = savepoint
+        self._tally = tally
+
+    def rollback(self) -> None:
+        self._tally.clear()
+        self._savepoint.rollback()
+
+
 class _RootStore(ZODBDataStore):
     """A store within a transaction that somebody else commits."""
 
@@ -140,6 +159,7 @@ class _RootStore(ZODBDataStore):
         self._thread = threading.local()
         self._thread.connection = root._p_jar
         self._thread.tables = find_replica(root)
+        self._thread.tally = Tally()
 
 
 def renew_in(root: Any) -> str | None:

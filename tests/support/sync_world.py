@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
+from dataclasses import replace
 
 from ZODB.DB import DB
 from ZODB.DemoStorage import DemoStorage
@@ -14,6 +15,7 @@ from livesync.peering.partitions import contained_in_any, contains, minimal
 from livesync.replication import conflicts
 from livesync.replication.base import BaseDataStore
 from livesync.replication.changes import Operation
+from livesync.replication.digests import Digest, digest_of
 from livesync.replication.executor import ChangesExecutor
 from livesync.replication.memory import MemoryDataStore
 from livesync.replication.provider import BaseSyncProvider
@@ -120,12 +122,13 @@ class World:
         restores: bool = False,
         failures: float = 0.0,
         hard: bool = True,
+        digests: bool = True,
     ) -> None:
         self.rng = random.Random(seed)
         self.ids = random.Random(f"{seed} ids")
         self.seed, self.new_store = seed, STORES[kind]
         self.ticks = 0
-        self.failures, self.restores, self.hard = failures, restores, hard
+        self.failures, self.restores, self.hard, self.digests = failures, restores, hard, digests
         self.writes: list[tuple] = []  # (item id, dot, payload or None, vector, hard)
         count = nodes or self.rng.randint(2, 5)
         rights = [("",), *(self.rng.choice(RIGHTS) for _ in range(count - 1))]
@@ -212,10 +215,7 @@ class World:
                 target.pending.remove(session)
         self.meet(source, target)
         target.provider.prepare()
-        offer = source.provider.offer(
-            prefixes, target.provider.get_claims(prefixes), target.provider.provider_id
-        )
-        target.provider.begin(offer)
+        offer = self._offer(source, target, prefixes)
         chunks = self._read(offer, source, target)
         if rng.random() < 0.3:
             chunks += rng.sample(chunks, rng.randint(0, len(chunks)))
@@ -233,10 +233,11 @@ class World:
         else:
             target.pending.append(offer.session_id)
 
-    @staticmethod
-    def _offer(source: SimulatedNode, target: SimulatedNode, prefixes: tuple[str, ...]):
+    def _offer(self, source: SimulatedNode, target: SimulatedNode, prefixes: tuple[str, ...]):
         claims = target.provider.get_claims(prefixes)
         offer = source.provider.offer(prefixes, claims, target.provider.provider_id)
+        if not self.digests:
+            offer = replace(offer, digests={})
         target.provider.begin(offer)
         return offer
 
@@ -256,16 +257,13 @@ class World:
         source.provider.meet(target.provider.introduce())
 
     def full_sync(self, source: SimulatedNode, target: SimulatedNode) -> int:
-        """Sync all that both may hold; return how many items were sent."""
+        """Sync all that both may hold; return how many items were sent, and places are in doubt."""
         prefixes = self.common(source, target)
         if not prefixes:
             return 0
         self.meet(source, target)
         target.provider.prepare()
-        offer = source.provider.offer(
-            prefixes, target.provider.get_claims(prefixes), target.provider.provider_id
-        )
-        target.provider.begin(offer)
+        offer = self._offer(source, target, prefixes)
         number, cursor, sent = 0, Cursor(), 0
         while True:
             chunk = source.provider.read(offer, number, cursor)
@@ -276,10 +274,13 @@ class World:
                 break
         source.provider.confirm(offer)
         target.provider.finish(offer)
-        return sent
+        return sent + sum(
+            key[0] == offer.source and kept["doubt"] != "mended"
+            for key, kept in target.store.read(lambda: list(target.store.tables.differences.items()))
+        )
 
     def exchange(self) -> None:
-        """Let everybody sync with everybody until nothing is sent."""
+        """Let everybody sync with everybody until nothing is sent, and nothing is in doubt."""
         for node in self.nodes:
             node.application.failures = 0.0
             for session in node.pending:
@@ -310,10 +311,24 @@ class World:
                 assert state == expected[key], f"{where}: {node.name} {key}: {state} {expected[key]}"
             live = {key: state.payload for key, state in found.items() if state.is_live}
             assert node.application.has == live, f"{where}: the application of {node.name} differs"
+            self.check_digests(node)
             deferred = node.store.read(lambda node=node: list(node.store.tables.deferred))
             assert not deferred, f"{where}: {deferred} is still deferred at {node.name}"
         if not self.restored:
             self.check_writes(full)
+
+    def check_digests(self, node: SimulatedNode) -> None:
+        """Assert that the digests that are kept are those of what is held."""
+        store = node.store
+
+        def work() -> None:
+            for prefix in store.tables.digests:
+                held = [store.get(item_id) for item_id in store.items_under(prefix)]
+                dead = sum(digest_of(state) for state in held if state.is_tombstone)
+                rest = sum(digest_of(state) for state in held if not state.is_tombstone)
+                assert store.digest(prefix) == Digest() + Digest(rest, dead), f"seed {self.seed}: {prefix!r}"
+
+        store.read(work)
 
     def check_writes(self, full) -> None:
         """Assert that no write is lost: it is the content, was seen by what beat it, or is in a log."""
