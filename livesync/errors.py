@@ -37,6 +37,11 @@
     │   ├── TooManyRefused                so many records are refused that it is the service's fault
     │   └── ServiceRefuses                the service refuses us: the agent stops
     ├── HistoryError
+    │   ├── CollectionAlreadyInitialised  init was called before
+    │   ├── InvalidOperation              what was asked is not for a collection in this state
+    │   ├── InvalidCollectionVersion      there is no such version
+    │   ├── InvalidCollectionState        what is stored contradicts itself
+    │   ├── BranchNotFound                there is no such branch
     │   ├── UnkeptValue (TypeError)       a value is of a type that a history cannot give back
     │   ├── BrokenValue (ValueError)      bytes that are no encoded value
     │   └── BrokenDelta (ValueError)      a delta that does not fit what it is applied to
@@ -419,6 +424,35 @@ class DatabaseLocked(DatabaseError):
 
 class HistoryError(LiveSyncError):
     """Raised when a history of versions cannot do what was asked."""
+
+
+class CollectionAlreadyInitialised(HistoryError):
+    """Raised when a collection that has versions is initialised again."""
+
+
+class InvalidOperation(HistoryError):
+    """Raised when what was asked is not for a collection in this state; nothing was changed."""
+
+
+class InvalidCollectionVersion(HistoryError, LookupError):
+    """Raised when there is no such version."""
+
+    def __init__(self, version: int | None, branch: str) -> None:
+        super().__init__(f"version {version} of branch {branch!r} does not exist")
+        self.version = version
+        self.branch = branch
+
+
+class InvalidCollectionState(HistoryError):
+    """Raised when what is stored of a history contradicts itself, or is damaged."""
+
+
+class BranchNotFound(HistoryError, LookupError):
+    """Raised when there is no branch of this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no branch {name!r}")
+        self.name = name
 
 
 class UnkeptValue(HistoryError, TypeError):

@@ -108,6 +108,7 @@ def test_the_dependencies_are_what_is_imported():
             "relundo.py",
             "peering",
             "peerserver",
+            "versions",
         }
         if package == "waitress":
             rooms.add("cli")  # `livesync serve`

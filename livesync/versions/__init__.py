@@ -1,1 +1,19 @@
-"""The history of documents: exact values, the deltas between them, and three-way merges."""
+"""The history of documents: versions of a collection, branches, deltas and three-way merges."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .collection import VersionedCollection as VersionedCollection
+
+__all__ = ["VersionedCollection"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name at its first use: the pure core needs no database."""
+    if name == "VersionedCollection":
+        from .collection import VersionedCollection
+
+        return VersionedCollection
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

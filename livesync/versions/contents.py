@@ -1,0 +1,250 @@
+"""Documents as they were: what a history gives back for an id and a version.
+
+Every document that is given back is compared with the hash that was kept when it was registered: one that
+differs is an error, never a value.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+import ormsgpack
+
+from ..errors import BrokenDelta, BrokenValue, InvalidCollectionState
+from .changesets import GONE, Row, hashes_of, rows_of
+from .delta import apply
+from .entries import PACKED, Entries, Entry, Kind
+from .frames import FEWEST_SAMPLES, Frames, train
+from .stored import Packet, StoredHistory
+from .threeway import ABSENT
+from .tree import NO_VERSION
+from .values import CODEC, Codec, hash_of
+
+#: Documents, and bytes before compression, in a pack of first states.
+_PACK_DOCUMENTS: Final = 8
+_PACK_BYTES: Final = 32_768
+
+#: Packs that are kept unpacked.
+_KEPT_PACKS: Final = 32
+
+
+class State(NamedTuple):
+    """A document at a version.
+
+    Attributes:
+        value: The document, or :data:`~livesync.versions.threeway.ABSENT`.
+        hash: Its content hash; b"" where there is none.
+        entry: What says so; None: its first state, or that there never was any.
+        deltas: How many deltas were applied, ``weight`` their bytes.
+        base: Bytes of the whole that they were applied to, as it is stored.
+    """
+
+    value: Any
+    hash: bytes
+    entry: Entry | None
+    deltas: int = 0
+    weight: int = 0
+    base: int = 0
+
+    @property
+    def key(self) -> int:
+        """What a delta from here has for ``up``."""
+        return PACKED if self.entry is None else self.entry.key
+
+
+_NEVER: Final = State(ABSENT, b"", None)
+
+
+class Contents:
+    """Reads documents of one history.
+
+    Args:
+        stored: The history.
+        codec: Encodes documents.
+    """
+
+    def __init__(self, stored: StoredHistory, codec: Codec = CODEC) -> None:
+        self.stored = stored
+        self.codec = codec
+        self.frames = Frames(stored.dictionaries)
+        self._packs: dict[int, tuple[Packet, dict[str, bytes]]] = {}
+
+    @property
+    def forks(self) -> dict[int, int]:
+        """Line -> key that it begins after."""
+        return self.stored.references.forks
+
+    # -- one document ------------------------------------------------------------------------------
+
+    def state(self, document_id: str, key: int) -> State:
+        """Return a document at a version, with what a next delta has to know.
+
+        Raises:
+            InvalidCollectionState: What is stored is damaged; the text names document and version.
+        """
+        if key == NO_VERSION:
+            return _NEVER
+        history = self.stored.documents.get(document_id)
+        try:
+            if history is None:
+                return self._first(document_id)
+            entries = Entries(history)
+            newest = entries.newest(self.forks, key)
+            return (
+                self._first(document_id) if newest is None else self._resolved(document_id, entries, newest)
+            )
+        except (BrokenDelta, BrokenValue, InvalidCollectionState, ormsgpack.MsgpackDecodeError) as exc:
+            raise InvalidCollectionState(
+                f"document {document_id!r} cannot be read at version {key:#x}: {exc}"
+            ) from exc
+
+    def value(self, document_id: str, key: int) -> Any:
+        """Return a document at a version; :data:`~livesync.versions.threeway.ABSENT` where there is none.
+
+        Raises:
+            InvalidCollectionState: What is stored is damaged.
+        """
+        return self.state(document_id, key).value
+
+    def hash(self, document_id: str, key: int) -> bytes:
+        """Return a document's content hash at a version, without reading it; b"" where there is none."""
+        history = self.stored.documents.get(document_id) if key != NO_VERSION else None
+        newest = None if history is None else Entries(history).newest(self.forks, key)
+        if newest is not None:
+            return newest.hash
+        return b"" if key == NO_VERSION else self._first(document_id).hash
+
+    def entry(self, document_id: str, key: int) -> Entry | None:
+        """Return what says what a document is at a version; None: its first state, or nothing."""
+        history = self.stored.documents.get(document_id)
+        return None if history is None else Entries(history).newest(self.forks, key)
+
+    def _resolved(self, document_id: str, entries: Entries, newest: Entry) -> State:
+        chain = []
+        entry = newest
+        while entry.kind in (Kind.DELTA, Kind.SAME):
+            if entry.kind == Kind.DELTA:
+                chain.append(entry.payload)
+            if entry.up == PACKED:
+                first = self._first_bytes(document_id)
+                if first is None:
+                    raise InvalidCollectionState("its first state is missing")
+                value, base = self.codec.decode(first), len(first) // 3
+                break
+            entry = entries.exactly(entry.up)
+        else:
+            if entry.kind == Kind.GONE:
+                return State(ABSENT, b"", newest)
+            value, base = self.codec.decode(self.frames.unpack(entry.payload)), len(entry.payload)
+        for payload in reversed(chain):
+            value = apply(value, self.codec.decode(payload))
+        if hash_of(self.codec.encode(value)) != newest.hash:
+            raise InvalidCollectionState("it is not what was registered")
+        return State(value, newest.hash, newest, len(chain), sum(map(len, chain)), base)
+
+    # -- first states ------------------------------------------------------------------------------
+
+    def _first(self, document_id: str) -> State:
+        encoded = self._first_bytes(document_id)
+        if encoded is None:
+            return _NEVER
+        return State(self.codec.decode(encoded), hash_of(encoded), None, base=len(encoded) // 3)
+
+    def _first_bytes(self, document_id: str) -> bytes | None:
+        packs = self.stored.packs
+        try:
+            first = packs.maxKey(document_id)
+        except ValueError:  # all first states have greater ids
+            return None
+        return self._pack(first, packs[first]).get(document_id)
+
+    def _pack(self, first: str, packet: Packet) -> dict[str, bytes]:
+        known = self._packs.get(id(packet))
+        if known is None or known[0] is not packet:
+            if len(self._packs) >= _KEPT_PACKS:
+                self._packs.clear()
+            known = self._packs[id(packet)] = (packet, self._unpacked(first, packet.data))
+        return known[1]
+
+    def _unpacked(self, first: str, data: bytes) -> dict[str, bytes]:
+        if hash_of(data[16:]) != data[:16]:
+            raise InvalidCollectionState(f"the pack of first states from {first!r} on is damaged")
+        parts = ormsgpack.unpackb(self.frames.unpack(data[16:]))
+        return dict(zip(parts[::2], parts[1::2]))
+
+    def begin(self, documents: Iterable[tuple[str, bytes]]) -> None:
+        """Keep first states, sorted by id; train a dictionary on them where they are many."""
+        encoded = list(documents)
+        dictionary = train([body for _, body in encoded]) if len(encoded) >= FEWEST_SAMPLES else None
+        if dictionary is not None:
+            self.stored.dictionaries[1] = Packet(dictionary)
+        pack: list[Any] = []
+        size = 0
+        for document_id, body in encoded:
+            if pack and (len(pack) >= 2 * _PACK_DOCUMENTS or size + len(body) > _PACK_BYTES):
+                self.keep_pack(pack)
+                pack, size = [], 0
+            pack += document_id, body
+            size += len(body)
+        if pack:
+            self.keep_pack(pack)
+
+    def keep_pack(self, pack: list[Any]) -> None:
+        """Keep a pack: ids and encoded documents in turn."""
+        frame = self.frames.pack(ormsgpack.packb(pack), self.dictionary)
+        self.stored.packs[pack[0]] = Packet(hash_of(frame) + frame)
+
+    @property
+    def dictionary(self) -> int:
+        """Number of the dictionary that is written with; 0: none."""
+        return max(self.stored.dictionaries, default=0)
+
+    # -- all documents -----------------------------------------------------------------------------
+
+    def ids(self) -> Iterator[str]:
+        """Yield the ids of all documents that any version has, in order."""
+        last = None
+        for document_id in heapq.merge(self._packed_ids(), self.stored.documents):
+            if document_id != last:
+                yield document_id
+            last = document_id
+
+    def _packed_ids(self) -> Iterator[str]:
+        for first, packet in self.stored.packs.items():
+            yield from self._unpacked(first, packet.data)
+
+    def documents(self, key: int) -> Iterator[tuple[str, Any]]:
+        """Yield (id, document) of a version, in order of the ids."""
+        for document_id in self.ids():
+            value = self.value(document_id, key)
+            if value is not ABSENT:
+                yield document_id, value
+
+    # -- versions' changes -------------------------------------------------------------------------
+
+    def rows(self, key: int) -> Iterator[Row]:
+        """Yield what a version changed against its first parent; of the root nothing: it is all there is."""
+        stored = self.stored.changes.get(key)
+        if stored is not None:
+            yield from rows_of(stored, self.frames)
+
+    def short_hashes(self, key: int) -> Iterator[tuple[str, bytes, bytes]]:
+        """Yield (id, before, after) of what a version changed, with the first bytes of the hashes."""
+        stored = self.stored.changes.get(key)
+        if stored is not None:
+            yield from hashes_of(stored, self.frames)
+
+    def applied(self, value: Any, delta: bytes) -> Any:
+        """Return what an encoded delta of a row makes of a document, or of none.
+
+        Raises:
+            InvalidCollectionState: It does not fit.
+        """
+        if delta == GONE:
+            return ABSENT
+        try:
+            return apply(None if value is ABSENT else value, self.codec.decode(delta))
+        except (BrokenDelta, BrokenValue) as exc:
+            raise InvalidCollectionState(f"a stored delta does not fit: {exc}") from exc

@@ -1,0 +1,201 @@
+"""The entries of one document: what it became at the versions that changed it.
+
+A document's newest entries lie in its tail, packed, at most :data:`TAIL_BYTES`; older ones in segments, each
+of one line, each beginning with the document as a whole. So an append costs little however often a document
+changes, and a read applies few deltas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+import ormsgpack
+from BTrees.LOBTree import LOBTree
+
+from ..errors import InvalidCollectionState
+from .stored import DocumentHistory, Packet
+from .tree import Forks, key_of, line_of, position_of, stretches
+
+#: Bytes that a tail may have before an append.
+TAIL_BYTES: Final = 1_024
+
+#: In place of an entry's key: the document as the first version had it, which lies in a pack.
+PACKED: Final = -1
+
+
+class Kind(IntEnum):
+    """What an entry's payload is."""
+
+    WHOLE = 0
+    DELTA = 1
+    GONE = 2
+    SAME = 3
+
+
+class Entry(NamedTuple):
+    """A document at one version that changed it.
+
+    Attributes:
+        key: The version.
+        kind: ``WHOLE``: the payload is a frame of the document; ``DELTA``: an encoded delta, to be applied to
+            what ``up`` says; ``GONE``: there is none; ``SAME``: what the entry ``up`` says.
+        up: Key of another entry, or :data:`PACKED`.
+        hash: Content hash; empty where it is gone.
+        payload: See ``kind``.
+    """
+
+    key: int
+    kind: int
+    up: int
+    hash: bytes
+    payload: bytes
+
+
+_WIDTH: Final = len(Entry._fields)
+
+
+def pack_entries(entries: Iterable[Entry]) -> bytes:
+    """Return entries as bytes, in their order."""
+    return ormsgpack.packb([field for entry in entries for field in entry])
+
+
+def unpack_entries(data: bytes) -> list[Entry]:
+    """Return the entries of :func:`pack_entries`.
+
+    Raises:
+        InvalidCollectionState: The bytes are damaged.
+    """
+    if not data:
+        return []
+    try:
+        flat = ormsgpack.unpackb(data)
+        return [Entry(*flat[start : start + _WIDTH]) for start in range(0, len(flat), _WIDTH)]
+    except (ValueError, TypeError) as exc:
+        raise InvalidCollectionState(f"stored entries are damaged: {exc}") from exc
+
+
+class Entries:
+    """The entries of one document, for reading; segments are read when they are needed."""
+
+    def __init__(self, history: DocumentHistory) -> None:
+        self.tail = unpack_entries(history.tail)
+        self._segments = history.segments
+        self._read: dict[int, list[Entry]] = {}
+
+    def newest(self, forks: Forks, key: int) -> Entry | None:
+        """Return the newest entry on the way from a version to the root; None: it has not changed there."""
+        for line, position in stretches(forks, key):
+            found = self.on_line(line, position)
+            if found is not None:
+                return found
+        return None
+
+    def on_line(self, line: int, position: int) -> Entry | None:
+        """Return the newest entry of a line at or before a position."""
+        found = None
+        for entry in self.tail:
+            if line_of(entry.key) == line and position_of(entry.key) <= position:
+                found = entry
+        if found is None and self._segments is not None:
+            for entry in self._segment_before(line, position):
+                if position_of(entry.key) <= position:
+                    found = entry
+        return found
+
+    def exactly(self, key: int) -> Entry:
+        """Return the entry of a version.
+
+        Raises:
+            InvalidCollectionState: There is none.
+        """
+        found = self.on_line(line_of(key), position_of(key))
+        if found is None or found.key != key:
+            raise InvalidCollectionState(f"the entry {key:#x} that another one needs is missing")
+        return found
+
+    def _segment_before(self, line: int, position: int) -> list[Entry]:
+        assert self._segments is not None
+        try:
+            first = self._segments.maxKey(key_of(line, position))
+        except ValueError:  # all segments are of later versions
+            return []
+        return self._segment(first) if line_of(first) == line else []
+
+    def _segment(self, first: int) -> list[Entry]:
+        known = self._read.get(first)
+        if known is None:
+            assert self._segments is not None
+            known = self._read[first] = unpack_entries(self._segments[first].data)
+        return known
+
+    def all(self) -> Iterator[Entry]:
+        """Yield all entries, line by line within segments, the tail last."""
+        for first in self._segments or ():
+            yield from self._segment(first)
+        yield from self.tail
+
+    def on_way(self, forks: Forks, key: int) -> Iterator[Entry]:
+        """Yield the entries on the way from a version to the root, the newest first."""
+        for line, position in stretches(forks, key):
+            found = [
+                entry
+                for entry in self.tail
+                if line_of(entry.key) == line and position_of(entry.key) <= position
+            ]
+            yield from reversed(found)
+            if self._segments is None:
+                continue
+            firsts = self._segments.keys(min=key_of(line, 0), max=key_of(line, position))
+            for first in reversed(list(firsts)):
+                yield from (
+                    entry for entry in reversed(self._segment(first)) if position_of(entry.key) <= position
+                )
+
+
+def append(history: DocumentHistory, entry: Entry, whole: Callable[[], Entry]) -> None:
+    """Add an entry to a document.
+
+    Args:
+        history: Of the document.
+        entry: The newest on its line.
+        whole: Makes the same entry with the whole document, which the next segment is to begin with: the tail
+            is written away when it has become too large.
+    """
+    if len(history.tail) <= TAIL_BYTES:
+        history.tail = pack_entries([*unpack_entries(history.tail), entry])
+        return
+    _spill(history)
+    history.tail = pack_entries([whole() if entry.kind == Kind.DELTA else entry])
+
+
+def _spill(history: DocumentHistory) -> None:
+    """Write the tail into segments, one a line."""
+    if history.segments is None:
+        history.segments = LOBTree()
+    lines: dict[int, list[Entry]] = {}
+    for entry in unpack_entries(history.tail):
+        lines.setdefault(line_of(entry.key), []).append(entry)
+    for entries in lines.values():
+        history.segments[entries[0].key] = Packet(pack_entries(entries))
+
+
+def rewritten(history: DocumentHistory, change: dict[int, Entry | None]) -> bool:
+    """Put entries in the place of others, or take them away (None); tell whether anything is left."""
+    kept = []
+    for entry in unpack_entries(history.tail):
+        new = change.get(entry.key, entry)
+        if new is not None:
+            kept.append(new)
+    history.tail = pack_entries(kept) if kept else b""
+    for first in list(history.segments or ()):
+        assert history.segments is not None
+        old = unpack_entries(history.segments[first].data)
+        new_ones = [found for found in (change.get(entry.key, entry) for entry in old) if found is not None]
+        if new_ones == old:
+            continue
+        del history.segments[first]
+        if new_ones:
+            history.segments[new_ones[0].key] = Packet(pack_entries(new_ones))
+    return bool(kept) or bool(history.segments)

@@ -1,0 +1,104 @@
+"""Compressed bytes: zstd frames that may use a dictionary trained on the documents.
+
+A frame is stored with the number of its dictionary before it (0: none), so that a dictionary can be replaced
+by a newer one without touching what was written before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from ..errors import InvalidCollectionState, UsageError
+from .stored import Packet
+
+try:
+    import zstandard
+except ImportError:  # pragma: no cover - the extra is not installed
+    zstandard = None  # type: ignore[assignment]
+
+#: Bytes of a dictionary.
+_DICTIONARY_BYTES: Final = 16_384
+
+#: Documents that a dictionary is trained on at most, and from how many on it is worth it.
+_SAMPLES: Final = 2_000
+FEWEST_SAMPLES: Final = 100
+
+_LEVEL: Final = 3
+
+#: Serial of an object that no transaction has stored.
+_NEVER_STORED: Final = b"\0" * 8
+
+
+def train(samples: Sequence[bytes]) -> bytes | None:
+    """Return a dictionary for such bytes; None where they are too few, or too much alike."""
+    if len(samples) < FEWEST_SAMPLES:
+        return None
+    step = max(1, len(samples) // _SAMPLES)
+    try:
+        made = _zstd().train_dictionary(_DICTIONARY_BYTES, list(samples[::step][:_SAMPLES]))
+    except zstandard.ZstdError:
+        return None
+    data: bytes = made.as_bytes()
+    return data
+
+
+class Frames:
+    """Packs and unpacks with the dictionaries of one history.
+
+    Args:
+        dictionaries: Number -> :class:`~livesync.versions.stored.Packet`.
+
+    Raises:
+        UsageError: ``zstandard`` is not installed.
+    """
+
+    def __init__(self, dictionaries: Mapping[int, Packet]) -> None:
+        zstd = _zstd()
+        self._dictionaries = dictionaries
+        self._plain = zstd.ZstdCompressor(level=_LEVEL)
+        self._with: dict[int, tuple[Packet, Any, Any]] = {}
+        self._unpack = zstd.ZstdDecompressor()
+
+    def _of(self, number: int) -> tuple[Packet, Any, Any]:
+        known = self._with.get(number)
+        if known is not None and known[0]._p_serial not in (None, _NEVER_STORED):
+            return known
+        found = self._dictionaries.get(number)
+        if found is None:
+            raise InvalidCollectionState(f"dictionary {number} of this history is missing")
+        # another object: the transaction that made the one we know was aborted
+        if known is None or known[0] is not found:
+            data = zstandard.ZstdCompressionDict(found.data)
+            known = self._with[number] = (
+                found,
+                zstandard.ZstdCompressor(level=_LEVEL, dict_data=data),
+                zstandard.ZstdDecompressor(dict_data=data),
+            )
+        return known
+
+    def pack(self, data: bytes, number: int = 0) -> bytes:
+        """Return a frame; ``number`` names the dictionary."""
+        compressor = self._of(number)[1] if number else self._plain
+        packed: bytes = compressor.compress(data)
+        return bytes((number,)) + packed
+
+    def unpack(self, frame: bytes) -> bytes:
+        """Return what is in a frame.
+
+        Raises:
+            InvalidCollectionState: It is damaged.
+        """
+        number = frame[0] if frame else 0
+        decompressor = self._of(number)[2] if number else self._unpack
+        try:
+            data: bytes = decompressor.decompress(frame[1:])
+        except zstandard.ZstdError as exc:
+            raise InvalidCollectionState(f"stored bytes are damaged: {exc}") from exc
+        return data
+
+
+def _zstd() -> Any:
+    if zstandard is None:
+        raise UsageError("a history needs zstandard: pip install 'zodb-livesync[history]'")
+    return zstandard

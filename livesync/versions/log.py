@@ -1,0 +1,113 @@
+"""The log: versions as people see them."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from .contents import Contents
+from .entries import Entries
+from .names import Places
+from .records import Counts, Record
+from .tree import NO_VERSION, key_of, parent_of, stretches, way_up
+
+
+class LogEntry(NamedTuple):
+    """A version.
+
+    Attributes:
+        version, branch: What people call it.
+        message, author: What was said about it.
+        prev: (number, branch) of its first parent; None of the root.
+        key: How this database finds it.
+        record: What is kept of it.
+        merged: (number, branch) of its other parents.
+    """
+
+    version: int
+    branch: str
+    message: str
+    author: str
+    prev: tuple[int, str] | None
+    key: int
+    record: Record
+    merged: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def timestamp(self) -> datetime.datetime:
+        """When it was made, aware, in UTC."""
+        return datetime.datetime.fromtimestamp(self.record.time_us / 1_000_000, datetime.UTC)
+
+    @property
+    def id(self) -> str:
+        """What identifies it in every database, as hexadecimal digits."""
+        return self.record.id.hex()
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """Plain values of the application's own."""
+        return self.record.metadata
+
+    @property
+    def counts(self) -> Counts:
+        """How many documents it created, changed and deleted."""
+        return Counts(*self.record.counts)
+
+    @property
+    def parents(self) -> tuple[tuple[int, str], ...]:
+        """(number, branch) of all parents, the first one first."""
+        return () if self.prev is None else (self.prev, *self.merged)
+
+    def __str__(self) -> str:
+        lines = [f"version {self.version} ({self.branch}) {self.id[:12]}"]
+        if len(self.parents) > 1:
+            lines.append("Merge:   " + ", ".join(f"{number} ({name})" for number, name in self.parents))
+        if self.author:
+            lines.append(f"Author:  {self.author}")
+        lines.append(f"Date:    {self.timestamp:%Y-%m-%d %H:%M:%S %z}")
+        return "\n".join([*lines, "", *(f"    {line}" for line in self.message.splitlines())])
+
+
+def log_entry(contents: Contents, places: Places, key: int) -> LogEntry:
+    """Return one version."""
+    return _entry(contents, places, key, contents.stored.records[key])
+
+
+def _entry(contents: Contents, places: Places, key: int, packed: bytes) -> LogEntry:
+    record = Record.unpacked(packed)
+    parent = parent_of(contents.forks, key)
+    number, name = places[key]
+    prev = None if parent == NO_VERSION else places[parent]
+    merged = () if len(record.parents) < 2 else _places(contents, places, record.parents[1:])
+    return LogEntry(number, name, record.message, record.author, prev, key, record, merged)
+
+
+def _places(contents: Contents, places: Places, ids: Iterable[bytes]) -> tuple[tuple[int, str], ...]:
+    keys = contents.stored.keys
+    return tuple(places[keys[one]] if one in keys else (-1, "") for one in ids)
+
+
+def log_entries(contents: Contents, places: Places, key: int) -> list[LogEntry]:
+    """Return the versions from ``key`` to the root along first parents, the newest first."""
+    found = []
+    records = contents.stored.records
+    for line, position in stretches(contents.forks, key):
+        stretch = records.items(min=key_of(line, 0), max=key_of(line, position))
+        found += [_entry(contents, places, one, packed) for one, packed in reversed(list(stretch))]
+    return found
+
+
+def documents_history(contents: Contents, places: Places, document_id: str, key: int) -> list[LogEntry]:
+    """Return the versions on the way from ``key`` to the root that changed a document, the newest first."""
+    history = contents.stored.documents.get(document_id)
+    keys = [] if history is None else [one.key for one in Entries(history).on_way(contents.forks, key)]
+    root = next(iter(contents.stored.records))
+    if contents.hash(document_id, root):
+        keys.append(root)
+    return [log_entry(contents, places, one) for one in keys]
+
+
+def ancestors(contents: Contents, key: int) -> list[int]:
+    """Return the versions from ``key`` to the root along first parents."""
+    return list(way_up(contents.forks, key))

@@ -1,0 +1,34 @@
+"""What is put aside: changed documents as they were, in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import ormsgpack
+
+from .contents import Contents
+from .stored import Packet
+from .threeway import ABSENT
+from .writing import encoded
+
+
+def packed_stash(contents: Contents, documents: Iterable[tuple[str, Any]]) -> Packet:
+    """Return documents, ``ABSENT`` included, as they are put aside.
+
+    Raises:
+        UnkeptValue: One of them holds what cannot be kept.
+    """
+    rows = [
+        [document_id, None if value is ABSENT else encoded(contents, document_id, value)]
+        for document_id, value in documents
+    ]
+    return Packet(contents.frames.pack(ormsgpack.packb(rows)))
+
+
+def applied_stash(contents: Contents, packet: Packet) -> list[tuple[str, Any]]:
+    """Return the documents of :func:`packed_stash`."""
+    rows = ormsgpack.unpackb(contents.frames.unpack(packet.data))
+    return [
+        (document_id, ABSENT if body is None else contents.codec.decode(body)) for document_id, body in rows
+    ]

@@ -1,0 +1,203 @@
+"""What a history keeps in a database. These classes' import path never changes.
+
+Each class holds one plain value as its state, so that later versions can read it; objects refer to one
+another by references of ZODB alone, which packing follows. What changes often is small: see the sizes of
+trees, which were measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from typing import Any, Final
+
+from BTrees.LOBTree import LOBTree
+from BTrees.OOBTree import OOBTree, OOTreeSet
+from persistent import Persistent
+
+from ..errors import UpgradeNeeded
+
+#: Where all histories lie in a database's root.
+ROOT_KEY: Final = "livesync.versions"
+
+#: What ``StoredHistory.schema`` is for data of this code.
+SCHEMA: Final = 1
+
+
+class Packet(Persistent):
+    """Bytes that are written once."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = data
+
+    def __getstate__(self) -> Any:
+        return self.data
+
+    def __setstate__(self, state: Any) -> None:
+        self.data = state
+
+
+class DocumentHistory(Persistent):
+    """The entries of one document.
+
+    Attributes:
+        tail: The newest, packed (:mod:`~livesync.versions.entries`).
+        segments: Key of the first one -> :class:`Packet` of older ones of one line; None: none.
+    """
+
+    def __init__(self) -> None:
+        self.tail = b""
+        self.segments: LOBTree | None = None
+
+    def __getstate__(self) -> Any:
+        return self.tail if self.segments is None else (self.tail, self.segments)
+
+    def __setstate__(self, state: Any) -> None:
+        self.tail, self.segments = (state, None) if isinstance(state, bytes) else state
+
+
+class ChangeSet(Persistent):
+    """What one version changed.
+
+    Attributes:
+        pages: Packed rows (:mod:`~livesync.versions.changesets`): one page as bytes, several as packets.
+    """
+
+    def __init__(self, pages: Any = ()) -> None:
+        self.pages = pages
+
+    def __getstate__(self) -> Any:
+        return self.pages
+
+    def __setstate__(self, state: Any) -> None:
+        self.pages = state
+
+
+class DocumentTree(OOBTree):
+    """Id -> :class:`DocumentHistory`: ids come in between all others, so that its nodes are small."""
+
+    max_leaf_size = 8
+    max_internal_size = 16
+
+
+class RecordTree(LOBTree):
+    """Key -> bytes of a record."""
+
+    max_leaf_size = 32
+
+
+class References(Persistent):
+    """What names versions, and where the working documents are.
+
+    Attributes:
+        branches: Name -> (base, runs): :class:`~livesync.versions.tree.Branch`.
+        tags: Name -> key.
+        forks: Line -> key that it begins after.
+        head: (branch, key): which version the working documents come from, and by which branch.
+        used: Line -> how many positions of it were ever given out.
+        stash: None, or packed changes.
+        conflicts: None, or what waits to be resolved.
+        remotes: Address -> {branch: id of its tip there when it was last seen}.
+    """
+
+    def __init__(self) -> None:
+        self.branches: dict[str, Any] = {}
+        self.tags: dict[str, int] = {}
+        self.forks: dict[int, int] = {}
+        self.head: tuple[str, int] = ("", -1)
+        self.used: dict[int, int] = {}
+        self.stash: Any = None
+        self.conflicts: Any = None
+        self.remotes: dict[str, Any] = {}
+
+
+class StoredHistory(Persistent):
+    """All that is kept of one collection's past.
+
+    Attributes:
+        schema: See :data:`SCHEMA`.
+        name: Of the collection; "" once it was dropped.
+        packs: First id -> :class:`Packet` of some documents as the first version had them.
+        documents: Id -> :class:`DocumentHistory`, of those that ever changed.
+        changes: Key -> :class:`ChangeSet`.
+        records: Key -> bytes: who, when, why, and what identifies it.
+        keys: Id of a version -> key.
+        dictionaries: Number -> :class:`Packet`: what zstd knows beforehand, trained on documents.
+        references: See :class:`References`.
+        touched: Ids of documents to look at besides those that the working copy names.
+        settings: Plain values.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.schema = SCHEMA
+        self.name = name
+        self.packs = OOBTree()
+        self.documents = DocumentTree()
+        self.changes = LOBTree()
+        self.records = RecordTree()
+        self.keys = OOBTree()
+        self.dictionaries = OOBTree()
+        self.references = References()
+        self.touched = OOTreeSet()
+        self.settings: dict[str, Any] = {}
+
+
+class NotedDocuments(Persistent, MutableMapping[str, Any]):
+    """Working documents of a collection without a host: a mapping that notes which ids were written.
+
+    Whoever assigns, through whatever connection, is seen. As everywhere in ZODB, an edit inside a document
+    that is not assigned anew is not stored, and so not seen.
+
+    Attributes:
+        documents: Id -> document.
+        touched: Ids that were written since the last version.
+    """
+
+    def __init__(self) -> None:
+        self.documents = OOBTree()
+        self.touched = OOTreeSet()
+
+    def __getitem__(self, document_id: str) -> Any:
+        return self.documents[document_id]
+
+    def __setitem__(self, document_id: str, document: Any) -> None:
+        self.documents[document_id] = document
+        self.touched.insert(document_id)
+
+    def __delitem__(self, document_id: str) -> None:
+        del self.documents[document_id]
+        self.touched.insert(document_id)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.documents)
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def __contains__(self, document_id: object) -> bool:
+        return document_id in self.documents
+
+
+def find_histories(root: Any, create: bool = False) -> Any:
+    """Return the tree name -> :class:`StoredHistory` of a database; None where there is none."""
+    found = root.get(ROOT_KEY)
+    if found is None and create:
+        found = root[ROOT_KEY] = OOBTree()
+    return found
+
+
+def find_history(root: Any, name: str) -> StoredHistory | None:
+    """Return the history of a name; None where there is none.
+
+    Raises:
+        UpgradeNeeded: A newer livesync wrote it.
+    """
+    histories = find_histories(root)
+    found: StoredHistory | None = None if histories is None else histories.get(name)
+    if found is not None and found.schema > SCHEMA:
+        raise UpgradeNeeded(
+            f"the stored schema of histories is {found.schema}, this livesync's is {SCHEMA};"
+            " use the livesync that wrote it, or a newer one",
+            stored=found.schema,
+            expected=SCHEMA,
+        )
+    return found

@@ -1,0 +1,92 @@
+"""From one version to another: what differs, and what documents become on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from .changesets import NOTHING, SHORT, Row
+from .contents import Contents
+from .threeway import ABSENT
+from .tree import way_between
+from .values import hash_of
+
+#: Deltas of one document after which it is read as a whole instead.
+_MOST_DELTAS: Final = 16
+
+
+class Step(NamedTuple):
+    """One document on a way: encoded deltas in order, and the short hashes at both ends."""
+
+    deltas: list[bytes]
+    start: bytes
+    end: bytes
+
+
+def changed_ids(contents: Contents, start: int, end: int) -> Iterator[str]:
+    """Yield the ids of the documents that differ between two versions, in order.
+
+    What was changed and changed back is none of them: whole hashes decide.
+    """
+    ends: dict[str, tuple[bytes, bytes]] = {}
+    way = way_between(contents.forks, start, end)
+    for key in way.up:
+        for document_id, before, after in contents.short_hashes(key):
+            known = ends.get(document_id)
+            ends[document_id] = (after if known is None else known[0], before)
+    for key in way.down:
+        for document_id, before, after in contents.short_hashes(key):
+            known = ends.get(document_id)
+            ends[document_id] = (before if known is None else known[0], after)
+    for document_id in sorted(ends):
+        first, last = ends[document_id]
+        if first != last or contents.hash(document_id, start) != contents.hash(document_id, end):
+            yield document_id
+
+
+def steps_between(contents: Contents, start: int, end: int) -> dict[str, Step]:
+    """Return what happens to each document on the way between two versions."""
+    found: dict[str, Step] = {}
+
+    def note(document_id: str, delta: bytes, before: bytes, after: bytes) -> None:
+        known = found.get(document_id)
+        deltas, first = ([], before) if known is None else (known.deltas, known.start)
+        deltas.append(delta)
+        found[document_id] = Step(deltas, first, after)
+
+    way = way_between(contents.forks, start, end)
+    for key in way.up:
+        for row in contents.rows(key):
+            note(row.document_id, row.backward, row.after, row.before)
+    for key in way.down:
+        for row in contents.rows(key):
+            note(row.document_id, row.forward, row.before, row.after)
+    return found
+
+
+def walked(contents: Contents, document_id: str, step: Step, value: Any, end: int) -> Any:
+    """Return what a document is at the end of a way, given what it is at its start.
+
+    What comes out is compared with its hash; where it differs, or the way is long, the document is read as it
+    was kept there.
+
+    Raises:
+        InvalidCollectionState: It is damaged there, too.
+    """
+    if len(step.deltas) <= _MOST_DELTAS:
+        encode = contents.codec.encode
+        for delta in step.deltas:
+            value = contents.applied(value, delta)
+        short = NOTHING if value is ABSENT else hash_of(encode(value))[:SHORT]
+        if short == step.end:
+            return value
+    return contents.value(document_id, end)
+
+
+def net_rows(contents: Contents, start: int, end: int) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (id, document before, document after) of what differs between two versions."""
+    for document_id in changed_ids(contents, start, end):
+        yield document_id, contents.value(document_id, start), contents.value(document_id, end)
+
+
+__all__ = ["Row", "Step", "changed_ids", "net_rows", "steps_between", "walked"]

@@ -1,0 +1,217 @@
+"""Writing a version: everything is worked out before the first object is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from ..errors import UnkeptValue
+from . import delta
+from .changesets import GONE, NOTHING, SHORT, Row, change_set
+from .contents import Contents, State
+from .entries import Entry, Kind, append
+from .records import Counts, Record, made_id, new_state, rows_hash, state_change
+from .stored import DocumentHistory
+from .threeway import ABSENT
+from .values import hash_of
+
+#: Deltas that a read applies at most.
+LONGEST_CHAIN: Final = 16
+
+
+class Change(NamedTuple):
+    """What a document becomes.
+
+    Attributes:
+        document_id: The document.
+        value: The document, or :data:`~livesync.versions.threeway.ABSENT`.
+        same: Key of an entry of this document that says the same, where one is known: of a merge.
+    """
+
+    document_id: str
+    value: Any
+    same: int | None = None
+
+
+class Why(NamedTuple):
+    """What people say about a version."""
+
+    author: str
+    time_us: int
+    message: str
+    metadata: Mapping[str, Any] = {}
+
+
+class _Written(NamedTuple):
+    """One document of a version, worked out."""
+
+    entry: Entry
+    row: Row
+    encoded: bytes | None
+    before: bytes
+
+
+def encoded(contents: Contents, document_id: str, value: Any) -> bytes:
+    """Return a document's canonical bytes.
+
+    Raises:
+        UnkeptValue: It holds what cannot be kept; the text names the document and the path.
+    """
+    try:
+        return contents.codec.encode(value)
+    except UnkeptValue as exc:
+        raise UnkeptValue(f"document {document_id!r}: {exc}", exc.path) from exc
+
+
+def differs(contents: Contents, document_id: str, value: Any, key: int) -> bool:
+    """Tell whether a document is another one than at a version.
+
+    Raises:
+        UnkeptValue: It holds what cannot be kept.
+    """
+    known = contents.hash(document_id, key)
+    if value is ABSENT:
+        return known != b""
+    return hash_of(encoded(contents, document_id, value)) != known
+
+
+def write_root(contents: Contents, key: int, documents: Iterable[tuple[str, Any]], why: Why) -> Record:
+    """Write the first version.
+
+    Args:
+        contents: Of a history that has none.
+        key: The version.
+        documents: Ids and documents, sorted by id.
+        why: What is said about it.
+
+    Raises:
+        UnkeptValue: A document holds what cannot be kept; nothing was written.
+    """
+    bodies = [(document_id, encoded(contents, document_id, value)) for document_id, value in documents]
+    hashes = [(document_id, b"", hash_of(body)) for document_id, body in bodies]
+    contents.begin(bodies)
+    return _keep(contents, key, (), hashes, Counts(created=len(bodies)), why)
+
+
+def write_version(
+    contents: Contents, key: int, parents: Sequence[Record], parent: int, changes: Iterable[Change], why: Why
+) -> Record | None:
+    """Write a version, if anything differs from its first parent, or it has two.
+
+    Args:
+        contents: Of the history.
+        key: The version; its line must be known.
+        parents: Records of its parents, the first one first.
+        parent: Key of the first parent.
+        changes: What documents become; those that are the same already are passed over.
+        why: What is said about it.
+
+    Returns:
+        Its record; None where nothing differs: nothing was written.
+
+    Raises:
+        UnkeptValue: A document holds what cannot be kept; nothing was written.
+        InvalidCollectionState: A document cannot be read as it was; nothing was written.
+    """
+    written = []
+    for change in sorted(changes, key=lambda change: change.document_id):
+        one = _worked_out(contents, key, parent, change)
+        if one is not None:
+            written.append(one)
+    if not written and len(parents) < 2:
+        return None
+    for one in written:
+        _append(contents, one)
+    if written:
+        contents.stored.changes[key] = change_set([one.row for one in written], contents.frames)
+    hashes = [(one.row.document_id, one.before, one.entry.hash) for one in written]
+    created = sum(not before for _, before, _ in hashes)
+    deleted = sum(not after for _, _, after in hashes)
+    counts = Counts(created, len(hashes) - created - deleted, deleted)
+    return _keep(contents, key, parents, hashes, counts, why)
+
+
+def _worked_out(contents: Contents, key: int, parent: int, change: Change) -> _Written | None:
+    document_id, value, same = change
+    body = None if value is ABSENT else encoded(contents, document_id, value)
+    after = b"" if body is None else hash_of(body)
+    if contents.hash(document_id, parent) == after:
+        return None
+    old = contents.state(document_id, parent)
+    forward, backward = _deltas(contents, old.value, value)
+    entry = _entry(contents, key, old, body, after, forward)
+    if same is not None:
+        entry = Entry(key, Kind.SAME, same, after, b"")
+    row = Row(document_id, forward, backward, _short(old.hash), _short(after))
+    return _Written(entry, row, body, old.hash)
+
+
+def _short(content_hash: bytes) -> bytes:
+    return content_hash[:SHORT] or NOTHING
+
+
+def _deltas(contents: Contents, old: Any, new: Any) -> tuple[bytes, bytes]:
+    encode = contents.codec.encode
+    if old is ABSENT:
+        return encode([None, new]), GONE
+    if new is ABSENT:
+        return GONE, encode([None, old])
+    made = delta.make(old, new, contents.codec)
+    assert made is not None, "the hashes differ"
+    return encode(made.forward), encode(made.backward)
+
+
+def _entry(
+    contents: Contents, key: int, old: State, body: bytes | None, after: bytes, forward: bytes
+) -> Entry:
+    if body is None:
+        return Entry(key, Kind.GONE, key, b"", b"")
+    is_short = old.deltas < LONGEST_CHAIN and old.weight + len(forward) <= old.base
+    if old.value is not ABSENT and is_short:
+        return Entry(key, Kind.DELTA, old.key, after, forward)
+    return _whole(contents, key, body, after)
+
+
+def _whole(contents: Contents, key: int, body: bytes, after: bytes) -> Entry:
+    return Entry(key, Kind.WHOLE, key, after, contents.frames.pack(body, contents.dictionary))
+
+
+def _append(contents: Contents, one: _Written) -> None:
+    documents, document_id = contents.stored.documents, one.row.document_id
+    history = documents.get(document_id)
+    if history is None:
+        history = documents[document_id] = DocumentHistory()
+    entry, body = one.entry, one.encoded
+
+    def whole() -> Entry:
+        assert body is not None, "only a delta is made whole"
+        return _whole(contents, entry.key, body, entry.hash)
+
+    append(history, entry, whole)
+
+
+def _keep(
+    contents: Contents,
+    key: int,
+    parents: Sequence[Record],
+    hashes: Sequence[tuple[str, bytes, bytes]],
+    counts: Counts,
+    why: Why,
+) -> Record:
+    state = new_state(parents[0].state if parents else b"", state_change(hashes))
+    record = Record(
+        b"",
+        tuple(parent.id for parent in parents),
+        1 + max((parent.generation for parent in parents), default=-1),
+        why.author,
+        why.time_us,
+        why.message,
+        dict(why.metadata),
+        rows_hash(hashes),
+        state,
+        counts,
+    )
+    record = record._replace(id=made_id(record))
+    contents.stored.records[key] = record.packed()
+    contents.stored.keys[record.id] = key
+    return record

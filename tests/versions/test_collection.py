@@ -1,0 +1,505 @@
+"""A collection and its versions: registering, branches, checkout, and what people ask about them."""
+
+import pytest
+
+from livesync.errors import (
+    BranchNotFound,
+    CollectionAlreadyInitialised,
+    InvalidCollectionVersion,
+    InvalidOperation,
+    UnkeptValue,
+)
+from livesync.versions import VersionedCollection
+
+
+@pytest.fixture
+def docs(new_collection):
+    return new_collection({"a": {"n": 1}, "b": {"n": 1}, "c": {"n": 1}})
+
+
+def contents(docs):
+    return dict(docs.documents)
+
+
+def flags(docs):
+    return docs.has_changes, docs.is_detached, docs.has_stash, docs.has_conflicts
+
+
+def edit(docs, message=None, **documents):
+    for document_id, document in documents.items():
+        if document is None:
+            del docs.documents[document_id]
+        else:
+            docs.documents[document_id] = document
+    return message is None or docs.register(message)
+
+
+# -- the first version ---------------------------------------------------------------------------------
+
+
+def test_the_first_version_is_number_0_of_main_and_holds_all_documents(docs):
+    assert (docs.version, docs.branch, docs.branches()) == (0, "main", {"main"})
+    assert [entry.message for entry in docs.get_log()] == ["Initial collection."]
+    assert dict(docs.read_all()) == contents(docs)
+    assert docs.is_tracked
+    assert flags(docs) == (False, False, False, False)
+
+
+def test_a_collection_may_begin_empty_and_with_a_message_of_its_own(new_collection):
+    docs = new_collection(init=False)
+    assert docs.init("begun", author="ada", metadata={"ticket": 7}) is True
+    (entry,) = docs.get_log()
+    assert (entry.message, entry.author, entry.metadata, entry.prev) == ("begun", "ada", {"ticket": 7}, None)
+    edit(docs, "more", x={"n": 1})
+    assert docs.read("x", 0) is None
+
+
+def test_a_second_beginning_is_refused(docs):
+    with pytest.raises(CollectionAlreadyInitialised):
+        docs.init()
+
+
+def test_without_versions_nothing_is_done_and_nothing_is_told(new_collection):
+    docs = new_collection({"a": {}}, init=False)
+    assert docs.status() == {"tracked": False}
+    assert (docs.version, docs.branch, docs.branches(), docs.get_log()) == (None, None, set(), [])
+    assert docs.register("x") is docs.checkout(0) is docs.discard_changes() is docs.stash() is False
+    assert docs.stash_apply() is docs.stash_discard() is docs.delete_version_subtree(0) is False
+    assert docs.create_branch("x") is docs.diff() is None
+    assert flags(docs) == (False, False, False, False)
+    assert docs.history("a") == []
+
+
+@pytest.mark.parametrize("name", ["", "__x", "a b", "a:b", "x\n", "x" * 201])
+def test_a_name_that_is_none_is_refused(new_root, docs, name):
+    with pytest.raises(ValueError, match="is no name"):
+        VersionedCollection(new_root(), name)
+    with pytest.raises(ValueError, match="is no name"):
+        docs.create_branch(name)
+
+
+# -- registering ---------------------------------------------------------------------------------------
+
+
+def test_a_version_holds_what_was_created_changed_and_deleted(docs):
+    edit(docs, a={"n": 2}, b=None, d={"n": 4})
+    assert docs.status()["documents"] == {"created": ["d"], "changed": ["a"], "deleted": ["b"]}
+
+    assert docs.register("one", author="ada")
+
+    assert (docs.version, docs.has_changes) == (1, False)
+    entry = docs.get_log()[0]
+    assert (entry.message, entry.author, tuple(entry.counts), entry.prev) == (
+        "one",
+        "ada",
+        (1, 1, 1),
+        (0, "main"),
+    )
+    assert dict(docs.read_all(0)) == {"a": {"n": 1}, "b": {"n": 1}, "c": {"n": 1}}
+    assert dict(docs.read_all(1)) == {"a": {"n": 2}, "c": {"n": 1}, "d": {"n": 4}}
+
+
+def test_nothing_to_register_makes_no_version(docs):
+    assert docs.register("nothing") is False
+    edit(docs, a={"n": 2})
+    edit(docs, a={"n": 1}, x={"n": 1})
+    edit(docs, x=None)
+    assert docs.register("changed and changed back") is False
+    assert (docs.version, len(docs.get_log())) == (0, 1)
+
+
+def test_several_edits_of_a_document_are_one_change(docs):
+    for n in range(5):
+        edit(docs, a={"n": n})
+    assert docs.register("five")
+    assert tuple(docs.get_log()[0].counts) == (0, 1, 0)
+
+
+def test_writes_through_another_connection_are_seen(new_root, clock):
+    connection = new_root()
+    docs = VersionedCollection(connection, "docs", clock=clock)
+    docs.documents["a"] = {"n": 1}
+    docs.init()
+    connection.transaction_manager.commit()
+    with connection.db().transaction() as other:
+        other.root()["docs"]["a"] = {"n": 2}
+    connection.sync()
+    assert docs.has_changes
+    assert docs.register("theirs")
+    assert docs.read("a") == {"n": 2}
+
+
+def test_a_plain_mapping_of_the_application_is_compared_as_a_whole(new_root, clock):
+    root = new_root().root()
+    root["docs"] = {"a": {"n": 1}, "b": {"n": 1}}
+    docs = VersionedCollection(root, "docs", clock=clock)
+    docs.init()
+    root["docs"]["a"]["n"] = 2
+    del root["docs"]["b"]
+    assert docs.status()["documents"] == {"created": [], "changed": ["a"], "deleted": ["b"]}
+    assert docs.register("one")
+    assert docs.checkout(0)
+    assert root["docs"] == {"a": {"n": 1}, "b": {"n": 1}}
+
+
+def test_a_document_that_cannot_be_kept_fails_the_whole_version_and_is_named(docs):
+    edit(docs, a={"n": 2}, b={"deep": [1, {"x": object()}]})
+    with pytest.raises(UnkeptValue, match=r"document 'b'.*deep\[1\]\.x"):
+        docs.register("no")
+    assert (docs.version, len(docs.stored.records)) == (0, 1)
+    edit(docs, b={"n": 3})
+    assert docs.register("now")
+    assert docs.read("a") == {"n": 2}
+
+
+def test_1_and_true_and_the_order_of_keys_are_changes(docs):
+    edit(docs, "types", a={"n": True}, b={"n": 1.0}, c={"n": 1, "m": 2})
+    edit(docs, "order", c={"m": 2, "n": 1})
+    assert (docs.read("a")["n"], docs.read("b")["n"]) == (True, 1.0)
+    assert type(docs.read("a", 0)["n"]) is int
+    assert list(docs.read("c", 1)) == ["n", "m"]
+    assert list(docs.read("c", 2)) == ["m", "n"]
+
+
+# -- branches and checkout -----------------------------------------------------------------------------
+
+
+def test_a_new_branch_has_no_version_until_one_is_registered_and_keeps_changes(docs):
+    edit(docs, "one", a={"n": 2})
+    edit(docs, b={"n": 9})
+
+    assert docs.create_branch("side") == (1, "main")
+
+    assert (docs.version, docs.branch, docs.is_detached, docs.has_changes) == (-1, "side", False, True)
+    assert [entry.version for entry in docs.get_log("side")] == [1, 0]
+    assert docs.register("on side", branch_name="without meaning here")
+    assert (docs.version, docs.branch, docs.branches()) == (0, "side", {"main", "side"})
+    assert docs.get_log()[0].prev == (1, "main")
+
+
+def test_a_branch_from_an_empty_branch_begins_at_the_real_version(docs):
+    docs.create_branch("empty")
+    assert docs.create_branch("next") == (0, "main")
+
+
+def test_a_name_that_is_taken_is_refused(docs):
+    with pytest.raises(ValueError, match="already"):
+        docs.create_branch("main")
+
+
+def test_checkout_brings_back_every_version_of_every_branch(docs):
+    states = {(0, "main"): contents(docs)}
+    edit(docs, "one", a={"n": 2}, d={"n": 1})
+    states[1, "main"] = contents(docs)
+    docs.create_branch("side")
+    edit(docs, "side", b=None, d={"n": 2})
+    states[0, "side"] = contents(docs)
+    docs.checkout(0, "main")
+    assert docs.is_detached
+    edit(docs, c={"n": 7})
+    assert docs.register("from the past", "old")
+    states[0, "old"] = contents(docs)
+
+    for start in states:
+        for end in states:
+            assert docs.checkout(*start)
+            assert docs.checkout(*end)
+            assert contents(docs) == states[end]
+            assert dict(docs.read_all(*start)) == states[start]
+            assert (docs.version, docs.branch) == end
+            assert not docs.has_changes
+
+
+def test_checkout_of_a_branch_goes_to_its_tip_and_of_an_empty_one_to_where_it_begins(docs):
+    edit(docs, "one", a={"n": 2})
+    docs.create_branch("empty")
+    docs.checkout(0, "main")
+    assert docs.checkout(branch="empty")
+    assert (docs.version, docs.branch, docs.documents["a"]) == (-1, "empty", {"n": 2})
+    with pytest.raises(InvalidCollectionVersion):
+        docs.checkout(0)
+    assert (docs.version, docs.branch) == (-1, "empty")
+    assert docs.checkout(branch="main")
+    assert (docs.version, docs.is_detached) == (1, False)
+
+
+def test_checkout_of_the_current_version_does_nothing_even_with_changes(docs):
+    edit(docs, a={"n": 5})
+    assert docs.checkout(0) is True
+    assert docs.documents["a"] == {"n": 5}
+
+
+def test_checkout_refuses_what_it_cannot_do_and_changes_nothing(docs):
+    edit(docs, "one", a={"n": 2})
+    with pytest.raises(ValueError, match="what"):
+        docs.checkout()
+    with pytest.raises(BranchNotFound):
+        docs.checkout(branch="nope")
+    for version in (7, -1, True, "0"):
+        with pytest.raises(InvalidCollectionVersion):
+            docs.checkout(version)
+    edit(docs, a={"n": 3})
+    with pytest.raises(InvalidOperation, match="register, stash or discard"):
+        docs.checkout(0)
+    assert (docs.version, docs.documents["a"]) == (1, {"n": 3})
+
+
+def test_in_a_detached_state_a_version_needs_a_new_branch(docs):
+    edit(docs, "one", a={"n": 2})
+    docs.checkout(0)
+    edit(docs, a={"n": 3})
+    with pytest.raises(ValueError, match="detached"):
+        docs.register("x")
+    with pytest.raises(ValueError, match="already"):
+        docs.register("x", "main")
+    assert docs.has_changes
+    assert docs.register("x", "side")
+    assert (docs.version, docs.branch, docs.is_detached) == (0, "side", False)
+
+
+def test_a_branch_can_be_renamed(docs):
+    edit(docs, "one", a={"n": 2})
+    docs.rename_branch("main", "trunk")
+    assert (docs.branches(), docs.branch, docs.version) == ({"trunk"}, "trunk", 1)
+    with pytest.raises(BranchNotFound):
+        docs.rename_branch("main", "x")
+    with pytest.raises(ValueError, match="already"):
+        docs.rename_branch("trunk", "trunk")
+
+
+def test_tags_stay_with_their_version(docs):
+    docs.tag("first")
+    edit(docs, "one", a={"n": 2})
+    docs.tag("second", 1, "main")
+    edit(docs, "two", a={"n": 3})
+    assert docs.tags() == {"first": (0, "main"), "second": (1, "main")}
+    with pytest.raises(ValueError, match="already"):
+        docs.tag("first")
+    with pytest.raises(InvalidCollectionVersion):
+        docs.tag("x", 9)
+    assert docs.untag("first")
+    assert not docs.untag("first")
+
+
+# -- what is not registered ----------------------------------------------------------------------------
+
+
+def test_discarding_brings_back_what_was_registered(docs):
+    before = contents(docs)
+    edit(docs, a={"n": 2}, b=None, x={"n": 1})
+    assert docs.discard_changes()
+    assert contents(docs) == before
+    assert not docs.has_changes
+
+
+def test_a_stash_puts_changes_aside_and_gives_them_back_elsewhere_too(docs):
+    edit(docs, "one", a={"n": 2})
+    edit(docs, b=None, x={"n": 1}, c={"n": 8})
+    assert docs.stash()
+    assert (docs.has_stash, docs.has_changes) == (True, False)
+    docs.checkout(0)
+    assert docs.stash_apply()
+    assert contents(docs) == {"a": {"n": 1}, "c": {"n": 8}, "x": {"n": 1}}
+    assert (docs.has_stash, docs.has_changes) == (False, True)
+    assert docs.stash_apply() is False
+
+
+def test_a_stash_of_deletions_alone_comes_back(docs):
+    edit(docs, a=None)
+    docs.stash()
+    assert "a" in docs.documents
+    docs.stash_apply()
+    assert "a" not in docs.documents
+
+
+def test_one_stash_is_kept_unless_it_is_to_be_overwritten(docs):
+    assert docs.stash() is False
+    edit(docs, a={"n": 2})
+    docs.stash()
+    edit(docs, a={"n": 3})
+    with pytest.raises(InvalidOperation, match="stashed already"):
+        docs.stash()
+    with pytest.raises(InvalidOperation, match="register, stash or discard"):
+        docs.stash_apply()
+    assert docs.stash(overwrite=True)
+    docs.stash_apply()
+    assert docs.documents["a"] == {"n": 3}
+    docs.stash(overwrite=True)
+    assert docs.stash_discard()
+    assert not docs.stash_discard()
+    assert not docs.has_stash
+
+
+# -- looking -------------------------------------------------------------------------------------------
+
+
+def test_a_diff_shows_lines_of_json_and_what_came_and_went_in_between_is_left_out(docs):
+    edit(docs, "one", a={"n": 2}, x={"n": 1})
+    edit(docs, "two", x=None)
+    edit(docs, b={"n": 5})
+    found = docs.diff(0)
+    assert set(found) == {"a", "b"}
+    assert '-  "n": 1\n+  "n": 5' in found["b"]
+    assert docs.diff() == {"b": found["b"]}
+    assert docs.diff(0, deep=True) == {"a": ({"n": 1}, {"n": 2}), "b": ({"n": 1}, {"n": 5})}
+    both = docs.diff(0, direction="bidirectional", deep=True)
+    assert both["to"] == {"a": ({"n": 2}, {"n": 1}), "b": ({"n": 5}, {"n": 1})}
+    assert both["from"] == docs.diff(0, deep=True)
+
+
+def test_a_diff_without_changes_is_empty_and_wrong_arguments_are_refused(docs):
+    assert docs.diff() == {}
+    with pytest.raises(InvalidCollectionVersion):
+        docs.diff(3)
+    with pytest.raises(BranchNotFound):
+        docs.diff(branch="x")
+    with pytest.raises(ValueError, match="direction"):
+        docs.diff(direction="up")
+
+
+def test_a_diff_shows_what_json_lacks_and_an_edit_that_only_changes_a_type(docs):
+    import datetime
+
+    edit(docs, "one", a={"when": datetime.date(2020, 1, 2), 3: (1, 2)}, b={"n": {1}})
+    edit(docs, a={"when": datetime.date(2020, 1, 3), 3: (1, 2)}, b={"n": frozenset({1})}, c={"n": 1.0})
+    found = docs.diff()
+    assert "datetime.date(2020, 1, 3)" in found["a"]
+    assert set(found) == {"a", "b", "c"}
+
+
+def test_any_two_versions_are_compared_without_a_checkout(docs):
+    edit(docs, "one", a={"n": 2}, b={"n": 2})
+    docs.create_branch("side")
+    edit(docs, "back", a={"n": 1}, c=None)
+    assert docs.changed((0, "main"), (0, "side")) == ["b", "c"]
+    assert docs.between((0, "main"), (0, "side")) == {"b": ({"n": 1}, {"n": 2}), "c": ({"n": 1}, None)}
+    assert docs.changed((1, "main"), (1, "main")) == []
+
+
+def test_the_history_of_a_document_names_the_versions_that_changed_it(docs):
+    edit(docs, "one", a={"n": 2})
+    edit(docs, "two", b={"n": 2})
+    edit(docs, "three", a=None, x={"n": 1})
+    assert [entry.message for entry in docs.history("a")] == ["three", "one", "Initial collection."]
+    assert [entry.message for entry in docs.history("a", 2)] == ["one", "Initial collection."]
+    assert [entry.message for entry in docs.history("x")] == ["three"]
+    assert docs.history("never") == []
+
+
+def test_a_log_entry_reads_well(docs):
+    edit(docs, a={"n": 2})
+    docs.register("why\nand more", author="ada")
+    entry = docs.get_log()[0]
+    assert str(entry).splitlines()[1:] == [
+        "Author:  ada",
+        f"Date:    {entry.timestamp:%Y-%m-%d %H:%M:%S} +0000",
+        "",
+        "    why",
+        "    and more",
+    ]
+    assert len(entry.id) == 64
+    with pytest.raises(BranchNotFound):
+        docs.get_log("nope")
+
+
+# -- taking versions away ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def grown(docs):
+    """main 0-3, side from main 1 with two versions, twig from side 0 with one; HEAD at main 3."""
+    edit(docs, "one", a={"n": 2})
+    docs.create_branch("side")
+    edit(docs, "side 0", b={"n": 2})
+    docs.create_branch("twig")
+    edit(docs, "twig 0", c={"n": 2})
+    docs.checkout(branch="side")
+    edit(docs, "side 1", b={"n": 3})
+    docs.checkout(branch="main")
+    edit(docs, "two", a={"n": 3})
+    edit(docs, "three", a={"n": 4})
+    return docs
+
+
+def test_deleting_a_version_takes_what_came_after_it_and_leaves_head_that_is_elsewhere(grown):
+    edit(grown, c={"n": 99})
+    grown.tag("gone", 0, "side")
+    assert grown.delete_version_subtree(0, "side")
+    assert grown.branches() == {"main", "side"}
+    assert (grown.version, grown.branch, grown.documents["c"]) == (3, "main", {"n": 99})
+    assert grown.tags() == {}
+    assert [entry.message for entry in grown.get_log("side")] == ["one", "Initial collection."]
+    assert grown.history("b") == grown.get_log("main")[-1:]
+
+
+def test_deleting_the_current_version_goes_to_its_parent_and_attaches_head(grown):
+    edit(grown, a={"n": 99}, b=None)
+    assert grown.delete_version_subtree(2)
+    assert (grown.version, grown.branch, grown.is_detached, grown.has_changes) == (1, "main", False, False)
+    assert contents(grown) == {"a": {"n": 2}, "b": {"n": 1}, "c": {"n": 1}}
+    assert grown.branches() == {"main", "side", "twig"}
+    edit(grown, "anew", a={"n": 7})
+    assert (grown.version, grown.read("a", 2), grown.read("a", 1)) == (2, {"n": 7}, {"n": 2})
+
+
+def test_deleting_from_a_branch_that_descends_goes_to_the_deleted_versions_parent(grown):
+    grown.checkout(branch="twig")
+    assert grown.delete_version_subtree(1, "main")
+    assert (grown.branches(), grown.version, grown.branch) == ({"main"}, 0, "main")
+    assert contents(grown) == {"a": {"n": 1}, "b": {"n": 1}, "c": {"n": 1}}
+
+
+def test_deleting_the_first_version_drops_the_collection(grown):
+    assert grown.delete_version_subtree(0, "main")
+    assert not grown.is_tracked
+
+
+def test_deleting_what_is_not_there_is_refused(grown):
+    with pytest.raises(InvalidCollectionVersion):
+        grown.delete_version_subtree(9)
+    with pytest.raises(BranchNotFound):
+        grown.delete_version_subtree(0, "nope")
+
+
+# -- the collection as a whole -------------------------------------------------------------------------
+
+
+def test_renaming_moves_documents_and_versions(docs):
+    edit(docs, "one", a={"n": 2})
+    renamed = docs.rename("others")
+    assert (renamed.version, renamed.documents["a"]) == (1, {"n": 2})
+    assert not docs.is_tracked
+    with pytest.raises(ValueError, match="already"):
+        renamed.rename("others")
+
+
+def test_dropping_removes_documents_and_versions(docs):
+    docs.drop()
+    assert not docs.is_tracked
+    assert list(docs.documents) == []
+    docs.documents["z"] = {}
+    assert docs.init()
+    assert dict(docs.read_all()) == {"z": {}}
+
+
+def test_an_aborted_transaction_leaves_nothing_of_a_version(new_root, clock):
+    connection = new_root()
+    docs = VersionedCollection(connection, "docs", clock=clock)
+    for number in range(300):
+        docs.documents[f"d{number:03}"] = {"n": number, "text": "the same words again and again"}
+    connection.transaction_manager.commit()
+    docs.init()
+    connection.transaction_manager.abort()
+    assert not docs.is_tracked
+    docs.init()
+    connection.transaction_manager.commit()
+    edit(docs, d001={"n": -1})
+    connection.transaction_manager.commit()
+    docs.register("one")
+    connection.transaction_manager.abort()
+    assert (docs.version, docs.has_changes) == (0, True)
+    docs.register("one")
+    connection.transaction_manager.commit()
+    connection.cacheMinimize()
+    assert docs.read("d001") == {"n": -1}
+    assert docs.read("d001", 0)["n"] == 1
