@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "tasks": CORE | {"periodic", "settings"},
     "schedule": CORE | {"periodic", "settings", "tasks"},
     "web": CORE | ENGINES | {"periodic", "settings", "tasks", "schedule", "__init__"},
-    "peerserver": MANAGER | ENGINES | {"settings", "tasks", "schedule"},
+    "peerserver": MANAGER | ENGINES | {"settings", "tasks", "schedule", "__init__"},
     # `livesync serve` starts the pages and the peers' server
     "cli": CORE | ENGINES | {"periodic", "settings", "tasks", "schedule", "web", "peerserver", "__init__"},
     "plugins": CORE | ENGINES | {"periodic", "settings", "tasks", "schedule", "web", "peerserver", "cli"},

@@ -45,6 +45,12 @@ class WebAPIReference(_Rendered):
     render = staticmethod(webapi.reference)
 
 
+class PeerAPIReference(_Rendered):
+    """``.. livesync-peer-api::``: the operations of the peers' server, and its types."""
+
+    render = staticmethod(webapi.peer_reference)
+
+
 class PloneEvents(_Rendered):
     """``.. plone-events::``: what happens in Plone, and what is recorded."""
 
@@ -63,6 +69,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("livesync-exit-codes", ExitCodeReference)
     app.add_directive("livesync-agents", AgentReference)
     app.add_directive("livesync-web-api", WebAPIReference)
+    app.add_directive("livesync-peer-api", PeerAPIReference)
     app.add_directive("plone-events", PloneEvents)
     app.add_directive("zope-settings", ZopeSettingsReference)
     return {"parallel_read_safe": True}

@@ -1,4 +1,4 @@
-"""The reference of the JSON API, made from its description. Pure functions."""
+"""The references of the JSON API and of the peers' server, made from their descriptions. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,6 +14,30 @@ def load() -> dict[str, Any]:
         from livesync.web.api.description import description
 
         return description()
+
+
+def load_peers() -> dict[str, Any]:
+    """Return the description that the peers' server serves."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pyramid imports what setuptools calls deprecated
+        from livesync.peerserver.description import description
+        from livesync.peerserver.serving import OPERATIONS
+
+        return description(OPERATIONS)
+
+
+def peer_reference() -> list[str]:
+    """Return the reference of the peers' server as lines of reStructuredText."""
+    described = load_peers()
+    base = described["servers"][0]["url"]
+    lines = ["", "Operations", "----------", ""]
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            lines += _operation(method.upper(), base + path, operation)
+    lines += ["", "Types", "-----", ""]
+    for name, schema in described["components"]["schemas"].items():
+        lines += _type(name, schema)
+    return lines
 
 
 def reference() -> list[str]:
@@ -41,7 +65,11 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> Iterator[st
     yield f"``{method} {path}``"
     yield f"    {operation['summary']}"
     yield ""
-    yield f"    :Role: ``{operation['x-livesync-role']}``"
+    if "x-livesync-role" in operation:
+        yield f"    :Role: ``{operation['x-livesync-role']}``"
+    else:
+        kinds = [kind for each in operation["security"] for kind in each]
+        yield f"    :Proof: {', '.join(kinds) or 'none'}"
     for parameter in operation.get("parameters", ()):
         needed = ", needed" if parameter["required"] else ""
         yield f"    :{parameter['name']}: {parameter['description']} ({parameter['in']}{needed})"
@@ -79,5 +107,7 @@ def _shown(schema: dict[str, Any]) -> str:
         return " or ".join("null" if value is None else f"``{value}``" for value in schema["enum"])
     kind = schema.get("type", "any value")
     if kind == "array":
+        if "prefixItems" in schema:
+            return f"list of {', then '.join(map(_shown, schema['prefixItems']))}"
         return f"list of {_shown(schema['items'])}"
     return str(kind)

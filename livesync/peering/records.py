@@ -86,6 +86,7 @@ class SyncSessionRecord(Persistent):
         started, last_active: Epoch seconds.
         active: Whether it goes on.
         process: Who runs it, on the client's side: ``host:pid:began``.
+        client_chain: The client's certificate, last, with those above it, as (text, signature): of a server.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class SyncSessionRecord(Persistent):
         self.peer_provider_id = peer_provider_id
         self.request = request
         self.process = process
+        self.client_chain: tuple[tuple[str, str], ...] = ()
         self.sequence = 0
         self.started = self.last_active = started
         self.active = True

@@ -102,6 +102,9 @@ MAX_BODY_UNPACKED: Final = 4_000_000
 #: How far the clocks of two peers may be apart for a signature's time, in seconds.
 SIGNATURE_AGE_S: Final = 300
 
+#: The highest number of a request in a session.
+MAX_SEQUENCE: Final = 2**53
+
 Id = Annotated[
     str, Meta(pattern=r"^[0-9a-f]{32}$", max_length=32, description="32 hexadecimal digits")
 ]  # the length, since $ matches before a line end, too
@@ -180,6 +183,11 @@ CODES: Final[Mapping[str, tuple[int, str, bool]]] = {
     "no_such_thing": (404, "There is nothing at this address, or not for this client.", False),
     "method": (405, "This address does not take such a request.", False),
     "sequence": (409, "The number of the request was used, or is not known: see next_sequence.", True),
+    "copy": (
+        409,
+        "The client calls itself as the server does: it is a copy, and takes a new provider id.",
+        False,
+    ),
     "ended": (409, "The session has ended, or is not in a stage that allows it.", False),
     "gap": (409, "Buffers come in order: ask how many are confirmed.", False),
     "changed": (409, "What the sender had pinned has changed: begin a new transfer.", False),

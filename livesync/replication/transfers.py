@@ -197,6 +197,27 @@ class Transfer:
                 )
         return chunk_to_wire(chunk)
 
+    def note_sent(self, number: int, size: int = 0, items: int = 0) -> None:
+        """Note that the receiver asks for a buffer of this number: it has those before.
+
+        Args:
+            number: The buffer's.
+            size: Bytes that were sent since this was noted last.
+            items: Items in them.
+        """
+
+        def work() -> None:
+            record = self.record()
+            now = self.provider.node.clock()
+            record.confirmed = max(record.confirmed, number)
+            record.bytes_sent += size
+            record.items += items
+            if record.stage is Stage.QUEUING:
+                record.become(Stage.TRANSFERRING, Status.STARTED, now)
+            record.last_active = now
+
+        self.store.run(work)
+
     # -- the receiver ------------------------------------------------------------------------------
 
     def take_offer(self, told: wire.Offer) -> None:
@@ -230,8 +251,12 @@ class Transfer:
                 " nodes, and sync again"
             )
 
-    def take(self, told: wire.Buffer) -> wire.Confirmed:
+    def take(self, told: wire.Buffer, bytes_received: int = 0) -> wire.Confirmed:
         """Take a buffer: once this returns, it is in the database for good. Again does no harm.
+
+        Args:
+            told: The buffer.
+            bytes_received: Of its body, as it travelled.
 
         Raises:
             BufferGap: It is not the one that is due.
@@ -248,10 +273,10 @@ class Transfer:
         items = record.waiting_items + len(chunk.states)
         characters = record.waiting_characters + sum(len(state.payload) for state in chunk.states)
         if self.provider.has_enough(items, characters):
-            self._apply(chunk, lambda: self._note(told, chunk, len(refused), None))
+            self._apply(chunk, lambda: self._note(told, chunk, len(refused), None, bytes_received))
         else:
             packed = compression.pack(_encode(told), "zstd")
-            self.store.run(lambda: self._note(told, chunk, len(refused), packed))
+            self.store.run(lambda: self._note(told, chunk, len(refused), packed, bytes_received))
         return wire.Confirmed(confirmed=told.number + 1, refused=left_out)
 
     def _receiving(self) -> TransferView:
@@ -271,7 +296,7 @@ class Transfer:
                 record.confirmed,
             )
 
-    def _note(self, told: wire.Buffer, chunk: Chunk, refused: int, packed: bytes | None) -> None:
+    def _note(self, told: wire.Buffer, chunk: Chunk, refused: int, packed: bytes | None, size: int) -> None:
         """Note within a transaction that a buffer has come; keep it, unless it is applied in the same one."""
         record = self.record()
         if told.number != record.confirmed:
@@ -289,6 +314,7 @@ class Transfer:
         record.has_last = told.last
         record.items += len(told.items)
         record.refused += refused
+        record.bytes_received += size
         now = self.provider.node.clock()
         if record.stage is not Stage.TRANSFERRING or record.status is not Status.STARTED:
             record.become(Stage.TRANSFERRING, Status.STARTED, now)

@@ -1,0 +1,168 @@
+"""The peers' server, on its own or within an application's own Pyramid.
+
+:func:`make_app` returns a WSGI application. :func:`includeme` mounts the same within a host's, under the
+``route_prefix`` that it is included with; the host's own security policy has no say here: who a peer is, its
+certificate says.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from pyramid.config import Configurator
+
+from ..errors import NotInstalled
+from ..host import Host
+from ..manager import SyncManager
+from ..peering import compression, wire
+from ..peering.controller import Operation as StageOperation
+from ..peering.controller import SessionController, StageEvent
+from ..peering.signing import Login, MayGive
+from ..peering.stages import Stage
+from ..replication.executor import ChangesExecutor
+from ..replication.hostexecutor import HostExecutor
+from ..replication.operations import OPERATIONS as STAGE_OPERATIONS
+from ..replication.provider import ZODBSyncProvider
+from ..replication.reader import TrackReader
+from ..replication.transfers import Transfer
+from ..replication.zodbstore import ZODBDataStore
+from .sequence import Sequences
+from .throttle import Throttle
+
+if TYPE_CHECKING:
+    from .gate import Gate
+
+#: Under this key a host's registry gives a :class:`PeerApp` to :func:`includeme`.
+REGISTRY_KEY: Final = "livesync.peerserver"
+
+#: Transfers whose offers are kept in memory.
+_OFFERS_KEPT: Final = 200
+
+
+class PeerApp:
+    """What all requests share. Threads may share it.
+
+    Args:
+        provider: This database's side of two-way sync.
+        gate: Whom it lets in, and what to.
+        name: How this server is called, for people.
+        operations: Chains of a host's own for stages; the others are as livesync brings them.
+        listeners: Called with each :class:`~livesync.peering.controller.StageEvent`.
+        login: Tells whether a user of this name has this password and may give certificates; None: nobody
+            may, and signing requests are refused.
+        may_give: Tells whether a user may give a scope; None: whoever may log in.
+        chunk_size: Items in a buffer, at most.
+        capabilities: What this server does, of :data:`livesync.peering.wire.CAPABILITIES`.
+        clock: Epoch seconds.
+    """
+
+    def __init__(
+        self,
+        provider: ZODBSyncProvider,
+        gate: Gate,
+        *,
+        name: str = "",
+        operations: Mapping[Stage, Sequence[StageOperation[Transfer]]] | None = None,
+        listeners: Sequence[Callable[[StageEvent], None]] = (),
+        login: Login | None = None,
+        may_give: MayGive | None = None,
+        chunk_size: int = wire.CHUNK_SIZE,
+        capabilities: frozenset[str] = wire.CAPABILITIES,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        store = provider.data_store
+        assert isinstance(store, ZODBDataStore)
+        self.provider = provider
+        self.store = store
+        self.gate = gate
+        self.name = name
+        self.controller = SessionController({**STAGE_OPERATIONS, **(operations or {})}, listeners)
+        self.login = login
+        self.may_give = may_give
+        self.throttle = Throttle(clock)
+        self.chunk_size = chunk_size
+        self.capabilities = capabilities
+        self.clock = clock
+        self.sequences = Sequences()
+        self._transfers: OrderedDict[str, Transfer] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def encodings(self) -> tuple[str, ...]:
+        """How bodies may be packed here."""
+        return tuple(name for name in compression.ENCODINGS if name in self.capabilities)
+
+    def transfer(self, transfer_id: str) -> Transfer:
+        """Return a transfer that is known to be there."""
+        with self._lock:
+            found = self._transfers.get(transfer_id)
+            if found is None:
+                found = self._transfers[transfer_id] = Transfer(self.provider, transfer_id)
+                while len(self._transfers) > _OFFERS_KEPT:
+                    self._transfers.popitem(last=False)
+            self._transfers.move_to_end(transfer_id)
+            return found
+
+    def forget_transfer(self, transfer_id: str) -> None:
+        """Keep nothing of a transfer in memory."""
+        with self._lock:
+            self._transfers.pop(transfer_id, None)
+
+
+def make_provider(
+    db: Any, host: Host | None, *, clock: Callable[[], float] = time.time, create: bool = True
+) -> ZODBSyncProvider:
+    """Return this database's side of two-way sync.
+
+    Args:
+        db: An open ``ZODB.DB``.
+        host: The application; None where there is none: items lie in the store only.
+        clock: Epoch seconds.
+        create: Make the store where there is none.
+
+    Raises:
+        NotInstalled: There is none, and ``create`` is False.
+    """
+    store = ZODBDataStore(db, create=create)
+    if host is None:
+        return ZODBSyncProvider(None, store, changes_executor=ChangesExecutor(), clock=clock)
+    reader = TrackReader() if store.read(lambda: _has_manager(store)) else None
+    return ZODBSyncProvider(None, store, changes_executor=HostExecutor(host), reader=reader, clock=clock)
+
+
+def _has_manager(store: ZODBDataStore) -> bool:
+    connection = store.connection
+    assert connection is not None
+    try:
+        SyncManager.get(connection.root())
+    except NotInstalled:
+        return False
+    return True
+
+
+def make_app(app: PeerApp, *, prefix: str = "") -> Any:
+    """Return the peers' server as a WSGI callable; its ``livesync`` attribute is ``app``.
+
+    Args:
+        app: What its requests share.
+        prefix: Where it is mounted: ``/sync``; "" for the root.
+    """
+    config = Configurator()
+    config.registry[REGISTRY_KEY] = app
+    config.include(includeme, route_prefix=prefix.strip("/") or None)
+    config.include("livesync.peerserver.standalone")
+    made = config.make_wsgi_app()
+    made.livesync = app
+    return made
+
+
+def includeme(config: Configurator) -> None:
+    """Mount the peers' server in a host's Pyramid: ``config.include(includeme, route_prefix="sync")``.
+
+    ``config.registry["livesync.peerserver"]`` holds the :class:`PeerApp`.
+    """
+    config.include("livesync.peerserver.serving")

@@ -1,0 +1,207 @@
+"""The operations of sync sessions."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from ..errors import ClockAhead
+from ..peering import wire
+from ..peering.records import StoredSessions, SyncSessionRecord, SyncSessionView
+from ..replication.clocks import moment_of
+from ..replication.sessions import Introduction
+from ..replication.wired import introduction_of, introduction_to_wire
+from .operations import ID, Call, Operation
+from .problems import Refused
+from .sequence import BLOCK
+
+logger = logging.getLogger(__name__)
+
+#: Sessions of one certificate that have not ended, at most; the oldest ones are ended.
+_MAX_SESSIONS: Final = 50
+
+
+def begin_session(call: Call) -> wire.SyncSession:
+    """Begin a session: the gate has verified the client's chain and the request's signature."""
+    asked: wire.NewSyncSession = call.body
+    app = call.app
+    known = app.store.read(lambda: _known(call, asked))
+    if known is None:
+        _meet(call, introduction_of(asked.introduction))
+        known = app.store.run(lambda: _make(call, asked), note="a session with a peer begins")
+        logger.info(
+            "session %s: certificate %s of profile %r begins, provider %s",
+            known.id,
+            known.client_certificate_id,
+            known.profile,
+            known.peer_provider_id,
+        )
+    return _answer(call, known, asked)
+
+
+def _known(call: Call, asked: wire.NewSyncSession) -> SyncSessionView | None:
+    """Return the session where the same request began it before.
+
+    Raises:
+        Refused: Another request did, or it has ended.
+    """
+    record = _stored(call).sync.get(asked.id)
+    if record is None:
+        return None
+    view: SyncSessionView = record.view()
+    if not view.active or not view.is_server or view.request != call.digest:
+        raise Refused("ended", "there is, or was, another session of this id: begin one of another id")
+    return view
+
+
+def _stored(call: Call) -> StoredSessions:
+    connection = call.app.store.connection
+    assert connection is not None, "within a transaction of the store"
+    return StoredSessions.get(connection.root())
+
+
+def _meet(call: Call, other: Introduction) -> None:
+    """Look whether the other one knows more of this provider than itself; believe nothing impossible."""
+    provider = call.app.provider
+    node = provider.node
+    if other.provider_id == provider.provider_id:
+        raise Refused("copy", "the client calls itself as this server does: it is a copy, and takes a new id")
+    latest = node.now() + round(node.max_drift_s * 1_000_000)
+    for stamp in (other.newest, *other.known.values()):
+        if stamp > latest:
+            moment = moment_of(stamp).isoformat(timespec="seconds")
+            raise ClockAhead(
+                f"the client speaks of {moment}, too far in the future; set the clocks of both nodes, and"
+                " sync again"
+            )
+    if provider.meet(other):
+        logger.warning("provider %s knows more of this one than itself: it takes a new id", other.provider_id)
+
+
+def _make(call: Call, asked: wire.NewSyncSession) -> SyncSessionView:
+    """Use the nonce up and make the record, within one transaction."""
+    app, rights = call.app, call.rights
+    assert rights is not None
+    app.gate.trust().use_nonce(asked.nonce, rights.certificate_id, app.clock())
+    stored = _stored(call)
+    record = SyncSessionRecord(
+        asked.id,
+        is_server=True,
+        profile=asked.profile,
+        client_certificate_id=rights.certificate_id,
+        server_certificate_id=asked.server_certificate_id,
+        started=app.clock(),
+        peer=asked.client_name,
+        peer_provider_id=asked.introduction.provider_id,
+        request=call.digest,
+    )
+    record.client_chain = tuple((each.text, each.signature) for each in asked.client_chain)
+    record.sequence = int(call.request.headers[wire.SEQUENCE]) + BLOCK
+    stored.sync[asked.id] = record
+    going_on = sorted(
+        (
+            found
+            for found in stored.sync.values()
+            if found.active and found.client_certificate_id == record.client_certificate_id
+        ),
+        key=lambda found: found.last_active,
+    )
+    for old in going_on[:-_MAX_SESSIONS]:
+        old.active = False
+    return record.view()
+
+
+def _answer(call: Call, view: SyncSessionView, asked: wire.NewSyncSession | None) -> wire.SyncSession:
+    app = call.app
+    past = [] if asked is None else asked.introduction.past
+    chain = [certificate.signed for certificate in app.gate.own(view.server_certificate_id).chain]
+    introduction = app.provider.introduce()
+    return wire.SyncSession(
+        id=view.id,
+        profile=view.profile,
+        client_certificate_id=view.client_certificate_id,
+        server_certificate_id=view.server_certificate_id,
+        server_chain=chain,
+        introduction=introduction_to_wire(introduction, view.peer_provider_id, past),
+        revocations=app.store.read(lambda: app.gate.pending(view.profile, asked)),
+        started=view.started,
+        last_active=view.last_active,
+        active=view.active,
+        transfers=app.store.read(
+            lambda: [record.id for record in _stored(call).transfers_of(view.id) if record.active]
+        ),
+    )
+
+
+def get_session(call: Call) -> wire.SyncSession:
+    """Tell how a session stands."""
+    return _answer(call, _own(call), None)
+
+
+def end_session(call: Call) -> None:
+    """End a session; its transfers may go on in another one, until they are cleaned up."""
+    view = _own(call)
+
+    def work() -> None:
+        record = _stored(call).sync[view.id]
+        record.active = False
+        record.last_active = call.app.clock()
+
+    call.app.store.run(work)
+    logger.info("session %s has ended", view.id)
+
+
+def _own(call: Call) -> SyncSessionView:
+    session = call.session
+    assert session is not None
+    if call.path["id"] != session.id:
+        raise Refused("no_such_thing", "the request is signed for another session than it speaks of")
+    return session
+
+
+OPERATIONS: Final = (
+    Operation(
+        "beginSession",
+        "POST",
+        "/syncsessions",
+        "Begin a session: revocations are exchanged, and both meet.",
+        begin_session,
+        answer=wire.SyncSession,
+        body=wire.NewSyncSession,
+        status=201,
+        begins=True,
+        errors=(
+            "certificate",
+            "expired",
+            "revoked",
+            "profile",
+            "nonce",
+            "ended",
+            "copy",
+            "refused",
+            "clock_ahead",
+        ),
+        max_bytes=4 * wire.MAX_BODY_BYTES,
+        max_unpacked=4 * wire.MAX_BODY_UNPACKED,
+    ),
+    Operation(
+        "getSession",
+        "GET",
+        "/syncsessions/{id}",
+        "Tell how a session stands.",
+        get_session,
+        answer=wire.SyncSession,
+        signed=True,
+        parameters=(ID,),
+    ),
+    Operation(
+        "endSession",
+        "DELETE",
+        "/syncsessions/{id}",
+        "End a session; its transfers may go on in another one.",
+        end_session,
+        status=204,
+        signed=True,
+        parameters=(ID,),
+    ),
+)

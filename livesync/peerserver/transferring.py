@@ -1,0 +1,351 @@
+"""The operations of transfers and buffers."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import msgspec
+
+from ..errors import ChangesRefused, OfferChanged
+from ..forms import decode_json
+from ..peering import wire
+from ..peering.partitions import check_partition
+from ..peering.records import StoredSessions, TransferView
+from ..peering.stages import Stage, Status
+from ..replication.transfers import Transfer
+from ..replication.wired import offer_to_wire
+from .operations import ID, PARAMETERS, Call, Operation
+from .problems import Refused
+
+logger = logging.getLogger(__name__)
+
+#: Transfers of one session that have not ended, at most.
+_MAX_TRANSFERS: Final = 16
+
+#: Seconds after which it is noted again that a transfer goes on.
+_NOTED_S: Final = 60.0
+
+
+def new_transfer(call: Call) -> wire.Transfer:
+    """Begin a transfer: both certificates must allow its filter."""
+    asked: wire.NewTransfer = call.body
+    session, app = call.session, call.app
+    assert session is not None
+    prefixes = _prefixes(asked.filter)
+    _check_filter(call, asked.direction, prefixes)
+    known = app.provider.data_store.read(lambda: _check_new(call, asked))
+    is_sender = asked.direction == "pull"
+    transfer = Transfer.begin(
+        app.provider,
+        asked.id,
+        session.id,
+        asked.direction,
+        is_sender=is_sender,
+        prefixes=prefixes,
+        chunk_size=min(asked.chunk_size, app.chunk_size),
+    )
+    app.controller.proceed_to(Stage.SERIALIZING, transfer)
+    if is_sender:
+        if transfer.view().stage.number <= Stage.QUEUING.number:
+            transfer.make_offer(asked.claims, session.peer_provider_id)
+        app.controller.proceed_to(Stage.QUEUING, transfer)
+    if not known:
+        logger.info("session %s: %s %s begins", session.id, asked.direction, asked.id)
+    return _answer(transfer)
+
+
+def _check_filter(call: Call, direction: str, prefixes: tuple[str, ...]) -> None:
+    assert call.session is not None
+    assert call.rights is not None
+    call.app.gate.check_filter(call.session, call.rights, direction, prefixes)
+
+
+def _prefixes(filter_: list[str]) -> tuple[str, ...]:
+    try:
+        return tuple(check_partition(prefix) for prefix in filter_)
+    except (TypeError, ValueError) as exc:
+        raise ChangesRefused(str(exc)) from exc
+
+
+def _check_new(call: Call, asked: wire.NewTransfer) -> bool:
+    """Make sure that a transfer may be begun; tell whether it was before, by the same client."""
+    stored = _stored(call)
+    known = stored.transfers.get(asked.id)
+    if known is not None:
+        _check_owner(call, stored, known.sync_session_id)
+        return True
+    assert call.session is not None
+    going_on = [record for record in stored.transfers_of(call.session.id) if record.active]
+    if len(going_on) >= _MAX_TRANSFERS:
+        raise Refused("forbidden", f"a session has at most {_MAX_TRANSFERS} transfers at once")
+    return False
+
+
+def _stored(call: Call) -> StoredSessions:
+    connection = call.app.store.connection
+    assert connection is not None, "within a transaction of the store"
+    return StoredSessions.get(connection.root())
+
+
+def _check_owner(call: Call, stored: StoredSessions, session_id: str) -> None:
+    """Make sure that a session is this one, or was between the same two certificates."""
+    session = call.session
+    assert session is not None
+    if session_id == session.id:
+        return
+    other = stored.sync.get(session_id)
+    if (
+        other is None
+        or other.client_certificate_id != session.client_certificate_id
+        or other.server_certificate_id != session.server_certificate_id
+        or other.peer_provider_id != session.peer_provider_id
+    ):
+        raise Refused("no_such_thing", "there is no such transfer of this client")
+
+
+def _own(call: Call, transfer_id: str) -> Transfer:
+    """Return a transfer of this client; one of an earlier session goes on in this one.
+
+    Raises:
+        Refused: There is none, or it is another client's.
+    """
+    session = call.session
+    assert session is not None
+
+    def look() -> bool:
+        stored = _stored(call)
+        record = stored.transfers.get(transfer_id)
+        if record is None:
+            raise Refused("no_such_thing", "there is no such transfer of this client")
+        _check_owner(call, stored, record.sync_session_id)
+        return bool(record.sync_session_id != session.id)
+
+    def move() -> None:
+        if look():
+            _stored(call).transfers[transfer_id].sync_session_id = session.id
+
+    if call.app.store.read(look):
+        call.app.store.run(move)
+    transfer = call.app.transfer(transfer_id)
+    view = transfer.view()
+    _check_filter(call, view.direction, view.prefixes)
+    return transfer
+
+
+def get_transfer(call: Call) -> wire.Transfer:
+    """Tell how far a transfer has come."""
+    transfer = _own(call, call.path["id"])
+    view = transfer.view()
+    is_sending = view.is_sender and view.active and view.has_offer
+    if is_sending and not call.app.provider.may_resume(transfer.offer()):
+        raise OfferChanged("what the sender holds has changed under this transfer; begin a new one")
+    return _answer(transfer)
+
+
+def drive_transfer(call: Call) -> wire.Transfer:
+    """Run a transfer's stages on."""
+    asked: wire.Drive = call.body
+    session = call.session
+    assert session is not None
+    transfer = _own(call, call.path["id"])
+    view = transfer.view()
+    if asked.offer is not None:
+        if view.is_sender:
+            raise Refused("bad_request", "the server sends here: it makes the offer")
+        if asked.offer.source != session.peer_provider_id:
+            raise ChangesRefused("the offer is another provider's than that of this session")
+        if view.active:
+            transfer.take_offer(asked.offer)
+    call.app.controller.proceed_to(Stage(asked.stage), transfer)
+    if asked.stage == "cleanup":
+        done = transfer.view()
+        logger.info(
+            "session %s: %s %s has ended: %d items, %d left out",
+            session.id,
+            done.direction,
+            done.id,
+            done.items,
+            done.refused,
+        )
+        call.app.forget_transfer(transfer.transfer_id)
+    return _answer(transfer)
+
+
+def end_transfer(call: Call) -> None:
+    """End a transfer for good; what it has applied is cleaned up after."""
+    transfer = _own(call, call.path["id"])
+    view = transfer.view()
+    if not view.active:
+        return
+    if view.is_sender:
+        transfer.store.run(transfer.close)
+    else:
+        transfer.give_up()
+    call.app.forget_transfer(transfer.transfer_id)
+    logger.info("transfer %s was given up by the client", transfer.transfer_id)
+
+
+def take_buffer(call: Call) -> wire.Confirmed:
+    """Take a buffer of a push."""
+    buffer: wire.Buffer = call.body
+    transfer = _own(call, buffer.transfer_session_id)
+    if transfer.view().is_sender:
+        raise Refused("ended", "the server sends in this transfer: it takes no buffers")
+    confirmed = transfer.take(buffer, bytes_received=call.request.content_length or 0)
+    if confirmed.refused:
+        logger.warning(
+            "transfer %s: %d items of buffer %d are outside of what the client may write; they were left out",
+            transfer.transfer_id,
+            len(confirmed.refused),
+            buffer.number,
+        )
+    return confirmed
+
+
+def read_buffer(call: Call) -> wire.Buffer:
+    """Give a buffer of a pull."""
+    transfer = _own(call, call.query["transfer_session_id"])
+    view = transfer.view()
+    if not view.is_sender:
+        raise Refused("ended", "the client sends in this transfer: there are no buffers to be had")
+    if not view.active:
+        raise Refused("ended", "this transfer has ended")
+    cursor = call.query.get("cursor")
+    try:
+        begin = None if cursor is None else decode_json(cursor.encode(), wire.Cursor)
+    except (msgspec.DecodeError, UnicodeError) as exc:
+        raise Refused("bad_request", f"the cursor cannot be understood: {exc}") from exc
+    number = int(call.query["number"])
+    buffer = transfer.read(number, begin, view.chunk_size)
+    if view.stage is Stage.QUEUING or call.app.clock() - view.last_active > _NOTED_S:
+        transfer.note_sent(number)
+    return buffer
+
+
+def _answer(transfer: Transfer) -> wire.Transfer:
+    view = transfer.view()
+    claims: dict[str, dict[str, int]] = {}
+    offer = None
+    if view.active:
+        if not view.is_sender and view.stage.number <= Stage.QUEUING.number:
+            claims = transfer.claims()
+        if view.is_sender and view.has_offer:
+            offer = offer_to_wire(transfer.offer())
+    return answer_of(view, transfer.provider.provider_id, claims, offer)
+
+
+def answer_of(
+    view: TransferView,
+    provider_id: str,
+    claims: dict[str, dict[str, int]],
+    offer: wire.Offer | None,
+) -> wire.Transfer:
+    """Return a transfer as it is told."""
+    return wire.Transfer(
+        id=view.id,
+        direction=_DIRECTIONS[view.direction],
+        filter=list(view.prefixes),
+        stage=_STAGES[view.stage],
+        status=_STATUSES[view.status],
+        provider_id=provider_id,
+        claims=claims,
+        offer=offer,
+        confirmed=view.confirmed,
+        cursor=None if view.cursor is None else decode_json(view.cursor, wire.Cursor),
+        items=view.items,
+        refused=view.refused,
+        error=view.error,
+    )
+
+
+_DIRECTIONS: Final[dict[str, wire.Direction]] = {"push": "push", "pull": "pull"}
+_STAGES: Final[dict[Stage, wire.Stage]] = {
+    Stage.INITIALIZING: "initializing",
+    Stage.SERIALIZING: "serializing",
+    Stage.QUEUING: "queuing",
+    Stage.TRANSFERRING: "transferring",
+    Stage.DEQUEUING: "dequeuing",
+    Stage.DESERIALIZING: "deserializing",
+    Stage.CLEANUP: "cleanup",
+}
+_STATUSES: Final[dict[Status, wire.Status]] = {
+    Status.PENDING: "pending",
+    Status.STARTED: "started",
+    Status.COMPLETED: "completed",
+    Status.ERRORED: "errored",
+}
+
+OPERATIONS: Final = (
+    Operation(
+        "newTransfer",
+        "POST",
+        "/transfersessions",
+        "Begin to send one way.",
+        new_transfer,
+        answer=wire.Transfer,
+        body=wire.NewTransfer,
+        status=201,
+        signed=True,
+        errors=("scope", "refused", "ended", "forbidden"),
+    ),
+    Operation(
+        "getTransfer",
+        "GET",
+        "/transfersessions/{id}",
+        "Tell how far a transfer has come.",
+        get_transfer,
+        answer=wire.Transfer,
+        signed=True,
+        parameters=(ID,),
+        errors=("scope", "changed"),
+    ),
+    Operation(
+        "driveTransfer",
+        "PATCH",
+        "/transfersessions/{id}",
+        "Run a transfer's stages on.",
+        drive_transfer,
+        answer=wire.Transfer,
+        body=wire.Drive,
+        signed=True,
+        parameters=(ID,),
+        errors=("scope", "refused", "clock_ahead", "gap", "changed", "ended"),
+    ),
+    Operation(
+        "endTransfer",
+        "DELETE",
+        "/transfersessions/{id}",
+        "End a transfer for good.",
+        end_transfer,
+        status=204,
+        signed=True,
+        parameters=(ID,),
+        errors=("scope",),
+    ),
+    Operation(
+        "takeBuffer",
+        "POST",
+        "/buffers",
+        "Take a buffer of a push: once this is answered, it is in the database for good.",
+        take_buffer,
+        answer=wire.Confirmed,
+        body=wire.Buffer,
+        status=201,
+        signed=True,
+        errors=("scope", "refused", "clock_ahead", "gap", "ended"),
+        max_bytes=wire.MAX_BUFFER_BYTES,
+        max_unpacked=wire.MAX_BUFFER_UNPACKED,
+    ),
+    Operation(
+        "readBuffer",
+        "GET",
+        "/buffers",
+        "Give a buffer of a pull.",
+        read_buffer,
+        answer=wire.Buffer,
+        signed=True,
+        parameters=PARAMETERS["buffer"],
+        errors=("scope", "refused", "ended"),
+    ),
+)
