@@ -17,6 +17,7 @@ from ..process import is_dead
 from .exitcodes import ExitCode, code_of, gravest
 from .findings import Finding
 from .output import printable
+from .peer_findings import look_at_trust
 from .services import ask, service_of
 from .session import Session
 from .tables import duration, utc
@@ -79,6 +80,7 @@ def _findings(session: Session) -> Iterator[Finding]:
         with session.reading() as manager:
             yield Finding("database", f"{shown_uri(settings.db)} opens, and livesync is installed")
             yield from _manager(session, manager)
+            yield from look_at_trust(session, manager._p_jar.root(), time.time())
             if host is not None:
                 yield _host_reads(host, manager)
             for status in manager.status().agents:

@@ -18,7 +18,8 @@ from .certificates import (
     write_text,
 )
 from .chains import check_own, check_step
-from .keys import PrivateKey, PublicKey, Random
+from .keys import PrivateKey, PublicKey
+from .randomness import Random
 from .scopes import Scope, ScopeDefinition
 
 #: How long a certificate holds unless something else is asked for, in seconds: a year, a root ten.

@@ -16,7 +16,8 @@ from typing import Final
 
 from ..database import database_file
 from ..errors import KeyUnusable, UsageError
-from .keys import PrivateKey, PublicKey, Random, is_sealed
+from .keys import PrivateKey, PublicKey, is_sealed
+from .randomness import Random
 
 #: Environment variables: the directory, the passphrase, and a file whose first line is the passphrase.
 KEYS_VARIABLE: Final = "LIVESYNC_PEER_KEYS"

@@ -15,7 +15,6 @@ import base64
 import binascii
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -25,9 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..errors import KeyUnusable
-
-#: Returns so many random bytes.
-Random = Callable[[int], bytes]
+from .randomness import Random
 
 #: Bytes of a key, private or public.
 KEY_BYTES: Final = 32

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..errors import NonceRefused
-from .keys import Random
+from .randomness import Random
 
 #: How long a nonce may be used, in seconds.
 NONCE_S: Final = 60

@@ -117,14 +117,15 @@ class Revocation:
         return f"<Revocation of {self.certificate.id} by {self.signer}>"
 
 
-def revoked_id(signed: Signed) -> str:
-    """Return the id of what a revocation takes away; nothing else of it is verified.
+def ends_of(signed: Signed) -> tuple[str, str]:
+    """Return the ids of the root and of what a revocation takes away; nothing of it is verified.
 
     Raises:
         CertificateRefused: It has another form.
     """
     form = read_text(signed.text, _RevocationText, MAX_TEXT, "revocation")
-    return text_id(CERTIFICATE_KIND, form.chain[-1].text)
+    root, revoked = (text_id(CERTIFICATE_KIND, form.chain[end].text) for end in (0, -1))
+    return root, revoked
 
 
 def revoke(

@@ -24,8 +24,9 @@ from ..errors import (
 from .certificates import Certificate
 from .issuing import VALID_S, sign_certificate
 from .keyring import KeyRing
-from .keys import PublicKey, Random
+from .keys import PublicKey
 from .nonces import FOR_PUSH
+from .randomness import Random
 from .rights import Rights
 from .scopes import Scope, ScopeDefinition
 from .trust import Trust, TrustStore

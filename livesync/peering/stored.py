@@ -1,24 +1,29 @@
 """What trust keeps in the ZODB: trees of plain values in one persistent object.
 
 Its import path never changes, and what lies in the trees are text, numbers, bytes and tuples, so that later
-versions can read it (promise 15). Each fact has a key of its own, so that several processes write at the same
-time; where two split the same bucket, one of them goes again. No private key is here.
+versions can read it (promise 15); no library but ZODB's is needed to load it. Each fact has a key of its own,
+so that several processes write at the same time; where two split the same bucket, one of them goes again. No
+private key is here.
 """
 
 from __future__ import annotations
 
 import os
+from itertools import islice
 from typing import Any, Final
 
 from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent import Persistent
 
 from ..errors import NotInstalled, UpgradeNeeded
-from .keys import Random
 from .nonces import SECRET_BYTES
+from .randomness import Random
 
 #: Where it lies in a database's root.
 ROOT_KEY: Final = "livesync.peering"
+
+#: How long after it has expired a revocation, or a used nonce, is kept, in seconds.
+KEPT_S: Final = 86_400
 
 #: What ``StoredTrust.schema`` is for data of this code.
 SCHEMA: Final = 1
@@ -83,3 +88,25 @@ def make_trust(root: Any, random: Random = os.urandom) -> StoredTrust:
     if ROOT_KEY not in root:
         root[ROOT_KEY] = StoredTrust(random)
     return find_trust(root)
+
+
+def forget_expired(stored: StoredTrust, now: float, limit: int = 10_000) -> int:
+    """Drop what nobody needs: used nonces and revocations that have long expired.
+
+    Args:
+        stored: What trust keeps, within the caller's transaction.
+        now: Epoch seconds.
+        limit: How many of each at once.
+
+    Returns:
+        How many were dropped.
+    """
+    until = now - KEPT_S
+    nonces = list(islice(stored.used_nonces.keys(None, (until,)), limit))
+    for nonce in nonces:
+        stored.used_nonces.remove(nonce)
+    expired = list(islice((key for key, needed in stored.revoked.items() if needed < until), limit))
+    for certificate_id in expired:
+        del stored.revoked[certificate_id]
+        del stored.revocations[certificate_id]
+    return len(nonces) + len(expired)

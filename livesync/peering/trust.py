@@ -16,20 +16,18 @@ from ..errors import NonceRefused, UnknownCertificate, UnknownScope, UsageError
 from .certificates import Certificate
 from .chains import verify_chain
 from .keyring import KeyRing
-from .keys import PublicKey, Random, to_text
+from .keys import PublicKey, to_text
 from .nonces import Nonce, check_nonce, make_nonce
-from .revocation import Revocation, revoked_id
+from .randomness import Random
+from .revocation import Revocation, ends_of
 from .rights import Rights
 from .scopes import ScopeDefinition
-from .stored import StoredTrust, find_trust, make_trust
+from .stored import StoredTrust, find_trust, forget_expired, make_trust
 from .wire import Signed
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-#: How long after it has expired a certificate's revocation, or a used nonce, is kept, in seconds.
-_KEPT_S = 86_400
 
 #: Revocations that are sent at once, and characters that they have together, at most.
 MAX_SENT = 1_000
@@ -253,9 +251,11 @@ class Trust:
         """
         taken = []
         for each in signed:
-            if revoked_id(each) not in self._stored.revoked:
+            root, revoked = ends_of(each)
+            # a stranger's costs no signature
+            if root in self._stored.roots and revoked not in self._stored.revoked:
                 revocation = Revocation.read(each)
-                if revocation.is_needed(now) and revocation.root_id in self._stored.roots:
+                if revocation.is_needed(now):
                     self.keep_revocation(revocation)
                     taken.append(revocation)
         return taken
@@ -318,24 +318,8 @@ class Trust:
     # -- upkeep ----------------------------------------------------------------------------------
 
     def forget(self, now: float, limit: int = 10_000) -> int:
-        """Drop what nobody needs: used nonces and revocations that have long expired.
-
-        Args:
-            now: Epoch seconds.
-            limit: How many of each at once.
-
-        Returns:
-            How many were dropped.
-        """
-        until = now - _KEPT_S
-        nonces = list(self._stored.used_nonces.keys(None, (until,)))[:limit]
-        for nonce in nonces:
-            self._stored.used_nonces.remove(nonce)
-        expired = [key for key, needed in self._stored.revoked.items() if needed < until][:limit]
-        for certificate_id in expired:
-            del self._stored.revoked[certificate_id]
-            del self._stored.revocations[certificate_id]
-        return len(nonces) + len(expired)
+        """Drop what nobody needs; see :func:`~livesync.peering.stored.forget_expired`."""
+        return forget_expired(self._stored, now, limit)
 
 
 def _definition(key: tuple[str, str, int], rest: tuple[str, ...]) -> ScopeDefinition:

@@ -8,6 +8,8 @@ from ..database import connected
 from ..errors import NotInstalled
 from ..manager import SyncManager
 from ..options import Option
+from ..peering.stored import ROOT_KEY as TRUST_KEY
+from ..peering.stored import find_trust, forget_expired
 from ..replication.deletion import PEER_EXPIRES_S
 from ..replication.expiring import EXPIRES_S, KEEP_S, cleanup
 from ..replication.hostexecutor import HostExecutor
@@ -53,10 +55,19 @@ class TwoWay(PeriodicTask):
             raise NotInstalled(f"{exc}: there is nothing to do for this task, so remove it") from exc
         provider = ZODBSyncProvider(None, store, changes_executor=HostExecutor(context.host))
         taken = TrackReader().gather(provider.node)
-        done = {"taken": taken, "tombstones": 0, "sessions": 0, "transfers": 0}
+        done = {"taken": taken, "tombstones": 0, "sessions": 0, "transfers": 0, "expired": 0}
         if not context.stop():
             done["tombstones"] = provider.collect_tombstones(self.values["peer_expires_s"])
         if not context.stop():
             cleaned = cleanup(provider, expires_s=self.values["session_expires_s"], keep_s=KEEP_S)
             done["sessions"], done["transfers"] = cleaned.sessions, cleaned.transfers
+        if not context.stop():
+            done["expired"] = store.run(lambda: _forget(store, provider.node.clock()))
         return done
+
+
+def _forget(store: ZODBDataStore, now: float) -> int:
+    """Drop nonces and revocations that have expired, within the store's transaction; return how many."""
+    assert store.connection is not None
+    root = store.connection.root()
+    return forget_expired(find_trust(root), now) if TRUST_KEY in root else 0

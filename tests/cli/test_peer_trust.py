@@ -316,3 +316,43 @@ def test_a_missing_extra_is_named(at, monkeypatch, command):
     monkeypatch.setitem(sys.modules, "cryptography", None)
 
     assert "zodb-livesync[peer]" in at("facility", *command, code=ExitCode.USAGE).err
+
+
+def doctor(cli):
+    """Return what the doctor says of certificates: [(text, name)]."""
+    found = cli("doctor", "--json").get_json()["findings"]
+    return [(each["text"], each["name"]) for each in found if each["subject"].startswith("certificate")]
+
+
+def test_the_doctor_looks_at_certificates(at, cli, facility, tmp_path, monkeypatch):
+    ((text, name),) = doctor(cli)
+    assert "holds for" in text
+    assert name == "OK"
+
+    at("facility", "cert", "root", "--profile", "brief", "--days", "20")
+    assert sorted(name for _, name in doctor(cli)) == ["DIFFERENT", "OK"]
+    assert any("expires in 19d 23h" in text for text, _ in doctor(cli))
+
+    for key in (tmp_path / "facility.fs.keys").iterdir():
+        key.chmod(0o644)
+    assert [name for _, name in doctor(cli)] == ["USAGE", "USAGE"]
+    assert all("chmod 600" in text for text, _ in doctor(cli))
+
+    monkeypatch.setenv("LIVESYNC_PEER_KEYS", str(tmp_path / "elsewhere"))
+    ((text, _),) = doctor(cli)
+    assert "has the key of none" in text
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    assert "zodb-livesync[peer]" in doctor(cli)[0][0]
+
+
+def test_the_doctor_says_nothing_of_certificates_where_there_are_none(installed):
+    assert doctor(installed) == []
+
+
+def test_the_doctor_names_what_was_revoked(at, cli, facility):
+    at("facility", "cert", "revoke", facility)
+
+    ((text, name),) = doctor(cli)
+
+    assert "was revoked" in text
+    assert name == "REFUSED"

@@ -4,7 +4,7 @@ import pytest
 
 from livesync.errors import CertificateRefused, CertificateRevoked
 from livesync.peering.chains import verify_chain
-from livesync.peering.revocation import MAX_REASON, Revocation, revoke, revoked_id
+from livesync.peering.revocation import MAX_REASON, Revocation, ends_of, revoke
 from tests.support.trust import DAY, NOW, family
 
 
@@ -19,7 +19,7 @@ def test_a_revocation_is_read_back_and_verified():
     assert (found.signer, found.signer_depth) == (city.certificate.id, 1)
     assert (found.root_id, found.profile) == (city.chain[0].id, "facilitydata")
     assert (found.revoked_at, found.reason) == (NOW, "stolen")
-    assert revoked_id(made.signed) == tablet.certificate.id
+    assert ends_of(made.signed) == (tablet.chain[0].id, tablet.certificate.id)
 
 
 def test_what_is_revoked_takes_with_it_what_is_below():
@@ -73,4 +73,4 @@ def test_what_is_no_revocation_is_refused():
     with pytest.raises(CertificateRefused, match="no revocation"):
         Revocation.read(tablet.certificate.signed)
     with pytest.raises(CertificateRefused, match="no revocation"):
-        revoked_id(facility.certificate.signed)
+        ends_of(facility.certificate.signed)

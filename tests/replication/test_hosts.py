@@ -170,7 +170,7 @@ def test_the_periodic_task_takes_changes_drops_tombstones_and_moves_the_pointer(
     outcome = run_task(one.db, "tidy", one.host)
 
     assert outcome.error is None
-    assert outcome.summary == {"taken": 1, "tombstones": 1, "sessions": 0, "transfers": 0}
+    assert outcome.summary == {"taken": 1, "tombstones": 1, "sessions": 0, "transfers": 0, "expired": 0}
     with one.db.transaction() as connection:
         track = SyncManager.get(connection.root()).track
         assert track.get_pointer_timestamp("livesync.replication") == track.sealed > 0
