@@ -225,6 +225,17 @@ def _add_running(commands: Commands) -> None:
         help="where the pages are (default: 127.0.0.1:6548); port 0: one that is free",
     )
     serve.add_argument("--no-web", action="store_true", help="no pages, the schedule alone")
+    serve.add_argument(
+        "--peers",
+        type=Address,
+        metavar="HOST:PORT",
+        help="serve peers of two-way sync there, too (see `livesync peer init`); port 0: one that is free",
+    )
+    serve.add_argument(
+        "--share-key",
+        action="store_true",
+        help="with --peers: offer a public key that peers can push a certificate for",
+    )
     users = serve.add_argument(
         "--users", metavar="FILE", help="the file with those who may log in (default: that of the settings)"
     )

@@ -20,6 +20,7 @@ from .session import Session
 if TYPE_CHECKING:
     from ..manager import SyncManager
     from .hosting import HostRunner
+    from .peer_serving import PeerServing
 
 #: How long what is at work may take to end after its batch; systemd kills after 90 seconds.
 STOP_S: Final = 60.0
@@ -42,14 +43,20 @@ def serve(session: Session) -> int:
             manager.check_site(settings.site)
             unscheduled = _unscheduled(manager)
         runner = HostRunner(db, host, settings.site, settings.notices, args.workers)
+        peers = _peers(session, db, host)
         web = None if args.no_web else _Web(session, db, host, runner)
         ended = False
         with _ending():
             try:
                 runner.start()
                 where = "without pages" if web is None else f"pages at {web.url}"
+                told = {"site": settings.site, "url": None if web is None else web.url}
+                if peers is not None:
+                    peers.start()
+                    where += f", peers at {peers.url}"
+                    told["peers"] = peers.url
                 out.line(printable(f"livesync serves site {settings.site or '(no name)'}, {where}"))
-                out.json({"site": settings.site, "url": None if web is None else web.url})
+                out.json(told)
                 out.stdout.flush()
                 for agent_id in unscheduled:
                     out.note(
@@ -63,6 +70,8 @@ def serve(session: Session) -> int:
             except _Asked:
                 pass
             finally:
+                if peers is not None:
+                    peers.close()
                 if web is not None:
                     web.close()
                 ended = runner.stop(STOP_S)
@@ -71,6 +80,17 @@ def serve(session: Session) -> int:
                 "livesync: what is still at work did not end in time; it is done again by the next runner"
             )
     return ExitCode.OK
+
+
+def _peers(session: Session, db: Any, host: Any) -> PeerServing | None:
+    """Return the peers' server, where one is asked for."""
+    if session.args.peers is None:
+        if session.args.share_key:
+            raise UsageError("--share-key is for --peers HOST:PORT: without it there is nobody to share with")
+        return None
+    from .peer_serving import PeerServing
+
+    return PeerServing(session, db, host)
 
 
 def _unscheduled(manager: SyncManager) -> list[str]:

@@ -152,6 +152,52 @@ def test_as_json_it_says_where_it_is(serve):
     assert json.loads(process.first + rest + "}") == {"format": 1, "site": "", "url": None}
 
 
+@pytest.mark.slow
+def test_peers_are_served_where_there_are_any(serve, cli, filled):
+    assert cli("peer", "init", "--root", "things").code == 0
+    process = serve("--no-web", "--peers", "127.0.0.1:0", "--share-key", "--json")
+    rest = "".join(iter(process.stdout.readline, "}\n"))
+    url = urlsplit(json.loads(process.first + rest + "}")["peers"])
+
+    def ask(path):
+        connection = http.client.HTTPConnection("127.0.0.1", url.port, timeout=30)
+        connection.request("GET", f"/peer/v1/{path}")
+        answer = connection.getresponse()
+        body = json.loads(answer.read())
+        connection.close()
+        return answer.status, body
+
+    status, told = ask("info")
+    key_status, key = ask("publickey")
+
+    assert (status, told["profiles"], "certificate-pushing" in told["capabilities"]) == (
+        200,
+        ["things"],
+        True,
+    )
+    assert "signing-requests" not in told["capabilities"]  # nobody can log in
+    assert (key_status, len(key["public_key"])) == (200, 44)
+    assert ask("nothing")[1]["error"]["code"] == "no_such_thing"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
+def test_a_database_without_peers_serves_none(installed, monkeypatch):
+    monkeypatch.setenv("LIVESYNC_HOST", "cliplugins:ShelfHost")
+    answer = installed("serve", "--no-web", "--peers", "127.0.0.1:0")
+
+    assert answer.code == 11
+    assert "livesync peer init" in answer.err
+
+
+def test_a_key_is_shared_with_peers_or_not_at_all(installed, monkeypatch):
+    monkeypatch.setenv("LIVESYNC_HOST", "cliplugins:ShelfHost")
+    answer = installed("serve", "--no-web", "--share-key")
+
+    assert answer.code == 2
+    assert "--peers" in answer.err
+
+
 def test_a_copy_of_the_database_is_not_served(installed, monkeypatch):
     monkeypatch.setenv("LIVESYNC_HOST", "cliplugins:ShelfHost")
     monkeypatch.setenv("LIVESYNC_SITE", "staging")
