@@ -247,7 +247,7 @@ class BaseDataStore(ABC):
         for provider, stamp in state.vector.items():
             self._remove(tables.index[provider], (state.partition, stamp, state.item_id))
         self._discard(tables.tombstones, (state.partition, state.item_id))
-        for tree in (tables.deferred, tables.by_query, tables.hidden):
+        for tree in (tables.deferred, tables.by_query, tables.hidden, tables.bases):
             self._remove(tree, state.item_id)
         self.unbind(state.item_id)
 

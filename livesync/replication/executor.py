@@ -95,11 +95,15 @@ class ChangesExecutor:
         """Yield the ids of everything below an object: what a move of it changes too."""
         return iter(())
 
+    def keeps_base(self, entity_name: str) -> bool:
+        """Tell whether :meth:`merge` needs what both come from: then the last few versions are kept."""
+        return False
+
     def merge(self, current: ItemState, incoming: ItemState, base: ItemState | None) -> str | None:
         """Return the payload that unites two that had not seen each other; None: the greater rank wins.
 
         It must be symmetric, since both nodes may be asked: the same for ``current`` and ``incoming``
-        exchanged.
+        exchanged. ``base`` is what both come from, where it is kept.
         """
         return None
 

@@ -182,6 +182,11 @@ class HostExecutor(ChangesExecutor):
             )
         return draft
 
+    def keeps_base(self, entity_name: str) -> bool:
+        """Tell whether the model asks for it."""
+        model = self.models.get(entity_name)
+        return model is not None and model.keeps_base
+
     def merge(self, current: ItemState, incoming: ItemState, base: ItemState | None) -> str | None:
         """Ask the model."""
         model = self.models.get(current.entity_name)

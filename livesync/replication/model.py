@@ -44,12 +44,15 @@ class SyncableModel(Persistent):
         model_name: What the model is called, on every node; None: it is not synced.
         fields_not_to_serialize: Attributes that stay here.
         model_dependencies: Names of models that are applied before this one.
+        keeps_base: Keep the last few versions that peers know, so that :meth:`merge_conflict` is given what
+            both come from.
     """
 
     sync_profile: ClassVar[str] = ""
     model_name: ClassVar[str | None] = None
     fields_not_to_serialize: ClassVar[tuple[str, ...]] = ()
     model_dependencies: ClassVar[tuple[str, ...]] = ()
+    keeps_base: ClassVar[bool] = False
 
     #: In :meth:`calculate_partition`, stands for the object's own source id.
     ID_PLACEHOLDER: ClassVar[str] = "${id}"
@@ -117,7 +120,8 @@ class SyncableModel(Persistent):
         Args:
             current: What is here.
             incoming: What came.
-            base: What both come from, where it is known.
+            base: What both come from; None where that is not known: the model does not ask for it
+                (:attr:`keeps_base`), both were made anew, or it lies too far back.
         """
         return None
 

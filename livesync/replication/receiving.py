@@ -14,7 +14,7 @@ from transaction.interfaces import TransientError
 
 from ..errors import ChangesRefused
 from ..peering.partitions import contained_in_any
-from . import comparing, conflicts, journal, writing
+from . import bases, comparing, conflicts, journal, writing
 from .applying import Merge, may_be_merged, merge_states
 from .claims import Covers, is_covered
 from .clocks import Stamps, descends
@@ -121,6 +121,7 @@ class _Receiver:
         if self._has_to_be_touched(union, local, remote, is_mended):
             stamp = store.next_stamp(node.now())
             state = state.touched(store.provider_id, stamp)
+        bases.keep(node, local, state.dot)
         store.put(state, local)
         if state.hard and not (local is not None and local.hard):
             writing.forget_payload(node.store, state.item_id)
@@ -151,9 +152,8 @@ class _Receiver:
         union = merge_states(local, remote)
         if local is None or union.loser is None or union.is_impossible or not may_be_merged(local, remote):
             return union
-        base = None
         try:
-            payload = self.node.executor.merge(local, remote, base)
+            payload = self.node.executor.merge(local, remote, bases.find(self.node, local, remote))
         except TransientError:
             raise
         except Exception:  # noqa: BLE001 - a model that cannot merge these two lets the greater rank win
@@ -166,6 +166,7 @@ class _Receiver:
         store = self.node.store
         store.see(newest_stamp([local, remote]))
         dot = (store.provider_id, store.next_stamp(self.node.now()))
+        bases.keep(self.node, remote)
         state = written(winner, winner.item_id, winner.entity_name, winner.partition, payload, dot)
         return Merge(state, payload != local.payload)
 

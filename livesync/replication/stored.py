@@ -47,6 +47,7 @@ class StoredReplica(Persistent):
         sessions: (started, session id) -> dict.
         session_changes: (session id, number of a chunk) -> :class:`~livesync.replication.pages.Packed`: what
             it and those applied with it changed (:func:`pack_changes`).
+        bases: item id -> packed states that it had, which peers know: for models that ask (``bases.py``).
         digests: prefix -> packed digest of what is held under it (``digests.py``).
         differences: (source, prefix) -> dict: where digests differed.
         incoming: session id -> dict: what is being received.
@@ -78,6 +79,7 @@ class StoredReplica(Persistent):
         self.deferred = OOBTree()
         self.sessions = OOBTree()
         self.session_changes = OOBTree()
+        self.bases = OOBTree()
         self.digests = OOBTree()
         self.differences = OOBTree()
         self.incoming = OOBTree()

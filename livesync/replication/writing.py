@@ -6,7 +6,7 @@ import traceback
 from dataclasses import replace
 
 from ..errors import ChangesRefused, ItemErased
-from . import conflicts
+from . import bases, conflicts
 from .applying import Merge, merge_states
 from .base import BaseDataStore
 from .changes import ConflictType
@@ -57,6 +57,7 @@ def write(
         base = None if open_entry[2] is None else unpack(item_id, open_entry[2])
     if held is None and payload is None:
         raise ChangesRefused(f"there is no item {item_id!r} to delete")
+    bases.keep(node, held)
     stamp = store.next_stamp(node.now())
     state = written(base, item_id, entity_name, partition, payload, (store.provider_id, stamp), hard)
     if open_entry is None or held is None:
@@ -103,6 +104,7 @@ def forget_payload(
 ) -> None:
     """Erase what an item said from everything that is kept beside it; ``text`` stands for descriptions."""
     conflicts.erase_item(store, item_id, text)
+    store._remove(store.tables.bases, item_id)
     open_entry = store.tables.deferred.get(item_id)
     if open_entry is not None and open_entry[2] is not None:
         base = replace(unpack(item_id, open_entry[2]), payload="")

@@ -1,6 +1,7 @@
 """SyncableModel: the application's own classes, dependencies between them, and what cannot be applied."""
 
 from contextlib import contextmanager
+from typing import ClassVar
 
 import pytest
 import ZODB
@@ -485,3 +486,112 @@ def test_an_empty_source_id_is_refused(libraries):
 
     assert there.status is SyncSessionStatus.FAILED
     assert "a source id is not empty" in there.reason
+
+
+class Card(SyncableModel):
+    """A model whose fields are merged by three: who changed one since both were the same, wins it."""
+
+    sync_profile, model_name, keeps_base = "books", "card", True
+    bases: ClassVar[list] = []
+
+    def __init__(self, name, **fields):
+        self.name, self.fields = name, fields
+
+    def calculate_source_id(self):
+        return self.name
+
+    def calculate_partition(self):
+        return "cards"
+
+    def sync_key(self, item_id):
+        return f"card-{self.name}"
+
+    @classmethod
+    def sync_home(cls, root):
+        return root["shelf"]
+
+    @classmethod
+    def merge_conflict(cls, current, incoming, base=None):
+        cls.bases.append(base)
+        if base is None:
+            return None
+        mine, theirs, before = current["fields"], incoming["fields"], base["fields"]
+        merged = {}
+        for name in mine.keys() | theirs.keys():
+            values = [found.get(name) for found in (mine, theirs)]
+            changed = [value for value in values if value != before.get(name)]
+            merged[name] = max(changed, key=str) if changed else before.get(name)
+        return {**current, "fields": merged}
+
+
+@pytest.fixture
+def cards(libraries):
+    Card.bases.clear()
+    a, b = (libraries.more(name, (Card,)) for name in "ab")
+    a.add("card-x", Card("x", title="old", place="old"))
+    sync(a, b)
+    return a, b
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_fields_that_each_changed_are_both_kept_by_a_merge_that_knows_what_both_come_from(cards, first):
+    a, b = cards
+    a.set("card-x", fields={"title": "of a", "place": "old"})
+    a.set("card-x", fields={"title": "again of a", "place": "old"})
+    b.set("card-x", fields={"title": "old", "place": "of b"})
+    sync(a, b, first)
+    sync(a, b, first)
+
+    assert a.holds()["card-x"]["fields"] == {"title": "again of a", "place": "of b"}
+    assert a.holds() == b.holds()
+    assert Card.bases == [{"name": "x", "fields": {"title": "old", "place": "old"}}]
+    assert a.provider.conflict_logs() == b.provider.conflict_logs() == []
+
+
+def test_the_base_is_the_last_version_that_both_have_seen(cards):
+    a, b = cards
+    for number in range(3):
+        a.set("card-x", fields={"title": f"{number}", "place": "old"})
+        sync(a, b)
+    a.set("card-x", fields={"title": "2", "place": "of a"})
+    b.set("card-x", fields={"title": "of b", "place": "old"})
+    sync(a, b)
+
+    assert a.holds() == b.holds()
+    assert a.holds()["card-x"]["fields"] == {"title": "of b", "place": "of a"}
+    assert Card.bases == [{"name": "x", "fields": {"title": "2", "place": "old"}}]
+
+
+def test_few_versions_are_kept_and_none_of_what_was_erased_or_of_models_that_do_not_ask(cards, libraries):
+    a, b = cards
+    for number in range(20):
+        a.set("card-x", fields={"title": f"{number}"})
+        sync(a, b)
+    kept = a.provider.data_store.read(
+        lambda: {key: len(found) for key, found in a.provider.data_store.tables.bases.items()}
+    )
+    assert list(kept.values()) == [5]
+    a.provider.erase(next(iter(kept)))
+    sync(a, b)
+
+    for provider in (a.provider, b.provider):
+        store = provider.data_store
+        assert store.read(lambda store=store: list(store.tables.bases)) == []
+    one, other = libraries
+    one.add("author-Ann", Author("Ann"))
+    sync(one, other)
+    one.set("author-Ann", born=1900)
+    sync(one, other)
+    assert one.provider.data_store.read(lambda: list(one.provider.data_store.tables.bases)) == []
+
+
+def test_two_that_were_made_at_once_have_no_base_and_go_by_rank(libraries):
+    Card.bases.clear()
+    a, b = (libraries.more(name, (Card,)) for name in "ab")
+    a.add("card-x", Card("x", title="of a"))
+    b.add("card-x", Card("x", title="of b"))
+    sync(a, b)
+
+    assert a.holds() == b.holds()
+    assert Card.bases == [None]
+    assert len([*a.provider.conflict_logs(), *b.provider.conflict_logs()]) == 1
