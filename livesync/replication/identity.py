@@ -13,16 +13,19 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from ..errors import DatabaseError
 from .claims import newest_of
 from .node import Node
 from .sessions import Introduction
 from .writing import touch
+
+#: A witness lies beside the database's file and is called as that is, and this.
+WITNESS_SUFFIX: Final = ".livesync-peer"
 
 #: Items touched in one transaction.
 _AT_ONCE: Final = 1_000
@@ -94,20 +97,25 @@ class Witness:
 
     Args:
         path: Where the file lies.
-        place: Which place this is: host name and path, unless it is given.
+        place: Which place this is; "": the number of its directory in the file system. That stays as it is
+            when the directory is moved or its machine is called something else, and a copy has another one.
     """
 
     path: Path
     place: str = ""
 
     def _place(self) -> str:
-        return self.place or f"{socket.gethostname()}:{self.path.resolve()}"
+        return self.place or f"{self.path.name} in {self.path.parent.stat().st_ino}"
 
     def agrees(self, node: Node) -> bool:
-        """Tell whether the database is the one of this place, and not behind; a new one agrees."""
+        """Tell whether the database is the one of this place, and not behind.
+
+        One that has told nobody anything under its present id agrees with a witness that is missing or
+        another one's: it is new, or has just taken its id.
+        """
         store = node.store
         me, own, told = store.read(
-            lambda: (store.provider_id, store.own_stamp, bool(len(store.tables.marks)) or bool(store.past))
+            lambda: (store.provider_id, store.own_stamp, bool(len(store.tables.marks)))
         )
         try:
             kept = json.loads(self.path.read_text("utf-8"))
@@ -117,29 +125,53 @@ class Witness:
             return False
         if not isinstance(kept, dict):
             return False
-        behind = kept.get("provider") == me and not _is_at_least(own, kept.get("newest"))
-        return kept.get("place") == self._place() and kept.get("provider") == me and not behind
+        if kept.get("provider") != me:
+            return not told
+        return kept.get("place") == self._place() and _is_at_least(own, kept.get("newest"))
 
     def write(self, node: Node) -> None:
-        """Note how far the database has come; called after its transaction, before anything is told."""
+        """Note how far the database has come; called after its transaction, before anything is told.
+
+        Raises:
+            DatabaseError: The file cannot be written.
+        """
         store = node.store
         me, own = store.read(lambda: (store.provider_id, store.own_stamp))
         aside = self.path.with_name(self.path.name + ".new")
-        with aside.open("w", encoding="utf-8") as file:
-            json.dump({"format": 1, "place": self._place(), "provider": me, "newest": own}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(self.path)
+        try:
+            with aside.open("w", encoding="utf-8") as file:
+                json.dump({"format": 1, "place": self._place(), "provider": me, "newest": own}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(self.path)
+        except OSError as exc:
+            raise DatabaseError(
+                f"{self.path}, which says how far two-way sync has come, cannot be written:"
+                f" {exc.strerror or exc}"
+            ) from exc
 
 
 def _is_at_least(own: int, newest: object) -> bool:
     return isinstance(newest, int) and own >= newest
 
 
+def witness_of(db: Any) -> Witness | None:
+    """Return the witness of an open ``ZODB.DB``; None where it is not a file that this process writes."""
+    from ZODB.FileStorage import FileStorage
+
+    storage = db.storage
+    if not isinstance(storage, FileStorage) or storage.isReadOnly():
+        return None
+    return Witness(Path(os.path.abspath(storage.getName()) + WITNESS_SUFFIX))
+
+
 def check_witness(node: Node, witness: Witness) -> bool:
-    """Take a new id where the witness does not agree, before anything is written; tell whether it was so."""
-    if witness.agrees(node):
-        return False
-    renew(node, truthful=True)
+    """Take a new id where the witness does not agree, before anything is written; tell whether it was so.
+
+    The witness agrees afterwards.
+    """
+    agreed = witness.agrees(node)
+    if not agreed:
+        renew(node, truthful=True)
     witness.write(node)
-    return True
+    return not agreed

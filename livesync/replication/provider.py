@@ -7,6 +7,7 @@ what a network carries.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
@@ -50,6 +51,8 @@ from .reader import TrackReader
 from .sessions import Chunk, Cursor, Introduction, Offer
 from .states import ItemState
 from .zodbstore import ZODBDataStore
+
+logger = logging.getLogger(__name__)
 
 #: Items in a chunk, unless a provider says otherwise.
 CHUNK_SIZE: Final = 500
@@ -107,6 +110,10 @@ class BaseSyncProvider:
         self.reader = reader
         self.node = Node(data_store, self.changes_executor, self.events_manager, clock, max_drift_s, new_id)
         data_store.run(lambda: data_store.begin(provider_id, new_id))
+        self._opened()
+
+    def _opened(self) -> None:
+        """Look at the database before anything is written to it; there is nothing to look at in memory."""
 
     @property
     def provider_id(self) -> str:
@@ -572,6 +579,37 @@ class MemorySyncProvider(BaseSyncProvider):
 
 
 class ZODBSyncProvider(BaseSyncProvider):
-    """A provider whose items lie in a ZODB, beside the application's objects."""
+    """A provider whose items lie in a ZODB, beside the application's objects.
+
+    Where that is a FileStorage of this process, a :class:`~livesync.replication.identity.Witness` lies beside
+    it: a database that was restored or copied takes a new provider id when a provider is made of it, before
+    anything is written. Over ZEO and RelStorage it is noticed by what peers know of it.
+    """
 
     data_store: ZODBDataStore
+
+    def _opened(self) -> None:
+        self._witness = identity.witness_of(self.data_store.db)
+        if self._witness is not None:
+            before = self.provider_id
+            if identity.check_witness(self.node, self._witness):
+                logger.warning("this database was restored or copied: provider %s is now %s", before, self)
+
+    def download_changes(self, vector_clock: VectorClock, query: Query | None = None) -> ItemChangeBatch:
+        """Return changes that lie after a clock: see :meth:`BaseSyncProvider.download_changes`."""
+        batch = super().download_changes(vector_clock, query)
+        self._bear_witness()
+        return batch
+
+    def offer(
+        self, prefixes: Iterable[str], receiver: Mapping[str, Stamps], receiver_id: str | None = None
+    ) -> Offer:
+        """Pin what this provider claims: see :meth:`BaseSyncProvider.offer`."""
+        offer = super().offer(prefixes, receiver, receiver_id)
+        self._bear_witness()
+        return offer
+
+    def _bear_witness(self) -> None:
+        """Note what is about to be told."""
+        if self._witness is not None:
+            self._witness.write(self.node)

@@ -3,7 +3,7 @@
 import io
 import pickle
 import shutil
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 import ZODB
@@ -12,6 +12,7 @@ from ZODB.FileStorage import FileStorage
 
 from livesync import SyncManager
 from livesync.cli.main import main
+from livesync.errors import DatabaseError
 from livesync.replication import Operation, ZODBDataStore, ZODBSyncProvider
 from livesync.replication.identity import Witness, check_witness
 
@@ -158,3 +159,98 @@ def test_in_the_database_lie_only_trees_plain_values_and_four_classes(file_db, t
             unpickler.load()  # the state
     unexpected = {name for name in found if not name.startswith(ALLOWED)}
     assert unexpected <= {"livesync.manager SyncManager", "copyreg _reconstructor", "builtins object"}
+
+
+@contextmanager
+def opened(path, name=None):
+    """A provider of a database file, as any process makes one that opens it."""
+    with closing(ZODB.DB(FileStorage(str(path)))) as db:
+        yield ZODBSyncProvider(name, ZODBDataStore(db))
+
+
+@pytest.fixture
+def files(tmp_path, no_fsync, tools):
+    """Two directories with a database file each that have been synced."""
+    paths = [tmp_path / name / "Data.fs" for name in ("office", "boat")]
+    for path in paths:
+        path.parent.mkdir()
+    with opened(paths[0], "office") as office, opened(paths[1], "boat") as boat:
+        write(office, "1", '"first"')
+        tools.sync(office, boat)
+    return paths
+
+
+def test_a_database_file_that_was_restored_notices_when_it_is_opened(files, tmp_path, tools, caplog):
+    path, boat_path = files
+    shutil.copyfile(path, tmp_path / "backup.fs")
+    with opened(path) as office, opened(boat_path) as boat:
+        write(office, "1", '"lost"')
+        tools.sync(office, boat)
+    for left in (path, path.with_name("Data.fs.index")):
+        left.unlink()
+    shutil.copyfile(tmp_path / "backup.fs", path)
+
+    with opened(path) as restored, opened(boat_path) as boat:
+        assert restored.provider_id != "office"
+        assert "this database was restored or copied: provider office is now" in caplog.text
+        write(restored, "1", '"of the restored one"')
+        tools.sync(restored, boat)
+        assert tools.contents(restored) == tools.contents(boat)
+        logs = [*restored.conflict_logs(), *boat.conflict_logs()]
+        # what was changed in the lost time and again afterwards is lost in no silence
+        assert [log.item_change_loser.serialization_result.serialized_item for log in logs] == ['"lost"']
+        known = restored.provider_id
+    with opened(path) as again:
+        assert again.provider_id == known
+
+
+@pytest.mark.parametrize("with_witness", [True, False], ids=["whole directory", "file alone"])
+def test_a_database_file_that_was_copied_notices_and_the_original_does_not(files, tmp_path, with_witness):
+    path, _ = files
+    copy = tmp_path / "copy" / "Data.fs"
+    if with_witness:
+        shutil.copytree(path.parent, copy.parent)
+    else:
+        copy.parent.mkdir()
+        shutil.copyfile(path, copy)
+
+    with opened(copy) as copied, opened(path) as original:
+        assert original.provider_id == "office"
+        assert copied.provider_id != "office"
+        assert copied.get_claims() == original.get_claims()
+
+
+def test_a_database_file_that_is_packed_moved_or_written_by_a_crashed_process_stays_who_it_is(
+    files, tmp_path, tools
+):
+    path, boat_path = files
+    with opened(path) as office, opened(boat_path) as boat:
+        write(office, "2", '"second"')
+        tools.sync(office, boat)
+        office.data_store.db.pack()
+        write(office, "3", '"never told"')
+    path.parent.rename(tmp_path / "elsewhere")
+
+    with opened(tmp_path / "elsewhere" / "Data.fs") as office:
+        assert office.provider_id == "office"
+
+
+def test_a_new_database_where_another_one_was_keeps_its_name(files):
+    path, _ = files
+    for file in path.parent.iterdir():
+        if not file.name.endswith(".livesync-peer"):
+            file.unlink()
+
+    with opened(path, "new") as new:
+        assert new.provider_id == "new"
+
+
+def test_a_witness_that_cannot_be_written_is_one_clear_line(files, tmp_path):
+    path, _ = files
+    path.with_name("Data.fs.livesync-peer").unlink()
+    path.with_name("Data.fs.livesync-peer.new").mkdir()
+
+    with pytest.raises(
+        DatabaseError, match="how far two-way sync has come, cannot be written: Is a directory"
+    ):
+        opened(path).__enter__()
