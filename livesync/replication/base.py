@@ -10,13 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol, TypeVar
 
-from BTrees.OOBTree import OOBTree
-
 from ..peering.partitions import key_ranges
 from .claims import absorbed
 from .clocks import Stamps, following, merged
 from .digests import Digest, Tally
 from .ids import NewId, random_id
+from .pages import Ranges
 from .states import ItemState
 from .stored import StoredReplica, pack, pack_bound, pack_place, unpack, unpack_bound, unpack_place
 
@@ -254,7 +253,7 @@ class BaseDataStore(ABC):
     def _index(self, provider: str) -> Any:
         found = self.tables.index.get(provider)
         if found is None:
-            found = OOBTree()
+            found = Ranges()
             self._set(self.tables.index, provider, found)
         return found
 

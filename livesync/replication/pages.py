@@ -27,6 +27,16 @@ Value = bytes | str
 _ABSENT: Final = object()
 
 
+class Ranges(OOBTree):
+    """An index that is read and written in order: nearly all that comes goes to the end of a range.
+
+    What a session of many items costs is, beside the items, the number of objects that are loaded and written
+    for them. So a bucket holds more than is usual; ``python -m bench sync`` shows what it is worth.
+    """
+
+    max_leaf_size = 120
+
+
 class Packed(Persistent):
     """One bytes object, written apart from the tree that it lies in.
 
@@ -87,6 +97,8 @@ class Page(Persistent):
         """Return the value of a key; None: it is not there."""
         if key in self.changes:
             return self.changes[key]
+        if ormsgpack.packb(key) not in self.packed:
+            return None  # most that is asked for is new: what is packed need not be unpacked for that
         found: Value | None = ormsgpack.unpackb(self.packed).get(key)
         return found
 

@@ -32,7 +32,8 @@ class StoredReplica(Persistent):
 
     Attributes:
         facts: Single values by name: who this is, and how far its own clock has come.
-        index: provider -> (partition, stamp, item id), for every entry of every vector -> packed state
+        index: provider -> :class:`~livesync.replication.pages.Ranges`: (partition, stamp, item id), for every
+            entry of every vector -> packed state
             (:func:`pack`) where the provider is the one that made the content; None elsewhere.
         items: item id -> packed place and stamp of its state in the index (:func:`pack_place`).
         places: number of a place -> (provider, partition).
