@@ -7,33 +7,25 @@ committed here.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import Any, Final
 
-from ..errors import CollectionAlreadyInitialised, InvalidCollectionVersion, InvalidOperation
+from ..errors import CollectionAlreadyInitialised, InvalidOperation
 from .contents import Contents
 from .cutting import cut_branches, doomed_by, remove_versions
-from .log import LogEntry, documents_history, log_entries
+from .looking import LookingCollection
 from .names import MAIN, Names, check_branch_name
-from .records import Record
-from .showing import unified
+from .remotes import RemoteCollection
 from .stash import applied_stash, packed_stash
-from .stored import NotedDocuments, StoredHistory, find_histories, find_history
-from .threeway import ABSENT
+from .stored import StoredHistory, find_histories
 from .tree import NO_VERSION, Branch, parent_of
-from .values import CODEC, Codec
-from .ways import changed_ids, net_rows, steps_between, walked
-from .working import MappingCopy, WorkingCopy
-from .writing import Change, Why, differs, write_root, write_version
+from .writing import Change, write_root
 
 #: What the first version says where nobody says anything.
 FIRST_MESSAGE: Final = "Initial collection."
 
-_DIRECTIONS: Final = ("from", "to", "bidirectional")
 
-
-class VersionedCollection:
+class VersionedCollection(LookingCollection, RemoteCollection):
     """One collection's versions.
 
     Args:
@@ -49,159 +41,6 @@ class VersionedCollection:
         ValueError: The name is none.
         UpgradeNeeded: A newer livesync wrote what is stored.
     """
-
-    def __init__(
-        self,
-        connection_or_root: Any,
-        name: str,
-        *,
-        working: WorkingCopy | None = None,
-        codec: Codec = CODEC,
-        author: str = "",
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self.name = check_branch_name(name)
-        self.author = author
-        self._root = getattr(connection_or_root, "root", lambda: connection_or_root)()
-        self._given = working
-        self._codec = codec
-        self._clock = clock
-        self._contents: Contents | None = None
-        find_history(self._root, name)
-
-    def __repr__(self) -> str:
-        return f"<VersionedCollection {self.name!r}>"
-
-    # -- what it is made of ------------------------------------------------------------------------
-
-    @property
-    def stored(self) -> StoredHistory | None:
-        """What the database keeps; None: nothing."""
-        # found anew only where it was dropped or renamed meanwhile: that costs two more objects
-        known = None if self._contents is None else self._contents.stored
-        return known if known is not None and known.name == self.name else find_history(self._root, self.name)
-
-    @property
-    def contents(self) -> Contents:
-        """What reads documents as they were.
-
-        Raises:
-            InvalidOperation: It has no versions.
-        """
-        stored = self.stored
-        if stored is None:
-            raise InvalidOperation(f"{self.name!r} has no versions yet: init makes the first")
-        if self._contents is None or self._contents.stored is not stored:
-            self._contents = Contents(stored, self._codec)
-        return self._contents
-
-    @property
-    def names(self) -> Names:
-        """What people call its versions.
-
-        Raises:
-            InvalidOperation: It has no versions.
-        """
-        return Names(self.contents.stored.references)
-
-    @property
-    def working(self) -> WorkingCopy:
-        """The working documents."""
-        if self._given is not None:
-            return self._given
-        if self.name not in self._root:
-            self._root[self.name] = NotedDocuments()
-        return MappingCopy(self._root[self.name])
-
-    @property
-    def documents(self) -> MutableMapping[str, Any]:
-        """The working documents of a collection without a host, to read and to write."""
-        self.working  # noqa: B018 - makes the mapping where there is none
-        found: MutableMapping[str, Any] = self._root[self.name]
-        return found
-
-    # -- state -------------------------------------------------------------------------------------
-
-    @property
-    def is_tracked(self) -> bool:
-        """Whether it has versions."""
-        return self.stored is not None
-
-    @property
-    def version(self) -> int | None:
-        """Number of the version that the working documents come from; -1: none of this branch yet."""
-        return self._place()[0] if self.is_tracked else None
-
-    @property
-    def branch(self) -> str | None:
-        """The branch that the working documents come from."""
-        return self.names.head[0] if self.is_tracked else None
-
-    @property
-    def is_detached(self) -> bool:
-        """Whether the version is not the newest of its branch."""
-        return self.is_tracked and self.names.is_detached
-
-    @property
-    def has_stash(self) -> bool:
-        """Whether something is stashed."""
-        return self.is_tracked and self.contents.stored.references.stash is not None
-
-    @property
-    def has_conflicts(self) -> bool:
-        """Whether a merge waits for its conflicts to be resolved."""
-        return self.is_tracked and self.contents.stored.references.conflicts is not None
-
-    @property
-    def has_changes(self) -> bool:
-        """Whether a working document differs from the version it comes from."""
-        return next(self.changes(), None) is not None
-
-    def _place(self) -> tuple[int, str]:
-        name, key = self.names.head
-        number = self.names.branch(name).number(key)
-        return (-1 if number is None else number), name
-
-    def changes(self) -> Iterator[tuple[str, str]]:
-        """Yield (``created``, ``changed`` or ``deleted``, id) of the working documents that differ.
-
-        Raises:
-            UnkeptValue: A document holds what cannot be kept.
-        """
-        if not self.is_tracked:
-            return
-        contents, working, key = self.contents, self.working, self.names.head[1]
-        for document_id in self._candidates():
-            value = working.get(document_id)
-            if differs(contents, document_id, value, key):
-                was_there = contents.hash(document_id, key) != b""
-                yield ("deleted" if value is ABSENT else "changed" if was_there else "created"), document_id
-
-    def _candidates(self) -> list[str]:
-        known = self.working.changed()
-        touched = set(self.contents.stored.touched)
-        if known is None:
-            return sorted({*self.contents.ids(), *self.working.ids(), *touched})
-        return sorted({*known, *touched})
-
-    def status(self) -> dict[str, Any]:
-        """Return where the collection stands, as plain values; ``{"tracked": False}`` without versions."""
-        if not self.is_tracked:
-            return {"tracked": False}
-        number, branch = self._place()
-        kinds: dict[str, list[str]] = {"created": [], "changed": [], "deleted": []}
-        for kind, document_id in self.changes():
-            kinds[kind].append(document_id)
-        return {
-            "tracked": True,
-            "current_version": number,
-            "current_branch": branch,
-            "detached": self.is_detached,
-            "changed": any(kinds.values()),
-            "has_stash": self.has_stash,
-            "has_conflicts": self.has_conflicts,
-            "documents": kinds,
-        }
 
     # -- making versions ---------------------------------------------------------------------------
 
@@ -275,68 +114,7 @@ class VersionedCollection:
         self._settle()
         return made is not None
 
-    def _write(
-        self, name: str, branch: Branch, parents: tuple[int, ...], changes: Iterable[Change], why: Why
-    ) -> int | None:
-        """Write a branch's next version; return its key, None where nothing differs."""
-        contents, names = self.contents, self.names
-        records = [self._record(parent) for parent in parents]
-        following = names.next_key(branch)
-        if write_version(contents, following.key, records, parents[0], changes, why) is None:
-            return None
-        names.take(following)
-        names.set_branch(name, branch.with_next(following.key))
-        return following.key
-
-    def _settle(self) -> None:
-        self.working.settle()
-        touched = self.contents.stored.touched
-        if len(touched):
-            touched.clear()
-
-    def _record(self, key: int) -> Record:
-        return Record.unpacked(self.contents.stored.records[key])
-
-    def _why(self, message: str, author: str | None, metadata: Mapping[str, Any] | None) -> Why:
-        now_us = round(self._clock() * 1_000_000)
-        return Why(self.author if author is None else author, now_us, message, dict(metadata or {}))
-
-    def _check_no_conflicts(self, what: str) -> None:
-        if self.has_conflicts:
-            raise InvalidOperation(
-                f"conflicts wait to be resolved, or the merge to be aborted, before {what}"
-            )
-
-    def _check_clean(self, what: str) -> None:
-        if self.has_changes:
-            raise InvalidOperation(f"there are changes: register, stash or discard them before {what}")
-
-    def _new_name(self, name: str) -> str:
-        check_branch_name(name)
-        if name in self.names.branches():
-            raise ValueError(f"there is a branch {name!r} already")
-        return name
-
     # -- going to versions -------------------------------------------------------------------------
-
-    def find(self, version: int | None = None, branch: str | None = None) -> tuple[str, int]:
-        """Return (branch, key) of a version.
-
-        Args:
-            version: Its number; None: the branch's newest, or what it begins at.
-            branch: None: the one that HEAD is on.
-
-        Raises:
-            BranchNotFound: There is no such branch.
-            InvalidCollectionVersion: There is no such version on it.
-        """
-        names = self.names
-        name = names.head[0] if branch is None else branch
-        if version is None:
-            return name, names.branch(name).tip
-        if isinstance(version, bool) or not isinstance(version, int):
-            raise InvalidCollectionVersion(version, name)
-        return name, names.key(version, name)
 
     def checkout(self, version: int | None = None, branch: str | None = None) -> bool:
         """Make the working documents what they were at a version; False without versions.
@@ -359,21 +137,6 @@ class VersionedCollection:
         self._check_clean("a checkout")
         self._go_to(name, key)
         return True
-
-    def _go_to(self, name: str, key: int) -> None:
-        """Put HEAD elsewhere, and write what differs; the working documents are clean."""
-        contents, working, head = self.contents, self.working, self.names.head[1]
-        if key != head:
-            steps = steps_between(contents, head, key)
-            working.write(
-                [
-                    (one, walked(contents, one, step, working.get(one), key))
-                    for one, step in steps.items()
-                    if step.start != step.end or contents.hash(one, head) != contents.hash(one, key)
-                ]
-            )
-        self.names.set_head(name, key)
-        self._settle()
 
     def create_branch(self, name: str) -> tuple[int, str] | None:
         """Make a branch at the current version and go to it, with what is changed; None without versions.
@@ -451,7 +214,6 @@ class VersionedCollection:
         contents, key = self.contents, self.names.head[1]
         changed = [document_id for _, document_id in self.changes()]
         self.working.write([(one, contents.value(one, key)) for one in changed])
-        self.contents.stored.references.conflicts = None
         self._settle()
         return True
 
@@ -493,109 +255,6 @@ class VersionedCollection:
         self.contents.stored.references.stash = None
         return True
 
-    # -- looking -----------------------------------------------------------------------------------
-
-    def get_log(self, branch: str | None = None) -> list[LogEntry]:
-        """Return the versions from a branch's tip to the root, the newest first.
-
-        Args:
-            branch: None: from the current version on.
-
-        Raises:
-            BranchNotFound: There is no such branch.
-        """
-        if not self.is_tracked:
-            return []
-        key = self.names.head[1] if branch is None else self.names.branch(branch).tip
-        return log_entries(self.contents, self.names.places(), key)
-
-    def read(self, document_id: str, version: int | None = None, branch: str | None = None) -> Any:
-        """Return a document as it was at a version, without a checkout; None where there was none.
-
-        Args:
-            document_id: The document.
-            version, branch: As :meth:`find` takes them; neither: the current version.
-
-        Raises:
-            BranchNotFound, InvalidCollectionVersion: There is no such version.
-            InvalidCollectionState: It is damaged.
-        """
-        value = self.contents.value(document_id, self._key(version, branch))
-        return None if value is ABSENT else value
-
-    def read_all(self, version: int | None = None, branch: str | None = None) -> Iterator[tuple[str, Any]]:
-        """Yield (id, document) of a whole version, in order of the ids; arguments as :meth:`read`."""
-        return self.contents.documents(self._key(version, branch))
-
-    def _key(self, version: int | None, branch: str | None) -> int:
-        if version is None and branch is None:
-            return self.names.head[1]
-        return self.find(version, branch)[1]
-
-    def changed(self, start: tuple[int | None, str | None], end: tuple[int | None, str | None]) -> list[str]:
-        """Return the ids of the documents that differ between two versions, sorted.
-
-        Args:
-            start, end: (number, branch), as :meth:`find` takes them.
-        """
-        return list(changed_ids(self.contents, self._key(*start), self._key(*end)))
-
-    def between(
-        self, start: tuple[int | None, str | None], end: tuple[int | None, str | None]
-    ) -> dict[str, tuple[Any, Any]]:
-        """Return id -> (document at the start, document at the end) of those that differ; None: none."""
-        rows = net_rows(self.contents, self._key(*start), self._key(*end))
-        return {one: (_or_none(before), _or_none(after)) for one, before, after in rows}
-
-    def diff(
-        self,
-        version: int | None = None,
-        branch: str | None = None,
-        deep: bool = False,
-        direction: str = "from",
-    ) -> dict[str, Any] | None:
-        """Return what differs between a version and the working documents; None without versions.
-
-        Args:
-            version, branch: As :meth:`find` takes them; neither: the current version.
-            deep: Give each document's (before, after) in place of a text.
-            direction: ``from``: the version is the old side; ``to``: the new one; ``bidirectional``: both,
-                under these two keys.
-
-        Raises:
-            ValueError: There is no such direction.
-            BranchNotFound, InvalidCollectionVersion: There is no such version.
-        """
-        if direction not in _DIRECTIONS:
-            raise ValueError(f"direction is one of {', '.join(_DIRECTIONS)}, not {direction!r}")
-        if not self.is_tracked:
-            return None
-        key = self._key(version, branch)
-        pairs = list(self._against_working(key))
-        sides: dict[str, Any] = {
-            "from": {one: _shown(then, now, deep) for one, then, now in pairs},
-            "to": {one: _shown(now, then, deep) for one, then, now in pairs},
-        }
-        return sides if direction == "bidirectional" else sides[direction]
-
-    def _against_working(self, key: int) -> Iterator[tuple[str, Any, Any]]:
-        """Yield (id, document at a version, working document) where they differ."""
-        contents, working, head = self.contents, self.working, self.names.head[1]
-        edited = [document_id for _, document_id in self.changes()]
-        for document_id in sorted({*edited, *changed_ids(contents, key, head)}):
-            then, now = contents.value(document_id, key), working.get(document_id)
-            if differs(contents, document_id, now, key):
-                yield document_id, then, now
-
-    def history(
-        self, document_id: str, version: int | None = None, branch: str | None = None
-    ) -> list[LogEntry]:
-        """Return the versions that changed a document, the newest first; arguments as :meth:`read`."""
-        if not self.is_tracked:
-            return []
-        key = self._key(version, branch)
-        return documents_history(self.contents, self.names.places(), document_id, key)
-
     # -- taking versions away ----------------------------------------------------------------------
 
     def delete_version_subtree(self, version: int, branch: str | None = None) -> bool:
@@ -609,11 +268,12 @@ class VersionedCollection:
 
         Raises:
             BranchNotFound, InvalidCollectionVersion: There is no such version.
-            InvalidOperation: A version that stays has merged one of them.
+            InvalidOperation: A version that stays has merged one of them, or conflicts wait.
             ReadOnlyHost: The application takes no documents back.
         """
         if not self.is_tracked:
             return False
+        self._check_no_conflicts("versions are deleted")
         contents, names = self.contents, self.names
         own, key = self.find(version, branch)
         parent = parent_of(contents.forks, key)
@@ -661,11 +321,3 @@ class VersionedCollection:
         if self._given is None and self.name in self._root:
             del self._root[self.name]
         self._contents = None
-
-
-def _or_none(value: Any) -> Any:
-    return None if value is ABSENT else value
-
-
-def _shown(before: Any, after: Any, deep: bool) -> Any:
-    return (_or_none(before), _or_none(after)) if deep else unified(before, after, "old", "new")

@@ -40,7 +40,7 @@ def cut_branches(names: Names, forks: dict[int, int], key: int, doomed: Collecti
     """
     own = names.place(key)[1]
     for name, branch in names.branches().items():
-        numbers = [number for number, one in enumerate(branch.keys()) if one in doomed]
+        numbers = [number for number, one in enumerate(branch.versions()) if one in doomed]
         cut = branch.until(numbers[0]) if numbers else branch
         if name == own and not cut.runs:
             cut = Branch(parent_of(forks, key))

@@ -107,6 +107,13 @@ class Names:
                 return Next(key_of(line, position), self._refs.forks[line])
         return Next(key_of(max(self._refs.forks, default=-1) + 1, 0), branch.tip)
 
+    def next_after(self, key: int) -> Next:
+        """Return what a version that follows another one is called, whatever branch it belongs to."""
+        line, position = line_of(key), position_of(key) + 1
+        if self._refs.used[line] == position:
+            return Next(key_of(line, position), self._refs.forks[line])
+        return Next(key_of(max(self._refs.forks) + 1, 0), key)
+
     def take(self, following: Next) -> None:
         """Give a key to a version; none is ever given twice."""
         line = line_of(following.key)

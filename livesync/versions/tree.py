@@ -118,7 +118,7 @@ class Branch(NamedTuple):
                 kept.append(Run(run.line, run.first + skip, run.number + skip - number, run.length - skip))
         return tuple(kept)
 
-    def keys(self) -> Iterator[int]:
+    def versions(self) -> Iterator[int]:
         """Yield its own versions, oldest first."""
         for run in self.runs:
             for offset in range(run.length):

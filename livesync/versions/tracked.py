@@ -1,0 +1,259 @@
+"""A collection's state: where HEAD is, what has changed, and what its other parts share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from typing import Any
+
+from ..errors import InvalidCollectionVersion, InvalidOperation
+from .contents import Contents
+from .names import Names, check_branch_name
+from .records import Record
+from .stored import NotedDocuments, StoredHistory, find_history
+from .threeway import ABSENT
+from .tree import Branch
+from .values import CODEC, Codec
+from .ways import steps_between, walked
+from .working import MappingCopy, WorkingCopy
+from .writing import Change, Why, differs, write_version
+
+
+class TrackedCollection:
+    """A collection before anything is asked of it: see :class:`~livesync.versions.VersionedCollection`."""
+
+    def __init__(
+        self,
+        connection_or_root: Any,
+        name: str,
+        *,
+        working: WorkingCopy | None = None,
+        codec: Codec = CODEC,
+        author: str = "",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = check_branch_name(name)
+        self.author = author
+        self._root = getattr(connection_or_root, "root", lambda: connection_or_root)()
+        self._given = working
+        self._codec = codec
+        self._clock = clock
+        self._contents: Contents | None = None
+        find_history(self._root, name)
+
+    def __repr__(self) -> str:
+        return f"<VersionedCollection {self.name!r}>"
+
+    # -- what it is made of ------------------------------------------------------------------------
+
+    @property
+    def stored(self) -> StoredHistory | None:
+        """What the database keeps; None: nothing."""
+        # found anew only where it was dropped or renamed meanwhile: that costs two more objects
+        known = None if self._contents is None else self._contents.stored
+        return known if known is not None and known.name == self.name else find_history(self._root, self.name)
+
+    @property
+    def contents(self) -> Contents:
+        """What reads documents as they were.
+
+        Raises:
+            InvalidOperation: It has no versions.
+        """
+        stored = self.stored
+        if stored is None:
+            raise InvalidOperation(f"{self.name!r} has no versions yet: init makes the first")
+        if self._contents is None or self._contents.stored is not stored:
+            self._contents = Contents(stored, self._codec)
+        return self._contents
+
+    @property
+    def names(self) -> Names:
+        """What people call its versions.
+
+        Raises:
+            InvalidOperation: It has no versions.
+        """
+        return Names(self.contents.stored.references)
+
+    @property
+    def working(self) -> WorkingCopy:
+        """The working documents."""
+        if self._given is not None:
+            return self._given
+        if self.name not in self._root:
+            self._root[self.name] = NotedDocuments()
+        return MappingCopy(self._root[self.name])
+
+    @property
+    def documents(self) -> MutableMapping[str, Any]:
+        """The working documents of a collection without a host, to read and to write."""
+        self.working  # noqa: B018 - makes the mapping where there is none
+        found: MutableMapping[str, Any] = self._root[self.name]
+        return found
+
+    # -- state -------------------------------------------------------------------------------------
+
+    @property
+    def is_tracked(self) -> bool:
+        """Whether it has versions."""
+        return self.stored is not None
+
+    @property
+    def version(self) -> int | None:
+        """Number of the version that the working documents come from; -1: none of this branch yet."""
+        return self._place()[0] if self.is_tracked else None
+
+    @property
+    def branch(self) -> str | None:
+        """The branch that the working documents come from."""
+        return self.names.head[0] if self.is_tracked else None
+
+    @property
+    def is_detached(self) -> bool:
+        """Whether the version is not the newest of its branch."""
+        return self.is_tracked and self.names.is_detached
+
+    @property
+    def has_stash(self) -> bool:
+        """Whether something is stashed."""
+        return self.is_tracked and self.contents.stored.references.stash is not None
+
+    @property
+    def has_conflicts(self) -> bool:
+        """Whether a merge waits for its conflicts to be resolved."""
+        return self.is_tracked and self.contents.stored.references.conflicts is not None
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether a working document differs from the version it comes from."""
+        return next(self.changes(), None) is not None
+
+    def _place(self) -> tuple[int, str]:
+        name, key = self.names.head
+        number = self.names.branch(name).number(key)
+        return (-1 if number is None else number), name
+
+    def changes(self) -> Iterator[tuple[str, str]]:
+        """Yield (``created``, ``changed`` or ``deleted``, id) of the working documents that differ.
+
+        Raises:
+            UnkeptValue: A document holds what cannot be kept.
+        """
+        if not self.is_tracked:
+            return
+        contents, working, key = self.contents, self.working, self.names.head[1]
+        for document_id in self._candidates():
+            value = working.get(document_id)
+            if differs(contents, document_id, value, key):
+                was_there = contents.hash(document_id, key) != b""
+                yield ("deleted" if value is ABSENT else "changed" if was_there else "created"), document_id
+
+    def _candidates(self) -> list[str]:
+        known = self.working.changed()
+        touched = set(self.contents.stored.touched)
+        if known is None:
+            return sorted({*self.contents.ids(), *self.working.ids(), *touched})
+        return sorted({*known, *touched})
+
+    def status(self) -> dict[str, Any]:
+        """Return where the collection stands, as plain values; ``{"tracked": False}`` without versions."""
+        if not self.is_tracked:
+            return {"tracked": False}
+        number, branch = self._place()
+        kinds: dict[str, list[str]] = {"created": [], "changed": [], "deleted": []}
+        for kind, document_id in self.changes():
+            kinds[kind].append(document_id)
+        return {
+            "tracked": True,
+            "current_version": number,
+            "current_branch": branch,
+            "detached": self.is_detached,
+            "changed": any(kinds.values()),
+            "has_stash": self.has_stash,
+            "has_conflicts": self.has_conflicts,
+            "documents": kinds,
+        }
+
+    # -- what its parts share ------------------------------------------------------------------------
+
+    def find(self, version: int | None = None, branch: str | None = None) -> tuple[str, int]:
+        """Return (branch, key) of a version.
+
+        Args:
+            version: Its number; None: the branch's newest, or what it begins at.
+            branch: None: the one that HEAD is on.
+
+        Raises:
+            BranchNotFound: There is no such branch.
+            InvalidCollectionVersion: There is no such version on it.
+        """
+        names = self.names
+        name = names.head[0] if branch is None else branch
+        if version is None:
+            return name, names.branch(name).tip
+        if isinstance(version, bool) or not isinstance(version, int):
+            raise InvalidCollectionVersion(version, name)
+        return name, names.key(version, name)
+
+    def _key(self, version: int | None, branch: str | None) -> int:
+        if version is None and branch is None:
+            return self.names.head[1]
+        return self.find(version, branch)[1]
+
+    def _write(
+        self, name: str, branch: Branch, parents: tuple[int, ...], changes: Iterable[Change], why: Why
+    ) -> int | None:
+        """Write a branch's next version; return its key, None where nothing differs."""
+        contents, names = self.contents, self.names
+        records = [self._record(parent) for parent in parents]
+        following = names.next_key(branch)
+        if write_version(contents, following.key, records, parents[0], changes, why) is None:
+            return None
+        names.take(following)
+        names.set_branch(name, branch.with_next(following.key))
+        return following.key
+
+    def _settle(self) -> None:
+        self.working.settle()
+        touched = self.contents.stored.touched
+        if len(touched):
+            touched.clear()
+
+    def _record(self, key: int) -> Record:
+        return Record.unpacked(self.contents.stored.records[key])
+
+    def _why(self, message: str, author: str | None, metadata: Mapping[str, Any] | None) -> Why:
+        now_us = round(self._clock() * 1_000_000)
+        return Why(self.author if author is None else author, now_us, message, dict(metadata or {}))
+
+    def _check_no_conflicts(self, what: str) -> None:
+        if self.has_conflicts:
+            raise InvalidOperation(
+                f"conflicts wait to be resolved, or the merge to be aborted, before {what}"
+            )
+
+    def _check_clean(self, what: str) -> None:
+        if self.has_changes:
+            raise InvalidOperation(f"there are changes: register, stash or discard them before {what}")
+
+    def _new_name(self, name: str) -> str:
+        check_branch_name(name)
+        if name in self.names.branches():
+            raise ValueError(f"there is a branch {name!r} already")
+        return name
+
+    def _go_to(self, name: str, key: int) -> None:
+        """Put HEAD elsewhere, and write what differs; the working documents are clean."""
+        contents, working, head = self.contents, self.working, self.names.head[1]
+        if key != head:
+            steps = steps_between(contents, head, key)
+            working.write(
+                [
+                    (one, walked(contents, one, step, working.get(one), key))
+                    for one, step in steps.items()
+                    if step.start != step.end or contents.hash(one, head) != contents.hash(one, key)
+                ]
+            )
+        self.names.set_head(name, key)
+        self._settle()

@@ -1,0 +1,277 @@
+"""Push and pull between two databases."""
+
+import random
+
+import pytest
+
+from livesync.errors import InvalidCollectionState, InvalidOperation
+from livesync.versions import VersionedCollection
+from livesync.versions.exchange import sent
+from livesync.versions.remotes import REBRANCHED
+
+
+def edit(docs, message=None, **documents):
+    for document_id, document in documents.items():
+        if document is None:
+            del docs.documents[document_id]
+        else:
+            docs.documents[document_id] = document
+    return message is None or docs.register(message)
+
+
+@pytest.fixture
+def empty(new_root, clock):
+    return VersionedCollection(new_root(), "docs", clock=clock)
+
+
+@pytest.fixture
+def pair(new_collection, empty):
+    """Two collections with the same first version."""
+    here = new_collection({"a": {"n": 1}, "b": {"n": 1}})
+    here.push(empty)
+    return here, empty
+
+
+def log(docs, branch=None):
+    return [
+        (entry.version, entry.branch, entry.message, entry.id, entry.timestamp)
+        for entry in docs.get_log(branch)
+    ]
+
+
+def test_a_push_to_nothing_brings_all_versions_and_the_documents(new_collection, empty):
+    here = new_collection({"a": {"n": 1}, "b": {"n": 1}})
+    edit(here, "one", a={"n": 2}, b=None)
+    assert here.push(empty)
+    assert (log(empty), dict(empty.documents)) == (log(here), {"a": {"n": 2}})
+    assert (empty.version, empty.branch, empty.has_changes) == (1, "main", False)
+    assert dict(empty.read_all(0)) == {"a": {"n": 1}, "b": {"n": 1}}
+
+
+def test_several_versions_of_one_document_arrive_as_they_are(pair):
+    here, there = pair
+    for n in range(2, 30):
+        edit(here, f"v{n}", a={"n": n}, x={"deep": {"n": n}})
+    assert here.push(there)
+    assert there.documents["a"] == {"n": 29}
+    assert [there.read("a", n)["n"] for n in range(29)] == list(range(1, 30))
+    assert log(there) == log(here)
+
+
+def test_a_push_twice_is_a_push_once(pair):
+    here, there = pair
+    edit(here, "one", a={"n": 2})
+    assert here.push(there)
+    before = (log(there), len(there.stored.records))
+    assert here.push(there)
+    assert (log(there), len(there.stored.records)) == before
+
+
+def test_a_push_without_checkout_leaves_the_working_documents_behind_the_tip(pair):
+    here, there = pair
+    edit(here, "one", a={"n": 2})
+    assert here.push(there, do_checkout=False)
+    assert (there.documents["a"], there.version, there.is_detached) == ({"n": 1}, 0, True)
+    there.checkout(branch="main")
+    assert there.documents["a"] == {"n": 2}
+
+
+def test_a_push_into_documents_that_have_changed_is_refused_before_anything_is_written(pair):
+    here, there = pair
+    edit(here, "one", a={"n": 2})
+    edit(there, b={"n": 9})
+    with pytest.raises(InvalidOperation, match="register, stash or discard"):
+        here.push(there)
+    assert (len(there.get_log()), there.documents["b"]) == (1, {"n": 9})
+
+
+def test_a_push_that_is_behind_or_has_diverged_is_rejected(pair):
+    here, there = pair
+    edit(there, "theirs", a={"n": 2})
+    with pytest.raises(InvalidOperation, match="behind the remote's"):
+        here.push(there)
+    edit(here, "ours", b={"n": 2})
+    with pytest.raises(InvalidOperation, match="have diverged"):
+        here.push(there)
+    assert len(there.get_log()) == 2
+
+
+def test_a_new_branch_needs_the_version_that_it_begins_at(pair):
+    here, there = pair
+    edit(here, "one", a={"n": 2})
+    here.create_branch("side")
+    edit(here, "side", b={"n": 2})
+    with pytest.raises(InvalidOperation, match="lacks version 1 of 'main'"):
+        here.push(there)
+    assert here.push(there, "main")
+    assert here.push(there)
+    assert log(there, "side") == log(here, "side")
+    assert there.documents["b"] == {"n": 1}
+
+
+def test_an_empty_branch_can_be_pushed(pair):
+    here, there = pair
+    here.create_branch("empty")
+    assert here.push(there)
+    assert there.branches() == {"main", "empty"}
+
+
+def test_what_cannot_be_exchanged_is_refused(pair, new_collection, new_root, clock):
+    here, there = pair
+    with pytest.raises(InvalidOperation, match="with itself"):
+        here.push(here)
+    with pytest.raises(ValueError, match="names must be the same"):
+        here.push(new_collection(name="others"))
+    with pytest.raises(InvalidOperation, match="no branch"):
+        here.push(there, "nope")
+    with pytest.raises(InvalidOperation, match="no branch"):
+        here.pull(there, "nope")
+    edit(here, "one", a={"n": 2})
+    here.checkout(0)
+    with pytest.raises(InvalidOperation, match="detached"):
+        here.push(there)
+    with pytest.raises(InvalidOperation, match="detached"):
+        here.pull(there)
+    other = new_collection({"a": {"n": 5}})
+    with pytest.raises(InvalidCollectionState, match="diverging roots"):
+        other.push(there)
+    with pytest.raises(InvalidCollectionState, match="diverging roots"):
+        other.pull(there)
+    untracked = VersionedCollection(new_root(), "docs", clock=clock)
+    untracked.documents["precious"] = {"n": 1}
+    for refused in (lambda: here.push(untracked, "main"), lambda: untracked.pull(there)):
+        with pytest.raises(InvalidOperation, match="would be lost"):
+            refused()
+    assert dict(untracked.documents) == {"precious": {"n": 1}}
+    assert untracked.push(here) is False
+    assert here.pull(untracked) is False
+
+
+def test_a_pull_goes_on_with_what_the_other_has(pair):
+    here, there = pair
+    edit(there, "one", a={"n": 2})
+    edit(there, "two", a={"n": 3}, b=None)
+    assert here.pull(there)
+    assert (log(here), dict(here.documents)) == (log(there), {"a": {"n": 3}})
+    assert here.pull(there)
+    edit(here, "three", a={"n": 4})
+    assert here.pull(there)
+    assert here.version == 3
+
+
+def test_a_pull_of_another_branch_leaves_the_working_documents(pair):
+    here, there = pair
+    there.create_branch("side")
+    edit(there, "side", a={"n": 7})
+    edit(here, b={"n": 9})
+    assert here.pull(there, "side")
+    assert (here.branch, here.documents["b"], here.branches()) == ("main", {"n": 9}, {"main", "side"})
+    assert here.read("a", 0, "side") == {"n": 7}
+
+
+def test_a_pull_into_changes_is_refused(pair):
+    here, there = pair
+    edit(there, "one", a={"n": 2})
+    edit(here, b={"n": 9})
+    with pytest.raises(InvalidOperation, match="register, stash or discard"):
+        here.pull(there)
+    assert len(here.get_log()) == 1
+
+
+def test_a_pull_into_nothing_takes_everything(new_collection, empty):
+    there = new_collection({"a": {"n": 1}})
+    there.create_branch("side")
+    edit(there, "side", a={"n": 2})
+    assert empty.pull(there, "side")
+    assert (empty.branch, empty.version, empty.documents["a"]) == ("side", 0, {"n": 2})
+    assert empty.branches() == {"main", "side"}
+
+
+def test_where_both_went_on_ours_are_kept_by_name_and_merged_as_one_version(pair):
+    here, there = pair
+    edit(there, "theirs 1", a={"n": 2})
+    edit(there, "theirs 2", a={"n": 3})
+    edit(here, "ours 1", b={"n": 2})
+    edit(here, "ours 2", x={"n": 1})
+
+    assert here.pull(there)
+
+    aside = f"{REBRANCHED}main_0"
+    assert here.branches() == {"main", aside}
+    assert [entry.message for entry in here.get_log(aside)] == ["ours 2", "ours 1", "Initial collection."]
+    messages = [entry.message for entry in here.get_log()]
+    assert messages == ["[Auto-Merged]\nours 1\nours 2", "theirs 2", "theirs 1", "Initial collection."]
+    assert here.get_log()[0].parents == ((2, "main"), (1, aside))
+    assert dict(here.documents) == {"a": {"n": 3}, "b": {"n": 2}, "x": {"n": 1}}
+    assert here.push(there)
+    assert dict(there.documents) == dict(here.documents)
+    assert [entry.id for entry in there.get_log()] == [entry.id for entry in here.get_log()]
+
+
+def test_where_both_disagree_the_merge_waits_and_can_be_left(pair):
+    here, there = pair
+    edit(there, "theirs", a={"n": 2})
+    edit(here, "ours", a={"n": 3})
+    assert here.pull(there)
+    assert (here.has_conflicts, here.documents["a"]) == (True, {"n": 2})
+    assert here.conflicts()[0].theirs == 3
+    joined = here.resolve_conflicts("theirs")
+    assert joined.version == (2, "main")
+    assert here.documents["a"] == {"n": 3}
+    assert here.push(there)
+    assert there.documents["a"] == {"n": 3}
+
+
+def test_a_second_divergence_has_a_name_of_its_own(pair):
+    here, there = pair
+    for n in range(2):
+        edit(there, "theirs", a={"n": 10 + n})
+        edit(here, "ours", b={"n": 10 + n})
+        assert here.pull(there)
+        assert here.push(there)
+    assert here.branches() >= {f"{REBRANCHED}main_0", f"{REBRANCHED}main_1"}
+    assert dict(here.documents) == dict(there.documents)
+
+
+@pytest.mark.parametrize("what", ["record", "delta", "row"])
+def test_what_was_changed_on_the_way_is_refused(pair, what, monkeypatch):
+    here, there = pair
+    edit(here, "one", a={"n": 2}, b={"n": 2})
+
+    def tampered(*arguments):
+        version = sent(*arguments)
+        if what == "record":
+            return version._replace(record=version.record.replace(b"one", b"two"))
+        if what == "row":
+            return version._replace(rows=version.rows[:1])
+        row = version.rows[0]
+        return version._replace(
+            rows=(row._replace(delta=row.delta.replace(b"\x02", b"\x03")), *version.rows[1:])
+        )
+
+    monkeypatch.setattr("livesync.versions.exchange.sent", tampered)
+    with pytest.raises(InvalidCollectionState, match="its id says"):
+        here.push(there)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_random_work_in_two_places_ends_equal(pair, seed):
+    rng = random.Random(seed)
+    sides = list(pair)
+    for _ in range(25):
+        one, other = rng.sample(sides, 2)
+        deed = rng.random()
+        if deed < 0.6:
+            edit(one, "edit", **{rng.choice("abc"): {"n": rng.randrange(5), "m": rng.randrange(5)}})
+        else:
+            one.pull(other)
+            while one.has_conflicts:
+                one.resolve_conflicts(rng.choice(["ours", "theirs"]))
+            assert one.push(other)
+            assert dict(one.documents) == dict(other.documents)
+            assert [entry.id for entry in one.get_log()] == [entry.id for entry in other.get_log()]
+            for entry in one.get_log():
+                if entry.branch:
+                    assert dict(one.read_all(entry.version, entry.branch)) == dict(
+                        other.contents.documents(other.stored.keys[entry.record.id])
+                    )
