@@ -55,6 +55,10 @@ class KeyRing:
         """Tell whether the private key of ``public`` is here."""
         return public in self._open or self._path(public).is_file()
 
+    def fingerprints(self) -> list[str]:
+        """Return the fingerprints of the keys that are here, in order."""
+        return sorted(path.stem for path in self.directory.glob("*.key") if not path.name.startswith("."))
+
     def is_encrypted(self, public: PublicKey) -> bool:
         """Tell whether the file of a key is encrypted.
 

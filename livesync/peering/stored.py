@@ -34,6 +34,7 @@ class StoredTrust(Persistent):
 
     Attributes:
         certificates: id -> (text, signature).
+        holders: (fingerprint of the public key, id) of each certificate.
         definitions: (profile, id, version) -> the other fields, in order, as a tuple.
         roots: Ids of the roots that are trusted.
         revocations: id of what is revoked -> (text, signature, profile, the signer's distance from the root,
@@ -48,6 +49,7 @@ class StoredTrust(Persistent):
     def __init__(self, random: Random = os.urandom) -> None:
         self.schema = SCHEMA
         self.certificates = OOBTree()
+        self.holders = OOTreeSet()
         self.definitions = OOBTree()
         self.roots = OOTreeSet()
         self.revocations = OOBTree()

@@ -154,6 +154,7 @@ class Trust:
         for certificate in chain:
             if certificate.id not in self._stored.certificates:
                 self._stored.certificates[certificate.id] = (certificate.text, certificate.signature)
+                self._stored.holders.insert((certificate.public_key.fingerprint, certificate.id))
             definition = certificate.scope_definition
             if (definition.profile, definition.id, definition.version) not in self._stored.definitions:
                 self.add_definition(definition)
@@ -203,12 +204,14 @@ class Trust:
         return [certificate for certificate in found if profile in (None, certificate.profile)]
 
     def own_chains(self, keys: KeyRing, profile: str | None = None) -> list[tuple[Certificate, ...]]:
-        """Return the chains of the certificates whose keys are here."""
-        return [
-            self.chain(certificate.id)
-            for certificate in self.certificates(profile)
-            if keys.has(certificate.public_key)
+        """Return the chains of the certificates whose keys are here; those of others cost nothing."""
+        ids = [
+            certificate_id
+            for fingerprint in keys.fingerprints()
+            for _, certificate_id in self._stored.holders.keys((fingerprint, ""), (fingerprint, "g"))
         ]
+        chains = map(self.chain, ids)
+        return [chain for chain in chains if profile in (None, chain[-1].profile)]
 
     def rights(self, certificate_id: str, now: float) -> Rights:
         """Return the rights of a certificate that is kept here.

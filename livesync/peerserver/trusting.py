@@ -21,18 +21,14 @@ def info(call: Call) -> wire.Info:
     """Tell what this server is, and can do."""
     app = call.app
     keys = app.gate.keys
-    profiles = app.store.read(
-        lambda: sorted(
-            {each.profile for each in app.gate.trust().certificates() if keys.has(each.public_key)}
-        )
-    )
+    own = app.store.read(lambda: app.gate.trust().own_chains(keys))
     return wire.Info(
         name=app.name,
         version=__version__,
         protocol=wire.PROTOCOL,
         capabilities=sorted(app.capabilities),
         provider_id=app.provider.provider_id,
-        profiles=profiles,
+        profiles=sorted({chain[-1].profile for chain in own}),
         time=app.clock(),
         chunk_size=app.chunk_size,
     )

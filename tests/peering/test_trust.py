@@ -16,6 +16,7 @@ from livesync.errors import (
     UpgradeNeeded,
     UsageError,
 )
+from livesync.peering.certificates import Certificate
 from livesync.peering.keyring import KeyRing
 from livesync.peering.nonces import NONCE_S
 from livesync.peering.revocation import revoke
@@ -124,6 +125,21 @@ def test_own_chains_are_those_whose_keys_are_here(store, tmp_path):
 
     assert store.read(lambda trust: trust.own_chains(keys)) == [city.chain]
     assert store.read(lambda trust: trust.own_chains(keys, "other")) == []
+
+
+def test_looking_for_ones_own_does_not_read_those_of_others(store, tmp_path, monkeypatch):
+    cloud = root()
+    save(store, *(cloud.give(str(number), FULL, {"dataset_id": "F1"}) for number in range(50)))
+    keys = KeyRing(tmp_path)
+    keys.add(cloud.key)
+    read = []
+    deserialize = Certificate.deserialize
+    monkeypatch.setattr(
+        Certificate, "deserialize", lambda text, signature: read.append(text) or deserialize(text, signature)
+    )
+
+    assert store.read(lambda trust: trust.own_chains(keys)) == [cloud.chain]
+    assert len(read) == 1
 
 
 def test_a_nonce_is_used_once(store):
