@@ -423,6 +423,7 @@ class Transfer(Value, frozen=True):
         offer: With ``pull``: the server's.
         confirmed: How many buffers the receiver has for good; with ``pull`` the client knows that itself.
         cursor: With ``push``: ``next`` of the last confirmed buffer.
+        complete: With ``push``: the last buffer is among those that were confirmed; there is nothing to send.
         items: Items in the buffers that were confirmed.
         refused: Of them, those that the certificate may not write.
         error: Why the status is ``errored``.
@@ -438,6 +439,7 @@ class Transfer(Value, frozen=True):
     offer: Offer | None = None
     confirmed: int = 0
     cursor: Cursor | None = None
+    complete: bool = False
     items: int = 0
     refused: int = 0
     error: str = ""

@@ -253,6 +253,7 @@ def answer_of(
         offer=offer,
         confirmed=view.confirmed,
         cursor=None if view.cursor is None else decode_json(view.cursor, wire.Cursor),
+        complete=view.has_last,
         items=view.items,
         refused=view.refused,
         error=view.error,

@@ -109,6 +109,8 @@ class Client(Node):
         """Send buffers; tell whether the last was sent."""
         transfer = self.transfer(transfer_id)
         standing = caller.signed("GET", f"/transfersessions/{transfer_id}").of(wire.Transfer)
+        if standing.complete:
+            return True
         number, cursor = standing.confirmed, standing.cursor
         while most is None or most > 0:
             buffer = transfer.read(number, cursor, chunk)
