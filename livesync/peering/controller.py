@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar
 
-from .stages import Stage, Status, stages_until
+from .stages import Stage, Status, check_step, stages_until
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,9 @@ class TransferContext(Protocol):
 
     def become(self, stage: Stage, status: Status, error: str = "") -> None:
         """Note how far it has come now, in a transaction of its own."""
+
+    def is_long(self, stage: Stage) -> bool:
+        """Tell whether a stage may take so long that somebody will want to see it started."""
 
 
 Context = TypeVar("Context", bound=TransferContext)
@@ -78,14 +81,22 @@ class SessionController(Generic[Context]):
             Exception: What an operation raised; the stage is errored.
         """
         now, status = context.standing()
-        for stage in stages_until(now, status, until):
+        stages = stages_until(now, status, until)
+        for stage in stages:
+            check_step(now, status, stage, Status.STARTED)
             status = self._run(stage, context)
+            check_step(stage, Status.STARTED, stage, status)
+            now = stage
+            # a transaction for each step would cost more than what most of them do
+            if status is not Status.COMPLETED or stage is stages[-1]:
+                context.become(stage, status)
             if status is not Status.COMPLETED:
                 break
         return status
 
     def _run(self, stage: Stage, context: Context) -> Status:
-        context.become(stage, Status.STARTED)
+        if context.is_long(stage):
+            context.become(stage, Status.STARTED)
         self._tell(StageEvent(context.transfer_id, stage, "started"))
         try:
             status = self._ask(stage, context)
@@ -93,7 +104,6 @@ class SessionController(Generic[Context]):
             context.become(stage, Status.ERRORED, one_line(exc))
             self._tell(StageEvent(context.transfer_id, stage, "failed", exc))
             raise
-        context.become(stage, status)
         if status is Status.COMPLETED:
             self._tell(StageEvent(context.transfer_id, stage, "completed"))
         return status

@@ -122,8 +122,20 @@ class Transfer:
         return view.stage, view.status
 
     def become(self, stage: Stage, status: Status, error: str = "") -> None:
-        """Note how far it has come now."""
-        self.store.run(lambda: self.record().become(stage, status, self.provider.node.clock(), error))
+        """Note how far it has come now; what has ended keeps its record only."""
+
+        def work() -> None:
+            self.record().become(stage, status, self.provider.node.clock(), error)
+            if (stage, status) == (Stage.CLEANUP, Status.COMPLETED):
+                self.close()
+
+        self.store.run(work)
+
+    def is_long(self, stage: Stage) -> bool:
+        """Tell whether a stage may take long: taking the application's changes, and applying what waits."""
+        if stage is Stage.SERIALIZING:
+            return self.provider.reader is not None
+        return stage is Stage.DEQUEUING and self.view().waiting_items > 0
 
     def offer(self) -> Offer:
         """Return what is sent.
@@ -141,9 +153,6 @@ class Transfer:
             raise TransferEnded(f"transfer {self.transfer_id} has no offer: it has not begun, or has ended")
         told = decode_json(record.offer.data, wire.Offer)
         return offer_of(told, self.transfer_id, record.prefixes)
-
-    def _keep_offer(self, told: wire.Offer) -> None:
-        self.store.run(lambda: setattr(self.record(), "offer", Packet(_encode(told))))
 
     # -- both ends ---------------------------------------------------------------------------------
 
@@ -167,10 +176,15 @@ class Transfer:
         believed = {
             prefix: clock for prefix, clock in claims_of(claims).items() if contained_in_any(filter_, prefix)
         }
-        offer = replace(self.provider.offer(filter_, believed, receiver_id), session_id=self.transfer_id)
-        told = offer_to_wire(offer)
-        self._keep_offer(told)
-        self._offer = offer
+
+        def work() -> tuple[Offer, wire.Offer]:
+            made = self.provider.offer(filter_, believed, receiver_id)
+            offer = replace(made, session_id=self.transfer_id)
+            told = offer_to_wire(offer)
+            self.record().offer = Packet(_encode(told))
+            return offer, told
+
+        self._offer, told = self.store.run(work)
         return told
 
     def read(self, number: int, cursor: wire.Cursor | None, size: int = wire.CHUNK_SIZE) -> wire.Buffer:
@@ -235,8 +249,12 @@ class Transfer:
             return
         offer = offer_of(told, self.transfer_id, view.prefixes)
         self._check_claims(offer)
-        self.provider.begin(offer)
-        self._keep_offer(told)
+
+        def work() -> None:
+            self.provider.begin(offer)
+            self.record().offer = Packet(_encode(told))
+
+        self.store.run(work)
         self._offer = offer
 
     def _check_claims(self, offer: Offer) -> None:
