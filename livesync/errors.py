@@ -11,6 +11,7 @@
     │   ├── UnknownAgent
     │   ├── UnknownAgentType
     │   ├── UnknownTask
+    │   ├── UnknownPeer
     │   ├── UnknownCertificate
     │   ├── UnknownScope
     │   └── UnknownObject
@@ -54,6 +55,8 @@
     │   ├── TransferEnded                 a transfer has ended, or is not so far yet
     │   ├── BufferGap                     buffers come in order, and one is missing
     │   ├── OfferChanged                  what a sender had pinned is not so any more
+    │   ├── PeerUnreachable               a peer does not answer, or nothing that can be believed
+    │   ├── PeerSaysNo                    a peer refuses what this database asked it for
     │   ├── BodyTooLarge                  what a peer sent is larger than is taken
     │   └── BodyUnreadable                what a peer sent cannot be unpacked
     ├── PeerRefused                       what a peer shows or asks for is refused, with code and status
@@ -132,6 +135,10 @@ class UnknownTask(NotFound):
     def __init__(self, task_id: str) -> None:
         super().__init__(f"there is no task {task_id!r}; `livesync task list` shows those there are")
         self.task_id = task_id
+
+
+class UnknownPeer(NotFound):
+    """Raised when no peer of this name, or no session with one of this id, is known."""
 
 
 class UnknownCertificate(NotFound):
@@ -328,6 +335,39 @@ class BufferGap(SyncError):
 
 class OfferChanged(SyncError):
     """Raised when what a sender had pinned is not so any more: a new transfer is needed."""
+
+
+class PeerUnreachable(SyncError):
+    """Raised when a peer gives no answer, or none that can be believed, however often it is asked."""
+
+
+class PeerSaysNo(SyncError):
+    """Raised when a peer refuses what it was asked for.
+
+    Attributes:
+        code: One of :data:`livesync.peering.wire.CODES`.
+        status: Of HTTP.
+        next_sequence: With the code ``sequence``: the number to go on with, else None.
+        retry_after_s: After how many seconds it may be asked again, as it says; None: it does not.
+        is_signed: Whether it is known that the peer itself said so.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        status: int,
+        next_sequence: int | None = None,
+        retry_after_s: float | None = None,
+        is_signed: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+        self.next_sequence = next_sequence
+        self.retry_after_s = retry_after_s
+        self.is_signed = is_signed
 
 
 class BodyTooLarge(SyncError):

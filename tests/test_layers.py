@@ -46,7 +46,8 @@ MAY_IMPORT = {
     "upkeep": DELIVERY,
     "destinations": DELIVERY,
     "peering": MANAGER,
-    "replication": MANAGER | {"peering"},
+    # the peer agent is run, and its runs are noted, as any agent's
+    "replication": DELIVERY | {"peering"},
     "versions": MANAGER | {"peering"},
     "settings": CORE,
     "periodic": CORE | {"peering", "replication"},  # a task does what sessions leave to be done

@@ -40,6 +40,8 @@ READING: Final = frozenset(
         "peer_certs:show",
         "peer_scopes:list_scopes",
         "peer_scopes:show",
+        "peers:list_peers",
+        "peers:sessions",
         "simulating:simulate",
         "status:status",
         "tasking:list_tasks",

@@ -168,6 +168,12 @@ def _seconds(days: int | None) -> float | None:
 def request(session: Session) -> int:
     """Make a key, and write a request into a file."""
     args, out, params = session.args, session.out, given_params(session)
+    if (args.to is None) == (args.url is None):
+        raise UsageError("say where the request goes: --to FILE, or --from URL")
+    if args.url is not None:
+        from .peer_requesting import request_online
+
+        return request_online(session, params)
     keys = keys_of(session)
     with trust_of(session) as store:
         scope = _scope_asked(store.read(lambda trust: trust.definitions(args.profile)), args, params)

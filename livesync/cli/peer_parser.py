@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .grammar import Commands
+from .peer_client_parser import add_client_commands
 from .peer_trust_parser import add_trust_commands
 from .values import count
 
@@ -10,6 +11,7 @@ from .values import count
 def add_peer_commands(commands: Commands) -> None:
     """Add all commands of the group to ``commands``."""
     add_trust_commands(commands)
+    add_client_commands(commands)
     _add_conflict_commands(commands.group("conflict", "look after what lost, or could not be applied"))
 
 

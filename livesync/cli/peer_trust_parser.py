@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .grammar import COMPLETE_FILE, Commands
+from .peer_client_parser import add_online_request
 from .values import count, key_value
 
 
@@ -60,12 +61,14 @@ def _add_certificate_commands(commands: Commands) -> None:
         "ask for a certificate",
         "Make a private key, and write a request for a certificate into a file, which holds nothing secret."
         " It is carried to a site that may give one, signed there with `livesync peer cert sign`, and carried"
-        " back for `livesync peer cert import`.",
+        " back for `livesync peer cert import`. With --from, a server is asked instead, in the name of one of"
+        " its users, and the certificate is kept here at once.",
     )
     _profile(request)
     _scope(request)
     _valid(request)
-    _to(request)
+    _to(request, required=False)
+    add_online_request(request)
     sign = commands.add(
         "sign",
         "peer_certs:sign",

@@ -52,7 +52,7 @@ class TwoWay(PeriodicTask):
         try:
             store = ZODBDataStore(context.db, create=False)
         except NotInstalled as exc:
-            raise NotInstalled(f"{exc}: there is nothing to do for this task, so remove it") from exc
+            raise NotInstalled(f"{exc}; until then there is nothing to do for this task") from exc
         provider = ZODBSyncProvider(None, store, changes_executor=HostExecutor(context.host))
         taken = TrackReader().gather(provider.node)
         done = {"taken": taken, "tombstones": 0, "sessions": 0, "transfers": 0, "expired": 0}

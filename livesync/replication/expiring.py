@@ -186,6 +186,11 @@ def views(provider: BaseSyncProvider) -> tuple[list[SyncSessionView], list[Trans
     store = provider.data_store
     if not isinstance(store, ZODBDataStore):
         raise TypeError("sessions with peers need a store in a database")
+    return stored_views(store)
+
+
+def stored_views(store: ZODBDataStore) -> tuple[list[SyncSessionView], list[TransferView]]:
+    """Return all sessions and transfers that a store keeps, the newest first."""
     sessions, transfers = store.read(lambda: _views(store))
     return (
         sorted(sessions.values(), key=lambda view: -view.started),

@@ -183,7 +183,7 @@ def find_replica(root: Any) -> StoredReplica:
     """
     found = root.get(ROOT_KEY)
     if found is None:
-        raise NotInstalled("this database takes no part in two-way sync yet")
+        raise NotInstalled("this database takes no part in two-way sync yet: livesync peer init")
     if not isinstance(found, StoredReplica):
         raise NotInstalled(f"what lies under {ROOT_KEY!r} in this database is not livesync's")
     if found.schema > SCHEMA:

@@ -35,7 +35,10 @@ EXPECTED = {
     "livesync task": {"list", "add", "remove", "run"},
     "livesync dead": {"list", "show", "retry", "discard"},
     "livesync user": {"add", "list", "password", "role", "remove", "add_token", "remove_token"},
-    "livesync peer": {"init", "cert", "scope", "conflict"},
+    "livesync peer": {
+        *("init", "cert", "scope", "conflict"),
+        *("add", "list", "remove", "sync", "status", "sessions", "resume", "cleanup"),
+    },
     "livesync peer cert": {"list", "show", "root", "request", "sign", "import", "distrust", "revoke"},
     "livesync peer scope": {"list", "add", "show"},
     "livesync peer conflict": {"list", "show", "reinstate"},

@@ -1,0 +1,81 @@
+"""``livesync peer cert request --from URL``: a server is asked for a certificate, over the network."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from ..errors import CertificateRefused, OptionError, UsageError
+from ..options import read_secret
+from .exitcodes import ExitCode
+from .output import printable
+from .peer_trust import keys_of, say_key, trust_of
+from .session import Session
+
+if TYPE_CHECKING:
+    from ..peering.certificates import Certificate
+
+_DAY_S = 86_400.0
+
+
+def request_online(session: Session, params: Mapping[str, str]) -> int:
+    """Ask a server for a certificate, and keep it."""
+    from ..peering.connection import PeerConnection
+
+    args, out = session.args, session.out
+    if not args.user:
+        raise UsageError("say who gives the certificate, on the server: --user NAME")
+    keys = keys_of(session)
+    with trust_of(session) as store:
+        connection = PeerConnection(
+            args.url, store, keys, ca_file=args.ca_file, insecure_http=args.insecure_http
+        )
+        with closing(connection):
+            connection.server_info  # noqa: B018 - before a password is asked for: is anybody there?
+            shown = connection.get_remote_certificates(args.profile)
+            parent = _parent(shown, args.parent, args.url)
+            chain = connection.certificate_signing_request(
+                parent,
+                args.scope,
+                params,
+                args.user,
+                _password(session),
+                trust_root=args.trust_root,
+                valid_s=(args.days or 0) * _DAY_S,
+            )
+    out.line(printable(f"certificate {chain[-1].id} of profile {args.profile} is here"))
+    say_key(session, chain[-1])
+    out.json({"certificate": chain[-1].id, "root": chain[0].id})
+    return ExitCode.OK
+
+
+def _parent(shown: Sequence[tuple[Certificate, ...]], beginning: str | None, url: str) -> Certificate:
+    """Return the server's certificate that is to sign: the one that is named, or the one that allows most.
+
+    Raises:
+        CertificateRefused: There is none.
+    """
+    found = [chain[-1] for chain in shown if chain[-1].id.startswith(beginning or "")]
+    if not found:
+        raise CertificateRefused(f"{url} has no such certificate to sign with")
+    return max(found, key=lambda one: sum(other.scope.is_subset_of(one.scope) for other in found))
+
+
+def _password(session: Session) -> str:
+    """Return the password of whoever gives the certificate.
+
+    Raises:
+        UsageError: It is not where it is said to be, or there is nobody to ask.
+    """
+    reference = session.args.password
+    if reference is not None:
+        try:
+            return read_secret(reference)
+        except OptionError as exc:
+            raise UsageError(f"--password: {exc}") from exc
+    if session.is_hosted or not sys.stdin.isatty():
+        raise UsageError("there is nobody to ask for a password: give --password env:NAME or file:PATH")
+    return getpass.getpass(f"Password of {session.args.user}: ", session.out.stderr)

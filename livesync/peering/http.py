@@ -1,0 +1,196 @@
+"""HTTP to a peer: one request, one answer, as they travel, and what it means that there was none.
+
+TLS is always verified, redirects are not followed, and nothing is retried or believed here. Bodies are
+handed on packed, as they came: what is signed is what travels.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from ..errors import PeerUnreachable, UsageError
+
+_READ_BYTES: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RawAnswer:
+    """An answer as it came.
+
+    Attributes:
+        status: Of HTTP.
+        headers: Names in lower case.
+        body: As it travelled, packed where it was packed.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class NoAnswer(PeerUnreachable):
+    """Raised when there was no answer, or a broken one: the same request may be sent again."""
+
+
+class PeerHTTP:
+    """A peer behind a URL. One thread at a time.
+
+    Args:
+        base_url: Where its server is mounted: ``https://sync.example.org/prefix``.
+        timeout_s: Seconds to wait for a connection, and for each part of an answer.
+        ca_file: Certificates that are trusted in place of the system's.
+        insecure_http: Take a URL that begins with ``http://``, too: whoever is in between may read
+            everything, though not change it.
+
+    Raises:
+        UsageError: The URL is none that can be used.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        timeout_s: float = 60.0,
+        ca_file: str | None = None,
+        insecure_http: bool = False,
+    ) -> None:
+        self.base_url = check_url(base_url, insecure_http)
+        self.timeout_s = timeout_s
+        #: Bytes of bodies, as they travelled.
+        self.bytes_sent = self.bytes_received = 0
+        self._ca_file = ca_file
+        self._session: requests.Session | None = None
+        self._lock = threading.Lock()
+
+    def prepare(self, method: str, path: str, body: bytes) -> requests.PreparedRequest:
+        """Return a request; its ``path_url`` is what is signed of the address."""
+        request = requests.Request(method, self.base_url + path, data=body or None, auth=_nobody)
+        return self._opened().prepare_request(request)
+
+    def send(self, request: requests.PreparedRequest, headers: Mapping[str, str], limit: int) -> RawAnswer:
+        """Send a request and return the answer.
+
+        Args:
+            request: Of :meth:`prepare`.
+            headers: To be added.
+            limit: Bytes that the answer's body may have.
+
+        Raises:
+            NoAnswer: There was none, it was broken off, or is larger than that.
+            PeerUnreachable: There will not be one: TLS fails, or the answer leads elsewhere.
+        """
+        request.headers.update(headers)
+        session = self._opened()
+        settings = session.merge_environment_settings(request.url or "", {}, True, None, None)
+        try:
+            with session.send(request, timeout=self.timeout_s, allow_redirects=False, **settings) as response:
+                self.bytes_sent += len(request.body or b"")
+                answer = RawAnswer(
+                    response.status_code,
+                    {name.lower(): value for name, value in response.headers.items()},
+                    self._body(response, limit),
+                )
+        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as exc:
+            raise self._failure(exc) from None
+        except OSError as exc:  # how requests says that the CA bundle is not there
+            raise PeerUnreachable(f"{self.base_url}: {exc}") from exc
+        if 300 <= answer.status < 400:
+            raise PeerUnreachable(
+                f"{self.base_url} leads elsewhere ({answer.status}): give the address that it leads to"
+            )
+        return answer
+
+    def _body(self, response: requests.Response, limit: int) -> bytes:
+        found = bytearray()
+        while part := response.raw.read(_READ_BYTES, decode_content=False):
+            found += part
+            if len(found) > limit:
+                response.close()
+                raise NoAnswer(f"{self.base_url} answers more than {limit:,} bytes")
+        self.bytes_received += len(found)
+        return bytes(found)
+
+    def _opened(self) -> requests.Session:
+        with self._lock:
+            if self._session is None:
+                session = requests.Session()
+                session.headers["User-Agent"] = "zodb-livesync"
+                session.headers["Accept-Encoding"] = "identity"
+                if self._ca_file is not None:
+                    session.verify = self._ca_file
+                    session.trust_env = False  # else REQUESTS_CA_BUNDLE would go before it
+                for scheme in ("http://", "https://"):
+                    session.mount(scheme, HTTPAdapter(max_retries=0))
+                self._session = session
+            return self._session
+
+    def close(self) -> None:
+        """Close the connections; the next request opens new ones."""
+        with self._lock:
+            session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+    def _failure(self, exc: Exception) -> PeerUnreachable:
+        """Return what it means that there was no answer."""
+        cause = _system_error(exc)
+        if isinstance(exc, requests.exceptions.SSLError) and isinstance(cause, ssl.SSLCertVerificationError):
+            return PeerUnreachable(
+                f"{self.base_url} cannot be trusted: {cause.verify_message}; check its TLS certificate, and"
+                " the file of those that are trusted"
+            )
+        if isinstance(exc, (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)):
+            return NoAnswer(f"{self.base_url} did not answer within {self.timeout_s:g} s")
+        if isinstance(exc, ValueError):  # among them InvalidURL, InvalidHeader, LocationParseError
+            return PeerUnreachable(f"{self.base_url} is no URL that a request can be sent to: check it")
+        why = cause.strerror if cause is not None and cause.strerror else type(exc).__name__
+        return NoAnswer(f"{self.base_url} did not answer: {why}")
+
+
+def _nobody(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Send no password, and keep requests from looking for one in ~/.netrc."""
+    return request
+
+
+def _system_error(exc: BaseException) -> OSError | None:
+    """Return the error of the system or of TLS that lies below ``exc``, None if there is none."""
+    seen: list[BaseException] = [exc]
+    for error in seen:
+        if isinstance(error, ssl.SSLError) or (isinstance(error, OSError) and error.errno is not None):
+            return error
+        below = (error.__cause__, error.__context__, getattr(error, "reason", None), *error.args)
+        seen += (other for other in below if isinstance(other, BaseException) and other not in seen)
+    return None
+
+
+def check_url(url: str, insecure_http: bool = False) -> str:
+    """Return the address of a peer without a ``/`` at its end.
+
+    Raises:
+        UsageError: It is none, holds a password or a query, or is plain HTTP without leave.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise UsageError("this is no address of a peer: write https://HOST[:PORT][/PREFIX]") from None
+    if parts.username is not None or parts.password is not None:
+        raise UsageError("the address of a peer holds no user name and no password")
+    is_url = parts.scheme in ("http", "https") and parts.hostname and port != 0
+    if not is_url or parts.query or parts.fragment or not url.isprintable() or " " in url:
+        raise UsageError(f"{url!r} is no address of a peer: write https://HOST[:PORT][/PREFIX]")
+    if parts.scheme == "http" and not insecure_http:
+        raise UsageError(
+            f"{url} is not encrypted: whoever is in between could read everything; use https, or say"
+            " --insecure-http"
+        )
+    return url.rstrip("/")

@@ -1,0 +1,237 @@
+"""The commands of ``livesync peer`` that sync, as people use them."""
+
+import json
+import time
+from types import SimpleNamespace
+
+import pytest
+from support import peer_world
+from support.faulty_proxy import FaultyProxy
+from support.peer_world import PART, PROFILE
+
+from livesync.cli.exitcodes import ExitCode
+from livesync.cli.main import main
+from livesync.database import open_database
+from livesync.peering.keyring import open_keyring
+from livesync.peering.trust import TrustStore
+from livesync.replication import Operation, ZODBDataStore, ZODBSyncProvider
+
+
+@pytest.fixture
+def livesync(tmp_path, capsys, monkeypatch):
+    """Call the command on a database of its own; return what came of it."""
+    monkeypatch.chdir(tmp_path)
+    uri = f"file://{tmp_path / 'home.fs'}"
+
+    def call(*argv):
+        code = main(["--db", uri, *argv])
+        said = capsys.readouterr()
+        return SimpleNamespace(code=ExitCode(code), out=said.out, err=said.err)
+
+    call.uri = uri
+    return call
+
+
+@pytest.fixture
+def world(stack, tmp_path, monkeypatch):
+    """One whose clock is that of the wall, as the command's is."""
+    monkeypatch.setattr(peer_world, "NOW", time.time())
+    return peer_world.World(stack, tmp_path)
+
+
+@pytest.fixture
+def home(livesync, world):
+    """A database that has a certificate of the world's."""
+    assert livesync("install").code == ExitCode.OK
+    assert livesync("peer", "init").code == ExitCode.OK
+    db = open_database(livesync.uri)
+    try:
+        key = open_keyring(livesync.uri).generate()
+        chain = [*world.root_chain, world.sign(key, PART, {"part": "F1"})]
+        TrustStore(db).run(lambda trust: trust.save_chain(chain, world.clock(), trust_root=True))
+        provider = ZODBSyncProvider(None, ZODBDataStore(db))
+        for number in range(3):
+            provider.commit_item_change(Operation.UPDATE, "note", f"h{number}", f'"{number}"', "F1")
+    finally:
+        db.close()
+    return livesync
+
+
+def add(livesync, url, *more):
+    return livesync("peer", "add", "school", url, "--profile", PROFILE, "--insecure-http", *more)
+
+
+def test_a_peer_is_added_listed_synced_with_and_removed(home, world, served):
+    world.fill(5)
+
+    added = add(home, served.url)
+    before = home("peer", "list")
+    synced = home("peer", "sync")
+    after = home("peer", "list")
+    again = home("peer", "sync", "school")
+    removed = home("peer", "remove", "school")
+
+    assert added.code == ExitCode.OK
+    assert "never" in before.out
+    assert (synced.code, synced.err) == (ExitCode.OK, "")
+    assert synced.out.startswith("school: 5 received, 3 sent; ")
+    assert "5 received, 3 sent" in " ".join(after.out.split())
+    assert again.out.startswith("school: 0 received, 0 sent; ")
+    assert len(world.contents()) == 8
+    assert removed.code == ExitCode.OK
+    assert "no peers yet" in home("peer", "list").out
+
+
+def test_programs_are_told_the_same_in_json(home, world, served):
+    world.fill(2)
+    add(home, served.url)
+
+    synced = json.loads(home("--json", "peer", "sync").out)
+    status = json.loads(home("--json", "peer", "status", "--ask").out)
+    sessions = json.loads(home("--json", "peer", "sessions").out)
+
+    assert synced["peers"][0]["result"]["pulled"] == 2
+    assert status["peers"][0]["answer"]["name"] == "server"
+    assert status["peers"][0]["outcomes"][0]["error"] == ""
+    (only,) = sessions["sessions"]
+    assert (only["role"], only["active"]) == ("begun", False)
+    assert {each["direction"] for each in only["transfers"]} == {"pull", "push"}
+
+
+@pytest.mark.slow
+def test_only_one_way_is_synced_where_that_is_asked_for(home, world, served):
+    world.fill(2)
+    add(home, served.url)
+
+    assert home("peer", "sync", "--push-only").out.startswith("school: 0 received, 3 sent; ")
+    assert home("peer", "sync", "--pull-only").out.startswith("school: 2 received, 0 sent; ")
+
+
+@pytest.mark.slow
+def test_a_filter_of_a_peer_keeps_the_rest_at_home(home, world, served):
+    world.fill(2, "F1:U1")
+    world.fill(3, "F1:U2")
+    add(home, served.url, "--pull", "F1:U1", "--no-push")
+
+    assert home("peer", "sync").out.startswith("school: 2 received, 0 sent; ")
+
+
+WRONG = [
+    (("peer", "sync", "nobody"), ExitCode.NOT_FOUND, "there is no peer 'nobody'"),
+    (("peer", "remove", "nobody"), ExitCode.NOT_FOUND, "there is no peer 'nobody'"),
+    (("peer", "resume", "abc"), ExitCode.NOT_FOUND, "begins with 'abc'"),
+    (("peer", "add", "x", "http://h", "--profile", "notes"), ExitCode.USAGE, "not encrypted"),
+    (("peer", "add", "x", "https://a:b@h", "--profile", "notes"), ExitCode.USAGE, "no password"),
+    (("peer", "add", "x", "ftp://h", "--profile", "notes"), ExitCode.USAGE, "no address of a peer"),
+    (("peer", "add", "a b", "https://h", "--profile", "notes"), ExitCode.USAGE, "no name of a peer"),
+    (("peer", "add", "x", "https://h", "--profile", "no tes"), ExitCode.USAGE, "profile"),
+    (("peer", "add", "x", "https://h", "--profile", "n", "--push", "a::b"), ExitCode.USAGE, "empty"),
+    (
+        ("peer", "add", "x", "https://h", "--profile", "n", "--certificate", "ff"),
+        ExitCode.NOT_FOUND,
+        "ff",
+    ),
+    (("peer", "cert", "request", "--profile", "n", "--scope", "s"), ExitCode.USAGE, "--to FILE"),
+    (
+        ("peer", "cert", "request", "--profile", "n", "--scope", "s", "--from", "https://h"),
+        ExitCode.USAGE,
+        "--user",
+    ),
+]
+
+
+def test_wrong_input_gets_one_line(home):
+    for argv, code, says in WRONG:
+        found = home(*argv)
+
+        assert found.code == code, argv
+        assert says in found.err
+        assert found.err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_peer_that_does_not_answer_is_one_line_and_the_next_one_is_synced_with(
+    home, world, served, monkeypatch
+):
+    monkeypatch.setattr("livesync.peering.retrying.Retries.wait", lambda self, tries, after_s=None: None)
+    home("peer", "add", "away", "http://127.0.0.1:9", "--profile", PROFILE, "--insecure-http")
+    add(home, served.url)
+
+    found = home("peer", "sync")
+    status = home("peer", "status")
+
+    assert found.code == ExitCode.SERVICE
+    assert found.err.startswith("livesync: peer away: http://127.0.0.1:9 did not answer: Connection refused")
+    assert found.err.count("\n") == 1
+    assert "school: 0 received, 3 sent" in found.out
+    assert "failed: http://127.0.0.1:9 did not answer" in status.out
+
+
+def test_more_than_a_certificate_allows_is_refused(home, world, served):
+    add(home, served.url, "--push", "F2")
+
+    found = home("peer", "sync")
+
+    assert found.code == ExitCode.REFUSED
+    assert "do not allow to send F2" in found.err
+
+
+@pytest.mark.slow
+def test_a_session_that_was_cut_is_shown_and_resumed(home, world, served, stack, monkeypatch):
+    monkeypatch.setattr("livesync.peering.retrying.Retries.wait", lambda self, tries, after_s=None: None)
+    world.fill(1_200)
+    proxy = FaultyProxy(served.port, 1, share=0)
+    stack.callback(proxy.close)
+    add(home, proxy.url)
+    proxy.lose_after = 8
+
+    failed = home("peer", "sync")
+    proxy.lose_after = None
+    status = home("peer", "status")
+    (cut,) = json.loads(home("--json", "peer", "sessions", "--active").out)["sessions"]
+    other_process = home("peer", "resume", cut["id"][:6])
+
+    assert failed.code == ExitCode.SERVICE
+    assert "cut:" in status.out
+    assert cut["transfers"][0]["items"] == 1_000
+    assert other_process.code == ExitCode.OK
+    assert "1,200 received" in other_process.out
+    assert "one that was cut went on" in other_process.out
+
+
+@pytest.mark.slow
+def test_what_nobody_goes_on_with_is_cleaned_up(home, world, served, stack, monkeypatch):
+    monkeypatch.setattr("livesync.peering.retrying.Retries.wait", lambda self, tries, after_s=None: None)
+    world.fill(600)
+    proxy = FaultyProxy(served.port, 1, share=0)
+    stack.callback(proxy.close)
+    add(home, proxy.url)
+    proxy.lose_after = 8
+    home("peer", "sync")
+
+    early = home("peer", "cleanup")
+    other = home("peer", "cleanup", "--older-than", "0", "--push")
+    done = home("peer", "cleanup", "--older-than", "0")
+
+    assert early.out.startswith("0 sessions and 0 transfers ended")
+    assert other.out.startswith("0 sessions and 0 transfers ended")
+    assert done.out.startswith("1 sessions and 1 transfers ended")
+    assert json.loads(home("--json", "peer", "sessions", "--active").out)["sessions"] == []
+
+
+def test_without_a_certificate_it_is_said_how_to_get_one(livesync, served):
+    livesync("install")
+    livesync("peer", "init")
+    add(livesync, served.url)
+
+    found = livesync("peer", "sync")
+
+    assert found.code == ExitCode.USAGE
+    assert "livesync peer cert request" in found.err
+
+
+def test_a_database_that_takes_no_part_says_so(livesync):
+    livesync("install")
+
+    assert livesync("peer", "sync").code == ExitCode.NOT_INSTALLED
+    assert "livesync peer init" in livesync("peer", "sync").err

@@ -1,0 +1,42 @@
+"""A network that does whatever a network can: sessions fail or not, and afterwards all is as it should be."""
+
+import random
+
+import pytest
+from support.faulty_proxy import FaultyProxy
+
+from livesync.errors import LiveSyncError
+
+
+def edit(nodes, dice, written):
+    for each in nodes:
+        for _ in range(dice.randrange(6)):
+            number = dice.randrange(40)
+            text = f'"{each.name} {dice.random()}"'
+            written.setdefault(f"item {number}", set()).add(text)
+            each.put(f"item {number}", text, ("F1", "F1:U1")[number % 2])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_after_any_faults_one_clean_session_makes_both_equal(seed, world, served, node, stack):
+    dice = random.Random(f"edits {seed}")
+    home = node("home")
+    proxy = FaultyProxy(served.port, seed, share=0.25)
+    stack.callback(proxy.close)
+    through, clean = home.peer(proxy.url, "through"), home.peer(served.url, "clean")
+    failures, written = [], {}
+
+    for _ in range(8):
+        edit((home, world), dice, written)
+        try:
+            home.sync(through)
+        except LiveSyncError as exc:
+            failures.append(exc)
+    outcome = home.sync(clean)
+
+    assert outcome.error == ""
+    assert home.contents() == world.contents()
+    assert home.contents().keys() == written.keys()
+    assert all(text in written[key] for key, text in home.contents().items())
+    assert all("\n" not in str(exc) and len(str(exc)) > 20 for exc in failures)
+    assert sum(proxy.happened.values()) > 10
