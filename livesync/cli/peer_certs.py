@@ -27,6 +27,7 @@ from .tables import print_table, utc
 if TYPE_CHECKING:
     from ..peering.certificates import Certificate
     from ..peering.keyring import KeyRing
+    from ..peering.rights import Rights
     from ..peering.scopes import Scope
     from ..peering.trust import Trust
     from ..peering.wire import Signed
@@ -271,9 +272,17 @@ def import_chain(session: Session) -> int:
     chain = _read_chain(args.from_file)
     keys = optional_keys_of(session)
     is_ours = bool(chain) and _has_key(keys, chain[-1])
+
+    def save(trust: Trust) -> Rights:
+        if chain and chain[0].id not in trust.roots and not args.trust_root:
+            raise CertificateRefused(
+                f"root {chain[0].id} is not trusted here: if that is the id that its owner tells you, give"
+                " --trust-root"
+            )
+        return trust.save_chain(chain, now, trust_root=args.trust_root)
+
     with trust_of(session) as store:
-        rights = store.run(lambda trust: trust.save_chain(chain, now, trust_root=args.trust_root or is_ours))
-    certificate = rights.certificate
+        certificate = store.run(save).certificate
     out.line(printable(f"certificate {certificate.id} holds: {_scope(certificate)}"))
     if is_ours:
         say_key(session, certificate)

@@ -85,8 +85,8 @@ def _add_certificate_commands(commands: Commands) -> None:
         "import",
         "peer_certs:import_chain",
         "take a chain of certificates from a file",
-        "Take a chain of certificates that was carried here. Its root is trusted if it was before, if the"
-        " last certificate is for a key that is here, or with --trust-root.",
+        "Take a chain of certificates that was carried here. Its root must be trusted here, or is trusted"
+        " from now on with --trust-root. Compare its id with the one that its owner tells you before.",
     )
     _from_file(importing, "the chain")
     importing.add_argument(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, TypeVar
 
 from ..database import committed, connected
-from ..errors import NonceRefused, UnknownCertificate, UnknownScope, UsageError
+from ..errors import CertificateRefused, NonceRefused, UnknownCertificate, UnknownScope, UsageError
 from .certificates import Certificate
 from .chains import verify_chain
 from .keyring import KeyRing
@@ -214,13 +214,17 @@ class Trust:
         return [chain for chain in chains if profile in (None, chain[-1].profile)]
 
     def rights(self, certificate_id: str, now: float) -> Rights:
-        """Return the rights of a certificate that is kept here.
+        """Return the rights of a certificate that is kept here; its signatures were verified before.
 
         Raises:
             UnknownCertificate: There is none.
             CertificateRefused: It does not hold any more.
         """
-        return self.verify(self.chain(certificate_id), now)
+        rights = Rights(self.chain(certificate_id))
+        if rights.chain[0].id not in self._stored.roots:
+            raise CertificateRefused(f"root {rights.chain[0].id} is not trusted here")
+        rights.check(now, self.revoked)
+        return rights
 
     # -- nonces ----------------------------------------------------------------------------------
 
