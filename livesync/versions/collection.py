@@ -32,7 +32,8 @@ class VersionedCollection(LookingCollection, RemoteCollection):
         connection_or_root: A ZODB connection, or its root.
         name: Of the collection. Without a host its documents are the mapping of this name in the root: id ->
             document, a plain value; one that notes what is written to it is made where there is none.
-        working: Where documents come from otherwise: an application's.
+        host: The application whose documents they are: what its objects say, and take back.
+        working: Where documents come from otherwise.
         codec: Encodes documents; one of your own knows more types.
         author: Who makes versions, unless a call says so.
         clock: Returns epoch seconds.
@@ -300,17 +301,20 @@ class VersionedCollection(LookingCollection, RemoteCollection):
         """
         check_branch_name(new)
         histories = find_histories(self._root, create=True)
-        if new in histories or (self._given is None and new in self._root):
+        if new in histories:
             raise ValueError(f"there is a collection {new!r} already")
+        self.working.rename(new)
         if self.name in histories:
             stored = histories.pop(self.name)
             stored.name = new
             histories[new] = stored
-        if self._given is None and self.name in self._root:
-            self._root[new] = self._root[self.name]
-            del self._root[self.name]
         return VersionedCollection(
-            self._root, new, working=self._given, codec=self._codec, author=self.author, clock=self._clock
+            self._root,
+            new,
+            working=self.working,
+            codec=self._codec,
+            author=self.author,
+            clock=self._clock,
         )
 
     def drop(self) -> None:
@@ -318,6 +322,5 @@ class VersionedCollection(LookingCollection, RemoteCollection):
         histories = find_histories(self._root)
         if histories is not None and self.name in histories:
             histories.pop(self.name).name = ""
-        if self._given is None and self.name in self._root:
-            del self._root[self.name]
+        self.working.drop()
         self._contents = None

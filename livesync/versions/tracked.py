@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from typing import Any
 
 from ..errors import InvalidCollectionVersion, InvalidOperation
+from ..host import Host
 from .contents import Contents
+from .hosted import HostCopy
 from .names import Names, check_branch_name
 from .records import Record
-from .stored import NotedDocuments, StoredHistory, find_history
+from .stored import StoredHistory, find_history
 from .threeway import ABSENT
 from .tree import Branch
 from .values import CODEC, Codec
@@ -27,6 +29,7 @@ class TrackedCollection:
         connection_or_root: Any,
         name: str,
         *,
+        host: Host | None = None,
         working: WorkingCopy | None = None,
         codec: Codec = CODEC,
         author: str = "",
@@ -35,7 +38,11 @@ class TrackedCollection:
         self.name = check_branch_name(name)
         self.author = author
         self._root = getattr(connection_or_root, "root", lambda: connection_or_root)()
-        self._given = working
+        if working is None:
+            working = (
+                MappingCopy(self._root, name) if host is None else HostCopy(self._root._p_jar, host, name)
+            )
+        self.working = working
         self._codec = codec
         self._clock = clock
         self._contents: Contents | None = None
@@ -77,20 +84,15 @@ class TrackedCollection:
         return Names(self.contents.stored.references)
 
     @property
-    def working(self) -> WorkingCopy:
-        """The working documents."""
-        if self._given is not None:
-            return self._given
-        if self.name not in self._root:
-            self._root[self.name] = NotedDocuments()
-        return MappingCopy(self._root[self.name])
-
-    @property
     def documents(self) -> MutableMapping[str, Any]:
-        """The working documents of a collection without a host, to read and to write."""
-        self.working  # noqa: B018 - makes the mapping where there is none
-        found: MutableMapping[str, Any] = self._root[self.name]
-        return found
+        """The working documents of a collection without a host, to read and to write.
+
+        Raises:
+            InvalidOperation: They are an application's.
+        """
+        if not isinstance(self.working, MappingCopy):
+            raise InvalidOperation(f"the documents of {self.name!r} are the application's: change them there")
+        return self.working.documents
 
     # -- state -------------------------------------------------------------------------------------
 
@@ -225,7 +227,9 @@ class TrackedCollection:
 
     def _why(self, message: str, author: str | None, metadata: Mapping[str, Any] | None) -> Why:
         now_us = round(self._clock() * 1_000_000)
-        return Why(self.author if author is None else author, now_us, message, dict(metadata or {}))
+        if author is None:
+            author = self.author or ", ".join(self.working.people())
+        return Why(author, now_us, message, dict(metadata or {}))
 
     def _check_no_conflicts(self, what: str) -> None:
         if self.has_conflicts:

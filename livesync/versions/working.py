@@ -37,39 +37,82 @@ class WorkingCopy(ABC):
     def settle(self) -> None:
         """Note that all that may have changed was looked at."""
 
+    def people(self) -> list[str]:
+        """Return who made what may have changed, where that is known."""
+        return []
+
+    @abstractmethod
+    def drop(self) -> None:
+        """Keep nothing on the collection's account any more."""
+
+    @abstractmethod
+    def rename(self, new: str) -> None:
+        """Go on under another name of the collection's.
+
+        Raises:
+            ValueError: Something of that name is there.
+        """
+
 
 class MappingCopy(WorkingCopy):
-    """Documents in a mapping of the database.
+    """Documents in a mapping of a database's root, id -> document.
+
+    A :class:`~livesync.versions.stored.NotedDocuments` says itself what has changed; of any other mapping all
+    documents are compared. One is made where there is none.
 
     Args:
-        documents: Id -> document. A :class:`~livesync.versions.stored.NotedDocuments` says itself what has
-            changed; of any other mapping all documents are compared.
+        root: The root.
+        name: Of the mapping in it.
     """
 
-    def __init__(self, documents: MutableMapping[str, Any]) -> None:
-        self._documents = documents
+    def __init__(self, root: MutableMapping[str, Any], name: str) -> None:
+        self._root = root
+        self._name = name
+
+    @property
+    def documents(self) -> MutableMapping[str, Any]:
+        """The mapping."""
+        found: MutableMapping[str, Any] | None = self._root.get(self._name)
+        if found is None:
+            found = self._root[self._name] = NotedDocuments()
+        return found
 
     def get(self, document_id: str) -> Any:
         """See :class:`WorkingCopy`."""
-        return self._documents.get(document_id, ABSENT)
+        return self.documents.get(document_id, ABSENT)
 
     def write(self, documents: Iterable[tuple[str, Any]]) -> None:
         """See :class:`WorkingCopy`."""
+        kept = self.documents
         for document_id, value in documents:
             if value is not ABSENT:
-                self._documents[document_id] = value
-            elif document_id in self._documents:
-                del self._documents[document_id]
+                kept[document_id] = value
+            elif document_id in kept:
+                del kept[document_id]
 
     def ids(self) -> Iterator[str]:
         """See :class:`WorkingCopy`."""
-        return iter(sorted(self._documents))
+        return iter(sorted(self.documents))
 
     def changed(self) -> Iterable[str] | None:
         """See :class:`WorkingCopy`."""
-        return list(self._documents.touched) if isinstance(self._documents, NotedDocuments) else None
+        documents = self.documents
+        return list(documents.touched) if isinstance(documents, NotedDocuments) else None
 
     def settle(self) -> None:
         """See :class:`WorkingCopy`."""
-        if isinstance(self._documents, NotedDocuments) and len(self._documents.touched):
-            self._documents.touched.clear()
+        documents = self.documents
+        if isinstance(documents, NotedDocuments) and len(documents.touched):
+            documents.touched.clear()
+
+    def drop(self) -> None:
+        """See :class:`WorkingCopy`: the documents go."""
+        self._root.pop(self._name, None)
+
+    def rename(self, new: str) -> None:
+        """See :class:`WorkingCopy`: the mapping lies under the new name."""
+        if new in self._root:
+            raise ValueError(f"there is something called {new!r} in the root already")
+        if self._name in self._root:
+            self._root[new] = self._root.pop(self._name)
+        self._name = new

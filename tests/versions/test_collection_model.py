@@ -10,7 +10,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from ZODB.DemoStorage import DemoStorage
 
 from livesync.versions import VersionedCollection
-from livesync.versions.stored import NotedDocuments
 from livesync.versions.values import CODEC
 from livesync.versions.working import MappingCopy
 
@@ -56,11 +55,10 @@ class Collections(RuleBasedStateMachine):
         self.connection = self.db.open(transaction_manager=self.tm)
         self.now = 1_900_000_000.0
         # not stored themselves: pickles lose folds, and refuse time zones
-        self.memory = NotedDocuments()
+        working = MappingCopy({}, "docs")
+        self.memory = working.documents
         self.memory.update(copy.deepcopy(documents))
-        self.docs = VersionedCollection(
-            self.connection, "docs", working=MappingCopy(self.memory), clock=self.tick
-        )
+        self.docs = VersionedCollection(self.connection, "docs", working=working, clock=self.tick)
         self.docs.init()
         self.working = documents
         self.at = (0, "main")  # whose documents the working ones come from
