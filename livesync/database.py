@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import unquote, urlencode
 
 from .errors import DatabaseError, DatabaseLocked
+from .relcache import forget_replaced_states
 
 T = TypeVar("T")
 
@@ -71,11 +72,13 @@ def open_database(uri: str, read_only: bool = False, create: bool = False) -> An
     scheme = match[1]
     opener = _OPENERS.get(scheme.lower(), _open_any)
     try:
-        return opener(uri, read_only, create)
+        db = opener(uri, read_only, create)
     except DatabaseError:
         raise
     except Exception as exc:
         raise _failure(uri, scheme, exc) from exc
+    forget_replaced_states(db)
+    return db
 
 
 def _failure(uri: str, scheme: str, exc: Exception) -> DatabaseError:

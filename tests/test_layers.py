@@ -10,7 +10,8 @@ import livesync
 
 PACKAGE = Path(livesync.__file__).parent
 
-GROUND = {"errors", "forms", "relstorage", "imports", "process", "options", "database", "action", "host"}
+GROUND = {"errors", "forms", "relcache", "relstorage", "imports", "process"}
+GROUND |= {"options", "database", "action", "host"}
 TRACK = GROUND | {"track", "timetable", "commits"}
 AGENT = TRACK | {"agent"}
 MANAGER = AGENT | {"conflicts", "leases", "status", "manager"}
@@ -28,7 +29,8 @@ MAY_IMPORT = {
     "forms": set(),
     "options": {"errors", "imports"},
     "relstorage": {"errors"},
-    "database": {"errors", "relstorage"},
+    "relcache": set(),
+    "database": {"errors", "relcache", "relstorage"},
     "action": {"errors"},
     "timetable": {"errors"},
     "commits": set(),

@@ -13,6 +13,7 @@ from .. import conflicts
 from ..errors import HostFailed, LiveSyncError
 from ..host import Host
 from ..manager import SyncManager
+from ..relcache import forget_replaced_states, read_past_cache
 from ..relstorage import lost_connection
 
 Result = TypeVar("Result")
@@ -48,6 +49,7 @@ class ManagerAccess:
         self._open(manager._p_jar.db(), manager._p_oid)
 
     def _open(self, database: Any, oid: bytes) -> None:
+        forget_replaced_states(database)
         self.database = database
         self._oid = oid
         self._transactions = transaction.TransactionManager(explicit=True)
@@ -60,22 +62,32 @@ class ManagerAccess:
         return other
 
     @contextmanager
-    def snapshot(self) -> Iterator[SyncManager]:
-        """Hand out the manager as it is now, for the time of a ``with`` block; nothing is written."""
+    def snapshot(self, past_caches: bool = False) -> Iterator[SyncManager]:
+        """Hand out the manager as it is now, for the time of a ``with`` block; nothing is written.
+
+        Args:
+            past_caches: Load everything anew, whatever a cache on this side of the database holds.
+        """
         self._transactions.begin()
         try:
+            if past_caches:
+                read_past_cache(self._connection)
             yield self._connection.get(self._oid)
         finally:
             self._end()
 
     @contextmanager
-    def host_snapshot(self, host: Host) -> Iterator[tuple[SyncManager, Host]]:
+    def host_snapshot(self, host: Host, past_caches: bool = False) -> Iterator[tuple[SyncManager, Host]]:
         """Hand out the manager and the host, both reading one fresh snapshot, for a ``with`` block.
+
+        Args:
+            host: The application.
+            past_caches: As for :meth:`snapshot`.
 
         Raises:
             HostFailed: The host cannot be set up.
         """
-        with self.snapshot() as manager, ExitStack() as stack:
+        with self.snapshot(past_caches) as manager, ExitStack() as stack:
             try:
                 at = stack.enter_context(host.at(self._connection))
             except of_the_database(LiveSyncError):

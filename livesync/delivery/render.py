@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Final, Protocol, cast
 
 import msgspec
 
+from ..action import DELETED
 from ..agent import SyncAgent
 from ..errors import HostFailed, LiveSyncError, NoDocument
 from ..host import File, Host
@@ -30,6 +31,9 @@ _CHUNK_WITH_FILES: Final = 50
 _FILE_IN_MEMORY: Final = 256 * 1024
 
 _FILE_BLOCK: Final = 64 * 1024
+
+#: Objects that one line of the log names.
+_NAMED: Final = 20
 
 
 class FileSource(Protocol):
@@ -66,6 +70,7 @@ class Renderer:
     ) -> None:
         self._access = access
         self._host = host
+        self._agent_id = agent.id
         self._audience = agent.audience
         self._files = files
         self._chunk_size = chunk_size if files is None else min(chunk_size, _CHUNK_WITH_FILES)
@@ -75,6 +80,7 @@ class Renderer:
         self._check = check
         self._made = _encoded if encode and self._transform is None else Record
         self._contents: list[BinaryIO] = []
+        self._missing: set[str] = set()
         #: Records that ``transform`` kept back.
         self.excluded = 0
         #: Records of what its slice says is deleted, and the snapshot shows: it came back later.
@@ -87,6 +93,9 @@ class Renderer:
         An object that is gone, excluded, or turned down by ``only`` becomes a delete; every other
         one an upsert, whatever the record said before. One that already has a document is left as
         it is. What ``transform`` makes of it is sent in the end.
+
+        An object that is gone though no action says so is looked for again before that is believed:
+        in a new snapshot, and past all caches.
 
         Args:
             records: Without documents.
@@ -110,19 +119,45 @@ class Renderer:
         self._contents = []
 
     def _render_chunk(self, chunk: list[Record], at_sealed: bool) -> list[Record]:
-        with self._access.host_snapshot(self._host) as (manager, host):
+        rendered = self._rendered_once(chunk, at_sealed)
+        if self._missing:
+            missing, self._missing = self._missing, set()
+            self._look_again(chunk, rendered, missing, at_sealed)
+            self._missing = set()
+        return [record for record in rendered if record is not None]
+
+    def _rendered_once(
+        self, chunk: list[Record], at_sealed: bool, past_caches: bool = False
+    ) -> list[Record | None]:
+        """Return what each record of ``chunk`` becomes; None: it was set aside."""
+        with self._access.host_snapshot(self._host, past_caches) as (manager, host):
             self._check(manager)
             sealed = max(manager.track.sealed, 0) if at_sealed else None
-            rendered = []
+            rendered: list[Record | None] = []
             for record in chunk:
                 position = record.position if sealed is None else sealed
                 if record.document is None:
-                    done = self._rendered(host, record, position)
-                    if done is not None:
-                        rendered.append(done)
+                    rendered.append(self._rendered(host, record, position))
                 else:
                     rendered.append(msgspec.structs.replace(record, position=position))
             return rendered
+
+    def _look_again(
+        self, chunk: list[Record], rendered: list[Record | None], missing: set[str], at_sealed: bool
+    ) -> None:
+        """Put into ``rendered`` what a second look shows of the objects that nobody said were deleted."""
+        places = [at for at, record in enumerate(chunk) if record.object_id in missing]
+        seen = self._rendered_once([chunk[at] for at in places], at_sealed, past_caches=True)
+        for at, record in zip(places, seen):
+            rendered[at] = record
+        found = sorted(missing - self._missing)
+        if found:
+            logger.warning(
+                "agent %s: %d objects were seen only by a second look, past the database's caches, which"
+                " are not right: %s",
+                self._agent_id, len(found), ", ".join(map(repr, found[:_NAMED])),
+            )  # fmt: skip
+        logger.debug("agent %s: %d objects are gone, looked for twice", self._agent_id, len(self._missing))
 
     def _rendered(self, host: Host, record: Record, position: int) -> Record | None:
         object_id = record.object_id
@@ -136,6 +171,8 @@ class Renderer:
             raise
         except Exception as exc:
             raise _host_failed("look up", object_id, exc) from exc
+        if obj is None and record.op is Op.UPSERT and DELETED not in record.actions:
+            self._missing.add(object_id)
         if obj is None or excluded:
             return Record(Op.DELETE, object_id, position, record.actions)
         try:
