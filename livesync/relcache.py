@@ -57,7 +57,7 @@ class _Forgets:
 
 
 @cache
-def _forgetting(client: type) -> type:
+def _forgetting(client: Any) -> type:
     return type(f"{client.__name__}ThatForgets", (_Forgets, client), {})
 
 
