@@ -27,7 +27,8 @@ def forget_replaced_states(db: Any) -> None:
     storage = getattr(db.storage, "base", db.storage)  # where it is wrapped to compress
     client = getattr(_cache_of(storage), "local_client", None)
     if client is not None and not isinstance(client, _Forgets) and _keeps_replaced_states():
-        client.__class__ = _forgetting(type(client))
+        kind: Any = type(client)
+        client.__class__ = _forgetting(kind)
 
 
 def read_past_cache(connection: Any) -> None:
