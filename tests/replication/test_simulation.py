@@ -1,5 +1,9 @@
 """Convergence, whatever happens: random histories of up to five providers.
 
+They edit, move, delete, delete for good and revive items, sync any pair over any filter, are cut at random
+chunks, get chunks twice and in any order, raise as they apply, have clocks that are hours wrong, and are
+restored from old copies.
+
 A failure names its seed: ``World(seed, kind, …)`` runs the same history again. LIVESYNC_TEST_HISTORIES sets
 how many histories of each kind the long run takes.
 """
@@ -46,10 +50,22 @@ class Histories(RuleBasedStateMachine):
         self.world.ticks += ticks
         self.world.edit(self._node(number))
 
-    @rule(one=st.integers(0, 4), other=st.integers(0, 4))
-    def sync(self, one, other):
+    @rule(number=st.integers(0, 4))
+    def move(self, number):
+        self.world.move(self._node(number))
+
+    @rule(number=st.integers(0, 4), hard=st.booleans())
+    def delete(self, number, hard):
+        self.world.delete(self._node(number), hard)
+
+    @rule(number=st.integers(0, 4))
+    def revive(self, number):
+        self.world.revive(self._node(number))
+
+    @rule(one=st.integers(0, 4), other=st.integers(0, 4), narrow=st.booleans(), is_cut=st.booleans())
+    def sync(self, one, other, narrow, is_cut):
         if self._node(one) is not self._node(other):
-            self.world.sync(self._node(one), self._node(other))
+            self.world.sync(self._node(one), self._node(other), narrow, is_cut)
 
     @rule(number=st.integers(0, 4), offset=st.integers(-36_000, 36_000))
     def clock_is_set_wrong(self, number, offset):
@@ -74,7 +90,7 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(
-    max_examples=15, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=5 * HISTORIES, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 

@@ -150,8 +150,10 @@ class World:
         self.ticks += rng.choice((0, 0, 1, 5))
         node = rng.choice(self.nodes)
         draw = rng.random()
-        if draw < 0.5:
+        if draw < 0.44:
             self.edit(node)
+        elif draw < 0.5:
+            self.move(node)
         elif draw < 0.9:
             other = rng.choice([found for found in self.nodes if found is not node])
             self.sync(node, other)
@@ -177,6 +179,40 @@ class World:
             payload = json.dumps({"n": len(self.writes), "by": node.name})
             self._commit(node, Operation.UPDATE, item_id, payload, partition, False)
 
+    def move(self, node: SimulatedNode) -> bool:
+        """Move a live item to another partition: deleted there, made here, under the same name."""
+        rng = self.rng
+        live = [state for state in node.states().values() if state.is_live and node.may_hold(state.partition)]
+        if not live:
+            return False
+        state = rng.choice(sorted(live, key=lambda found: found.item_id))
+        places = [found for found in PARTITIONS if node.may_hold(found) and found != state.partition]
+        if not places:
+            return False
+        partition, name = rng.choice(places), state.item_id.rpartition("/")[2]
+        self._commit(node, Operation.DELETE, state.item_id, None, state.partition, False)
+        self._commit(node, Operation.UPDATE, f"{partition}/{name}", state.payload, partition, False)
+        return True
+
+    def delete(self, node: SimulatedNode, hard: bool) -> bool:
+        """Delete a live item."""
+        return self._change_one(node, lambda state: state.is_live, Operation.DELETE, hard)
+
+    def revive(self, node: SimulatedNode) -> bool:
+        """Write to an item that was deleted."""
+        return self._change_one(node, lambda state: state.is_tombstone, Operation.UPDATE, False)
+
+    def _change_one(self, node, is_one, operation, hard) -> bool:
+        found = [
+            state for state in node.states().values() if is_one(state) and node.may_hold(state.partition)
+        ]
+        if not found:
+            return False
+        state = self.rng.choice(sorted(found, key=lambda one: one.item_id))
+        payload = None if operation is Operation.DELETE else json.dumps({"n": len(self.writes)})
+        self._commit(node, operation, state.item_id, payload, state.partition, hard)
+        return True
+
     def _commit(self, node, operation, item_id, payload, partition, hard) -> None:
         before = node.state(item_id)
         try:
@@ -200,11 +236,17 @@ class World:
         found += [theirs for theirs in other.rights for mine in one.rights if contains(mine, theirs)]
         return minimal(found)
 
-    def sync(self, source: SimulatedNode, target: SimulatedNode) -> None:
+    def sync(
+        self,
+        source: SimulatedNode,
+        target: SimulatedNode,
+        narrow: bool | None = None,
+        is_cut: bool | None = None,
+    ) -> None:
         """One direction, over a random filter, perhaps cut, with edits meanwhile."""
         rng = self.rng
         prefixes = self.common(source, target)
-        if rng.random() < 0.4:
+        if rng.random() < 0.4 if narrow is None else narrow:
             narrow = [found for found in PARTITIONS if contained_in_any(prefixes, found)]
             prefixes = minimal(rng.sample(narrow, min(len(narrow), 2))) if narrow else ()
         if not prefixes:
@@ -220,7 +262,8 @@ class World:
         if rng.random() < 0.3:
             chunks += rng.sample(chunks, rng.randint(0, len(chunks)))
             rng.shuffle(chunks)
-        cut = rng.randint(0, len(chunks)) if rng.random() < 0.25 else None
+        is_cut = rng.random() < 0.25 if is_cut is None else is_cut
+        cut = rng.randint(0, len(chunks)) if is_cut else None
         waiting, at_once = chunks[:cut], len(self.writes) % 3 + 1
         while waiting:
             target.provider.receive(offer, *waiting[:at_once])
