@@ -21,6 +21,7 @@ from . import (
     deletion,
     identity,
     journal,
+    moves,
     paging,
     receiving,
     reinstating,
@@ -268,6 +269,7 @@ class BaseSyncProvider:
         """Take the application's own changes, and try again what was deferred."""
         if self.reader is not None:
             self.reader.gather(self.node)
+        moves.settle(self.node)
         applied = receiving.retry_deferred(self.node)
         self._tell(applied)
 

@@ -14,11 +14,12 @@ from transaction.interfaces import TransientError
 
 from ..errors import ChangesRefused
 from ..peering.partitions import contained_in_any
-from . import bases, comparing, conflicts, journal, writing
+from . import bases, comparing, conflicts, journal, moves, writing
 from .applying import Merge, may_be_merged, merge_states
 from .claims import Covers, is_covered
 from .clocks import Stamps, descends
 from .conflicts import LogEntry
+from .executor import Draft
 from .node import Node
 from .sessions import Chunk, Offer
 from .states import ItemState, newest_stamp, written
@@ -199,15 +200,32 @@ class _Receiver:
         store = self.node.store
         bound = store.bound(state.item_id)
         object_id = bound[0] if bound else self.node.executor.find(store, state)
+        other = moves.other_item(store, state.item_id, object_id)
+        if other is not None and not moves.is_later(state, other):
+            moves.displace(store, state, other)  # the object has moved: it is another item's
+            return
         draft = self.node.executor.execute(store, state, object_id)
         if draft is not None:
-            if bound and bound[0] != draft.object_id:
-                store.unbind(state.item_id)
-            store.bind(state.item_id, draft.object_id, draft.digest)
+            self._bind(state, draft, bound)
             self.applied.told.append((draft.object_id, object_id is not None, True))
         elif object_id is not None:
             store.unbind(state.item_id)
             self.applied.told.append((object_id, True, False))
+
+    def _bind(self, state: ItemState, draft: Draft, bound: tuple[str, bytes] | None) -> None:
+        store = self.node.store
+        other = moves.other_item(store, state.item_id, draft.object_id)
+        if other is not None:
+            moves.displace(store, other, state)
+        if bound and bound[0] != draft.object_id:
+            store.unbind(state.item_id)
+        store.bind(state.item_id, draft.object_id, draft.digest)
+        if other is not None and moves.is_later(other, state):
+            # a model says what its object is called only when it is made
+            moves.displace(store, state, other)
+            again = self.node.executor.execute(store, other, draft.object_id)
+            if again is not None:
+                store.bind(other.item_id, again.object_id, again.digest)
 
     def _defer(self, state: ItemState, before: ItemState | None, text: str) -> None:
         open_entry = self.node.store.tables.deferred.get(state.item_id)

@@ -49,6 +49,7 @@ class StoredReplica(Persistent):
         session_changes: (session id, number of a chunk) -> :class:`~livesync.replication.pages.Packed`: what
             it and those applied with it changed (:func:`pack_changes`).
         bases: item id -> packed states that it had, which peers know: for models that ask (``bases.py``).
+        displaced: item id -> item id: what an object of the application was, and what it is (``moves.py``).
         digests: prefix -> packed digest of what is held under it (``digests.py``).
         differences: (source, prefix) -> dict: where digests differed.
         incoming: session id -> dict: what is being received.
@@ -81,6 +82,7 @@ class StoredReplica(Persistent):
         self.sessions = OOBTree()
         self.session_changes = OOBTree()
         self.bases = OOBTree()
+        self.displaced = OOBTree()
         self.digests = OOBTree()
         self.differences = OOBTree()
         self.incoming = OOBTree()

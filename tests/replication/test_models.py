@@ -595,3 +595,45 @@ def test_two_that_were_made_at_once_have_no_base_and_go_by_rank(libraries):
     assert a.holds() == b.holds()
     assert Card.bases == [None]
     assert len([*a.provider.conflict_logs(), *b.provider.conflict_logs()]) == 1
+
+
+class Paper(SyncableModel):
+    """A model whose objects lie in drawers."""
+
+    sync_profile, model_name = "books", "paper"
+
+    def __init__(self, name, drawer):
+        self.name, self.drawer = name, drawer
+
+    def calculate_source_id(self):
+        return self.name
+
+    def calculate_partition(self):
+        return self.drawer
+
+    def sync_key(self, item_id):
+        return f"paper-{self.name}"
+
+    @classmethod
+    def sync_home(cls, root):
+        return root["shelf"]
+
+
+@pytest.mark.parametrize("later", ["a", "b"])
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_an_object_of_a_model_that_two_move_apart_ends_where_it_was_moved_last(libraries, first, later):
+    papers = {name: libraries.more(name, (Paper,)) for name in "ab"}
+    a, b = papers.values()
+    a.add("paper-x", Paper("x", "old"))
+    sync(a, b)
+    earlier = papers["b" if later == "a" else "a"]
+    earlier.set("paper-x", drawer="earlier")
+    earlier.provider.prepare()
+    papers[later].set("paper-x", drawer="later")
+    papers[later].provider.prepare()
+    for _ in range(3):
+        sync(a, b, first)
+
+    assert a.holds() == b.holds() == {"paper-x": {"name": "x", "drawer": "later"}}
+    assert [state.partition for state in a.provider.items()] == ["later"]
+    assert a.provider.items() == b.provider.items()
