@@ -191,7 +191,9 @@ class World:
             return False
         partition, name = rng.choice(places), state.item_id.rpartition("/")[2]
         self._commit(node, Operation.DELETE, state.item_id, None, state.partition, False)
-        self._commit(node, Operation.UPDATE, f"{partition}/{name}", state.payload, partition, False)
+        # unlike any other, so that it can be told whether it got lost
+        payload = json.dumps({**json.loads(state.payload), "moved": len(self.writes)})
+        self._commit(node, Operation.UPDATE, f"{partition}/{name}", payload, partition, False)
         return True
 
     def delete(self, node: SimulatedNode, hard: bool) -> bool:
@@ -266,7 +268,7 @@ class World:
         cut = rng.randint(0, len(chunks)) if is_cut else None
         waiting, at_once = chunks[:cut], len(self.writes) % 3 + 1
         while waiting:
-            target.provider.receive(offer, *waiting[:at_once])
+            self.receive(target, offer, *waiting[:at_once])
             del waiting[:at_once]
         if cut is None:
             source.provider.confirm(offer)
@@ -283,6 +285,16 @@ class World:
             offer = replace(offer, digests={})
         target.provider.begin(offer)
         return offer
+
+    def receive(self, target: SimulatedNode, offer, *chunks) -> None:
+        """Apply chunks; nothing in them may be new to its maker."""
+        me = target.store.read(lambda: target.store.provider_id)
+        for state in (state for chunk in chunks for state in chunk.states if not self.restored):
+            if state.dot[0] == me:
+                held = target.state(state.item_id)
+                is_known = held is not None and held.has_seen(state.dot) and held.rank >= state.rank
+                assert is_known, f"seed {self.seed}: {state.item_id} comes back to {target.name} as new"
+        target.provider.receive(offer, *chunks)
 
     def _read(self, offer, source: SimulatedNode, target: SimulatedNode):
         """Return all chunks; both nodes go on editing meanwhile."""
@@ -310,7 +322,7 @@ class World:
         number, cursor, sent = 0, Cursor(), 0
         while True:
             chunk = source.provider.read(offer, number, cursor)
-            target.provider.receive(offer, chunk)
+            self.receive(target, offer, chunk)
             sent += len(chunk.states)
             number, cursor = number + 1, chunk.cursor
             if chunk.is_last:
