@@ -37,7 +37,7 @@ def _add_registry(commands: Commands) -> None:
             " times",
         )
         group.add_argument(f"--no-{word}", action="store_true", help=f"{what} nothing")
-    _transport(add)
+    add_transport(add)
     commands.add(
         "list",
         "peers:list_peers",
@@ -127,7 +127,8 @@ def _name(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="what the peer is called here")
 
 
-def _transport(parser: argparse._ActionsContainer) -> None:
+def add_transport(parser: argparse._ActionsContainer) -> None:
+    """Add what says how an address is spoken to."""
     parser.add_argument(
         "--insecure-http",
         action="store_true",
@@ -155,4 +156,4 @@ def add_online_request(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="trust the root of the certificate: whoever holds that root's key says who may do what here",
     )
-    _transport(group)
+    add_transport(group)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .grammar import COMPLETE_FILE, Commands
-from .peer_client_parser import add_online_request
+from .peer_client_parser import add_online_request, add_transport
 from .values import count, key_value
 
 
@@ -69,6 +69,22 @@ def _add_certificate_commands(commands: Commands) -> None:
     _valid(request)
     _to(request, required=False)
     add_online_request(request)
+    push = commands.add(
+        "push",
+        "peer_pushing:push",
+        "give a server a certificate",
+        "Sign a certificate for the key that a server shares, and give it to the server, which then may"
+        " exchange what it allows. A server that does not know its root takes it only if that root rules over"
+        " its own fingerprint and nothing else.",
+    )
+    push.add_argument("url", metavar="URL", help="the server's address: https://HOST[:PORT][/PREFIX]")
+    _profile(push)
+    _scope(push)
+    _valid(push)
+    push.add_argument(
+        "--parent", metavar="ID", help="the certificate that is to sign (default: one that can)"
+    )
+    add_transport(push)
     sign = commands.add(
         "sign",
         "peer_certs:sign",

@@ -39,7 +39,7 @@ EXPECTED = {
         *("init", "cert", "scope", "conflict"),
         *("add", "list", "remove", "sync", "status", "sessions", "resume", "cleanup"),
     },
-    "livesync peer cert": {"list", "show", "root", "request", "sign", "import", "distrust", "revoke"},
+    "livesync peer cert": {"list", "show", "root", "request", "push", "sign", "import", "distrust", "revoke"},
     "livesync peer scope": {"list", "add", "show"},
     "livesync peer conflict": {"list", "show", "reinstate"},
 }

@@ -1,0 +1,80 @@
+"""livesync peer cert push, with a server that runs."""
+
+import threading
+import time
+from contextlib import contextmanager
+
+import ZODB
+from waitress.server import create_server
+from ZODB.FileStorage import FileStorage
+
+from livesync.cli.exitcodes import ExitCode
+from livesync.peering.keyring import KeyRing
+from livesync.peering.signing import SharedKey
+from livesync.peering.trust import TrustStore
+from livesync.peerserver.app import PeerApp, make_app
+from livesync.peerserver.gate import Gate
+from livesync.replication import ZODBDataStore, ZODBSyncProvider
+from tests.cli.test_peer_trust import at, facility  # noqa: F401
+
+
+@contextmanager
+def served(path):
+    """Serve the database of a site, and give the address."""
+    db = ZODB.DB(FileStorage(str(path)))
+    keys = KeyRing(path.with_name(path.name + ".keys"))
+    SharedKey.get_or_create_shared_key(TrustStore(db), keys)
+    store = ZODBDataStore(db)
+    app = make_app(PeerApp(ZODBSyncProvider(None, store), Gate(store, keys, time.time)))
+    server = create_server(app, host="127.0.0.1", port=0, threads=2)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.effective_port}"
+    finally:
+        server.close()
+        server.task_dispatcher.shutdown()
+        thread.join(10)
+        db.close()
+
+
+def listed(at, site):  # noqa: F811
+    return at(site, "cert", "list", "--json").get_json()["certificates"]
+
+
+def test_a_server_is_given_a_part_of_a_root_that_it_has_never_heard_of(at, facility, tmp_path):  # noqa: F811
+    (root,) = listed(at, "facility")
+    data = root["params"]["dataset_id"]
+    push = ("--profile", "facilitydata", "--scope", "full-facility", "--insecure-http")
+    at("cloud", "init")
+    with served(tmp_path / "cloud.fs") as url:
+        made = at("facility", "cert", "push", url, *push, "-p", f"dataset_id={data}", "--json").get_json()
+        at("facility", "cert", "push", url, *push, "-p", "dataset_id=F9", code=ExitCode.USAGE)
+        at("facility", "cert", "push", url, *push, code=ExitCode.USAGE)
+
+    (own,) = [each for each in listed(at, "cloud") if each["key_is_here"]]
+    assert own["id"] == made["certificate"]
+    assert (own["state"], own["writes"]) == ("valid", [data])
+    assert {each["id"] for each in listed(at, "cloud")} == {facility, own["id"]}
+
+
+def test_a_root_that_rules_over_everything_is_not_taken(at, tmp_path):  # noqa: F811
+    at("other", "init", "--root", "facilitydata")
+    at("cloud", "init")
+    push = ("--profile", "facilitydata", "--scope", "everything", "--insecure-http")
+    with served(tmp_path / "cloud.fs") as url:
+        refused = at("other", "cert", "push", url, *push, code=ExitCode.REFUSED)
+
+    assert "more than its own" in refused.err
+    assert listed(at, "cloud") == []
+
+
+def test_an_address_without_tls_needs_a_word(at, facility):  # noqa: F811
+    push = ("--profile", "facilitydata", "--scope", "nonesuch")
+
+    at("facility", "cert", "push", "http://127.0.0.1:9", *push, code=ExitCode.NOT_FOUND)
+    (root,) = listed(at, "facility")
+    push = ("--profile", "facilitydata", "--scope", "full-facility", "-p")
+    data = f"dataset_id={root['params']['dataset_id']}"
+    refused = at("facility", "cert", "push", "http://127.0.0.1:9", *push, data, code=ExitCode.USAGE)
+    assert "https" in refused.err
