@@ -56,7 +56,7 @@ class HeldBack:
         who, remedy = f"agent {self.agent_id}", "run it, remove it,"
         if not self.is_agent:
             who = f"reader {self.agent_id}"
-            remedy = f"let it read ({_LETS_READ.get(self.agent_id, 'by what it belongs to')}),"
+            remedy = f"let it read ({_remedy(self.agent_id)}),"
         return (
             f"{who} holds back {self.actions:,} actions of up to {self.days:.0f} days (about"
             f" {self.bytes / 1e6:,.0f} MB): {remedy} or leave it behind with: livesync prune"
@@ -64,8 +64,16 @@ class HeldBack:
         )
 
 
-#: What moves the pointer of a reader that is no agent, by the pointer's name.
-_LETS_READ: Final = {"livesync.replication": "livesync task add two-way, or a session with a peer"}
+#: What moves the pointer of a reader that is no agent, by what the pointer's name begins with.
+_LETS_READ: Final = {
+    "livesync.replication": "livesync task add two-way, or a session with a peer",
+    "livesync.versions.": "register a version of the collection, or drop its versions",
+}
+
+
+def _remedy(pointer: str) -> str:
+    known = (remedy for begin, remedy in _LETS_READ.items() if pointer.startswith(begin))
+    return next(known, "by what it belongs to")
 
 
 def prune_passed(

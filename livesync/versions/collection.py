@@ -18,6 +18,7 @@ from .names import MAIN, Names, check_branch_name
 from .remotes import RemoteCollection
 from .stash import applied_stash, packed_stash
 from .stored import StoredHistory, find_histories
+from .threeway import ABSENT
 from .tree import NO_VERSION, Branch, parent_of
 from .writing import Change, write_root
 
@@ -35,7 +36,8 @@ class VersionedCollection(LookingCollection, RemoteCollection):
         host: The application whose documents they are: what its objects say, and take back.
         working: Where documents come from otherwise.
         codec: Encodes documents; one of your own knows more types.
-        author: Who makes versions, unless a call says so.
+        author: Who makes versions, unless a call says so. "": those who changed the documents, as the track
+            says; else the user of the transaction.
         clock: Returns epoch seconds.
 
     Raises:
@@ -64,7 +66,7 @@ class VersionedCollection(LookingCollection, RemoteCollection):
         contents = Contents(stored, self._codec)
         names = Names(stored.references)
         working = self.working
-        documents = [(document_id, working.get(document_id)) for document_id in working.ids()]
+        documents = [(one, value) for one, value in working.read(working.ids()) if value is not ABSENT]
         following = names.next_key(Branch(NO_VERSION))
         key = following.key
         write_root(contents, key, documents, self._why(message, author, metadata))
@@ -107,7 +109,7 @@ class VersionedCollection(LookingCollection, RemoteCollection):
                 raise ValueError("HEAD is detached: give the name of a new branch")
             name, branch = self._new_name(branch_name), Branch(head)
         working = self.working
-        changes = [Change(one, working.get(one)) for one in self._candidates()]
+        changes = [Change(one, value) for one, value in working.read(self._candidates())]
         why = self._why(message, author, metadata)
         made = self._write(name, branch, (head,), changes, why)
         if made is not None:
@@ -229,9 +231,10 @@ class VersionedCollection(LookingCollection, RemoteCollection):
             return False
         if self.has_stash and not overwrite:
             raise InvalidOperation("something is stashed already: apply it, discard it, or overwrite it")
-        packed = packed_stash(self.contents, [(one, self.working.get(one)) for one in changed])
+        packed = packed_stash(self.contents, self.working.read(changed))
+        self.discard_changes()
         self.contents.stored.references.stash = packed
-        return self.discard_changes()
+        return True
 
     def stash_apply(self) -> bool:
         """Write what is stashed into the working documents, and keep it no longer; False where nothing is.

@@ -18,6 +18,7 @@ from .delta import apply
 from .entries import PACKED, Entries, Entry, Kind
 from .frames import FEWEST_SAMPLES, Frames, train
 from .stored import Packet, StoredHistory
+from .sums import with_sum
 from .threeway import ABSENT
 from .tree import NO_VERSION
 from .values import CODEC, Codec, hash_of
@@ -179,7 +180,7 @@ class Contents:
         encoded = list(documents)
         dictionary = train([body for _, body in encoded]) if len(encoded) >= FEWEST_SAMPLES else None
         if dictionary is not None:
-            self.stored.dictionaries[1] = Packet(dictionary)
+            self.stored.dictionaries[1] = Packet(with_sum(dictionary))
         pack: list[Any] = []
         size = 0
         for document_id, body in encoded:

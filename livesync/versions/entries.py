@@ -16,6 +16,7 @@ from BTrees.LOBTree import LOBTree
 
 from ..errors import InvalidCollectionState
 from .stored import DocumentHistory, Packet
+from .sums import with_sum, without_sum
 from .tree import Forks, key_of, line_of, position_of, stretches
 
 #: Bytes that a tail may have before an append.
@@ -58,7 +59,7 @@ _WIDTH: Final = len(Entry._fields)
 
 def pack_entries(entries: Iterable[Entry]) -> bytes:
     """Return entries as bytes, in their order."""
-    return ormsgpack.packb([field for entry in entries for field in entry])
+    return with_sum(ormsgpack.packb([field for entry in entries for field in entry]))
 
 
 def unpack_entries(data: bytes) -> list[Entry]:
@@ -70,7 +71,7 @@ def unpack_entries(data: bytes) -> list[Entry]:
     if not data:
         return []
     try:
-        flat = ormsgpack.unpackb(data)
+        flat = ormsgpack.unpackb(without_sum(data, "a part of a document's history"))
         return [Entry(*flat[start : start + _WIDTH]) for start in range(0, len(flat), _WIDTH)]
     except (ValueError, TypeError) as exc:
         raise InvalidCollectionState(f"stored entries are damaged: {exc}") from exc

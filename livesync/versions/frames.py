@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from ..errors import InvalidCollectionState, UsageError
 from .stored import Packet
+from .sums import without_sum
 
 try:
     import zstandard
@@ -69,7 +70,7 @@ class Frames:
             raise InvalidCollectionState(f"dictionary {number} of this history is missing")
         # another object: the transaction that made the one we know was aborted
         if known is None or known[0] is not found:
-            data = zstandard.ZstdCompressionDict(found.data)
+            data = zstandard.ZstdCompressionDict(without_sum(found.data, f"dictionary {number}"))
             known = self._with[number] = (
                 found,
                 zstandard.ZstdCompressor(level=_LEVEL, dict_data=data),

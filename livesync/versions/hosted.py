@@ -8,32 +8,41 @@ checkout writes is recorded as this collection's, which its own reader passes ov
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from ..action import CASCADING, CREATED, DATA_CHANGED, DELETED, ActionWrapper
-from ..errors import NoDocument, NotInstalled
+from ..errors import InvalidOperation, NoDocument, NotInstalled
 from ..host import Host
 from ..manager import SyncManager
 from .threeway import ABSENT
+from .values import CODEC, Codec
 from .working import WorkingCopy
 
 #: Before a collection's name: who made what a checkout writes, and the collection's pointer on the track.
 ORIGIN: Final = "version:"
 POINTER: Final = "livesync.versions."
 
+#: Documents that are read within one ``Host.at``.
+_AT_ONCE: Final = 200
+
 
 class HostCopy(WorkingCopy):
     """The documents of a host's objects; those that are never synced have none.
+
+    What the current transaction does to them is known to have changed once it is committed.
 
     Args:
         connection: A ZODB connection; all happens within its current transaction.
         host: The application.
         name: Of the collection.
+        codec: Encodes documents.
     """
 
-    def __init__(self, connection: Any, host: Host, name: str) -> None:
+    def __init__(self, connection: Any, host: Host, name: str, codec: Codec = CODEC) -> None:
         self._connection = connection
         self._host = host
+        self._codec = codec
         self._origin = ORIGIN + name
         self._pointer = POINTER + name
 
@@ -44,6 +53,14 @@ class HostCopy(WorkingCopy):
         with self._host.at(self._connection) as host:
             return _document(host, host.get(document_id))
 
+    def read(self, ids: Iterable[str]) -> Iterator[tuple[str, Any]]:
+        """See :class:`WorkingCopy`."""
+        rest = list(ids)
+        for start in range(0, len(rest), _AT_ONCE):
+            with self._host.at(self._connection) as host:
+                part = [(one, _document(host, host.get(one))) for one in rest[start : start + _AT_ONCE]]
+            yield from part
+
     def ids(self) -> Iterator[str]:
         """See :class:`WorkingCopy`."""
         with self._host.at(self._connection) as host:
@@ -52,10 +69,16 @@ class HostCopy(WorkingCopy):
                     yield host.object_id(obj)
 
     def write(self, documents: Iterable[tuple[str, Any]]) -> None:
-        """See :class:`WorkingCopy`. Containers are made before what lies in them, and removed after it."""
+        """See :class:`WorkingCopy`. Containers are made before what lies in them, and removed after it.
+
+        Raises:
+            ReadOnlyHost: The host takes no documents back.
+            InvalidOperation: It makes another document of one than it was given. Whatever is raised, what was
+                written until then is taken back.
+        """
         wanted = sorted(documents, key=lambda row: row[0])
         told = []
-        with self._host.at(self._connection) as host:
+        with self._wholly(), self._host.at(self._connection) as host:
             for document_id, value in wanted:
                 if value is not ABSENT:
                     was_there = host.get(document_id) is not None
@@ -65,9 +88,34 @@ class HostCopy(WorkingCopy):
                 if value is ABSENT and host.get(document_id) is not None:
                     host.restore(document_id, None)
                     told.append((document_id, frozenset({DELETED})))
+            for document_id, value in wanted:
+                self._check(host, document_id, value)
         manager = self._manager(to_record=True)
         if told and manager is not None:
             manager.record_changes(told, self._origin, "checkout")
+
+    def _check(self, host: Host, document_id: str, value: Any) -> None:
+        made = _document(host, host.get(document_id))
+        if value is ABSENT or made is ABSENT:
+            is_right = made is value
+        else:
+            is_right = self._codec.encode(made) == self._codec.encode(value)
+        if not is_right:
+            raise InvalidOperation(
+                f"the host's restore() makes another document of {document_id!r} than it was given:"
+                " nothing was changed"
+            )
+
+    @contextmanager
+    def _wholly(self) -> Iterator[None]:
+        """Take back, within the transaction, what a block wrote that raises."""
+        savepoint = self._connection.transaction_manager.savepoint(optimistic=True)
+        try:
+            yield
+        except BaseException:
+            if savepoint.valid:
+                savepoint.rollback()
+            raise
 
     # -- what has changed --------------------------------------------------------------------------
 
@@ -100,9 +148,9 @@ class HostCopy(WorkingCopy):
         if manager is None or not manager.track.has_pointer(self._pointer):
             return None
         track = manager.track
-        known = track.get_pointer_timestamp(self._pointer)
-        position = -1 if known is None else known
-        if track.pruned > position:
+        position = track.get_pointer_timestamp(self._pointer)
+        # before everything: the track was emptied, and nobody knows of what
+        if position is None or track.pruned > position:
             return None
         actions = [action for _, action in track.iterate(position)]
         actions += manager.waiting()
@@ -114,13 +162,10 @@ class HostCopy(WorkingCopy):
         if manager is None:
             return
         track = manager.track
-        sealed = track.sealed if track.sealed >= 0 else None
         if not track.has_pointer(self._pointer):
-            track.add_pointer(self._pointer, sealed)
-            return
-        known = track.get_pointer_timestamp(self._pointer)
-        if sealed is not None and sealed > (-1 if known is None else known):
-            track.move_pointer(self._pointer, sealed)
+            track.add_pointer(self._pointer, track.sealed)
+        elif track.get_pointer_timestamp(self._pointer) != track.sealed:
+            track.move_pointer(self._pointer, track.sealed)
 
     def drop(self) -> None:
         """See :class:`WorkingCopy`: the pointer goes, the application's documents stay."""

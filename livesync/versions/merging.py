@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from .ancestry import merge_bases
 from .contents import Contents
 from .stored import Packet
+from .sums import with_sum, without_sum
 from .threeway import ABSENT, ItemOf, Kind, Path, Strategies, merge
 from .values import shown_path
 from .ways import changed_ids
@@ -211,12 +212,12 @@ def packed(contents: Contents, found: Merge) -> Packet:
         ],
         "resolved": found.resolved,
     }
-    return Packet(contents.frames.pack(contents.codec.encode(body)))
+    return Packet(with_sum(contents.frames.pack(contents.codec.encode(body))))
 
 
 def unpacked(contents: Contents, packet: Packet) -> Merge:
     """Return the merge of :func:`packed`."""
-    body = contents.codec.decode(contents.frames.unpack(packet.data))
+    body = contents.codec.decode(contents.frames.unpack(without_sum(packet.data, "the merge that waits")))
     changes = [Change(one, _given(value), same) for one, value, same in body["changes"]]
     return Merge(
         tuple(body["parents"]),

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import ormsgpack
 
 from ..errors import BrokenValue, InvalidCollectionState
+from .sums import with_sum, without_sum
 from .values import CODEC
 
 #: Bytes of a version's id, and of a state sum.
@@ -63,8 +64,7 @@ class Record(NamedTuple):
         """Return it as it is stored."""
         fields = [*self[:6], CODEC.encode(dict(self.metadata)), self.rows, self.state, list(self.counts)]
         fields[1] = list(self.parents)
-        packed: bytes = ormsgpack.packb(fields)
-        return packed
+        return with_sum(ormsgpack.packb(fields))
 
     @classmethod
     def unpacked(cls, data: bytes) -> Record:
@@ -74,7 +74,7 @@ class Record(NamedTuple):
             InvalidCollectionState: The bytes are damaged.
         """
         try:
-            fields = ormsgpack.unpackb(data)
+            fields = ormsgpack.unpackb(without_sum(data, "the record of a version"))
             if fields[6] != _EMPTY:
                 fields[6] = CODEC.decode(fields[6])
             else:

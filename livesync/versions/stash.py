@@ -9,6 +9,7 @@ import ormsgpack
 
 from .contents import Contents
 from .stored import Packet
+from .sums import with_sum, without_sum
 from .threeway import ABSENT
 from .writing import encoded
 
@@ -23,12 +24,12 @@ def packed_stash(contents: Contents, documents: Iterable[tuple[str, Any]]) -> Pa
         [document_id, None if value is ABSENT else encoded(contents, document_id, value)]
         for document_id, value in documents
     ]
-    return Packet(contents.frames.pack(ormsgpack.packb(rows)))
+    return Packet(with_sum(contents.frames.pack(ormsgpack.packb(rows))))
 
 
 def applied_stash(contents: Contents, packet: Packet) -> list[tuple[str, Any]]:
     """Return the documents of :func:`packed_stash`."""
-    rows = ormsgpack.unpackb(contents.frames.unpack(packet.data))
+    rows = ormsgpack.unpackb(contents.frames.unpack(without_sum(packet.data, "what is stashed")))
     return [
         (document_id, ABSENT if body is None else contents.codec.decode(body)) for document_id, body in rows
     ]

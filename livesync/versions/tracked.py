@@ -40,7 +40,9 @@ class TrackedCollection:
         self._root = getattr(connection_or_root, "root", lambda: connection_or_root)()
         if working is None:
             working = (
-                MappingCopy(self._root, name) if host is None else HostCopy(self._root._p_jar, host, name)
+                MappingCopy(self._root, name)
+                if host is None
+                else HostCopy(self._root._p_jar, host, name, codec)
             )
         self.working = working
         self._codec = codec
@@ -145,8 +147,7 @@ class TrackedCollection:
         if not self.is_tracked:
             return
         contents, working, key = self.contents, self.working, self.names.head[1]
-        for document_id in self._candidates():
-            value = working.get(document_id)
+        for document_id, value in working.read(self._candidates()):
             if differs(contents, document_id, value, key):
                 was_there = contents.hash(document_id, key) != b""
                 yield ("deleted" if value is ABSENT else "changed" if was_there else "created"), document_id
@@ -228,8 +229,15 @@ class TrackedCollection:
     def _why(self, message: str, author: str | None, metadata: Mapping[str, Any] | None) -> Why:
         now_us = round(self._clock() * 1_000_000)
         if author is None:
-            author = self.author or ", ".join(self.working.people())
+            author = self.author or ", ".join(self.working.people()) or self._transactions_user()
         return Why(author, now_us, message, dict(metadata or {}))
+
+    def _transactions_user(self) -> str:
+        connection = getattr(self._root, "_p_jar", None)
+        if connection is None:
+            return ""
+        # setUser("name") puts the path "/" before the name
+        return str(connection.transaction_manager.get().user or "").removeprefix("/ ").strip()
 
     def _check_no_conflicts(self, what: str) -> None:
         if self.has_conflicts:
@@ -252,12 +260,18 @@ class TrackedCollection:
         contents, working, head = self.contents, self.working, self.names.head[1]
         if key != head:
             steps = steps_between(contents, head, key)
-            working.write(
-                [
-                    (one, walked(contents, one, step, working.get(one), key))
-                    for one, step in steps.items()
-                    if step.start != step.end or contents.hash(one, head) != contents.hash(one, key)
-                ]
-            )
+            ids = [
+                one
+                for one, step in steps.items()
+                if step.start != step.end or contents.hash(one, head) != contents.hash(one, key)
+            ]
+            documents = []
+            for one, value in working.read(ids):
+                if differs(contents, one, value, head):
+                    raise InvalidOperation(
+                        f"document {one!r} was changed, and nobody has said so: commit the change first"
+                    )
+                documents.append((one, walked(contents, one, steps[one], value, key)))
+            working.write(documents)
         self.names.set_head(name, key)
         self._settle()

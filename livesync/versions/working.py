@@ -17,6 +17,10 @@ class WorkingCopy(ABC):
     def get(self, document_id: str) -> Any:
         """Return a document as it is now; :data:`~livesync.versions.threeway.ABSENT` where there is none."""
 
+    def read(self, ids: Iterable[str]) -> Iterator[tuple[str, Any]]:
+        """Yield (id, document) for each of the ids, as :meth:`get` returns it."""
+        return ((document_id, self.get(document_id)) for document_id in ids)
+
     @abstractmethod
     def write(self, documents: Iterable[tuple[str, Any]]) -> None:
         """Make documents what is given; ``ABSENT`` removes one.

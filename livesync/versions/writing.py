@@ -81,13 +81,14 @@ def write_root(contents: Contents, key: int, documents: Iterable[tuple[str, Any]
     Args:
         contents: Of a history that has none.
         key: The version.
-        documents: Ids and documents, sorted by id.
+        documents: Ids and documents.
         why: What is said about it.
 
     Raises:
         UnkeptValue: A document holds what cannot be kept; nothing was written.
     """
     bodies = [(document_id, encoded(contents, document_id, value)) for document_id, value in documents]
+    bodies.sort(key=lambda one: one[0])
     hashes = [(document_id, b"", hash_of(body)) for document_id, body in bodies]
     contents.begin(bodies)
     return _keep(contents, key, (), hashes, Counts(created=len(bodies)), why)

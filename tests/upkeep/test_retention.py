@@ -116,6 +116,8 @@ def test_a_reader_that_is_no_agent_is_named_with_what_lets_it_read():
     assert "reader livesync.replication holds back 2 actions of up to 45 days" in told["livesync.replication"]
     assert "livesync task add two-way" in told["livesync.replication"]
     assert "--leave-behind" in told["elsewhere"]
+    manager.track.add_pointer("livesync.versions.docs", None)
+    assert any("register a version" in str(held) for held in held_back(manager, NOW))
     assert prune_passed(manager, NOW).dropped == 0
 
 

@@ -100,10 +100,13 @@ def test_only_what_the_track_names_is_looked_at(site, monkeypatch):
     site.tm.commit()
     site.edit(a="second")
     looked_at = []
-    get = type(site.docs.working).get
-    monkeypatch.setattr(
-        type(site.docs.working), "get", lambda copy, one: looked_at.append(one) or get(copy, one)
-    )
+    read = type(site.docs.working).read
+
+    def looking(copy, ids):
+        looked_at.extend(ids)
+        return read(copy, ids)
+
+    monkeypatch.setattr(type(site.docs.working), "read", looking)
     site.docs.register("one")
     assert set(looked_at) == {TALK}
 

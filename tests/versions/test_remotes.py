@@ -7,6 +7,7 @@ import pytest
 from livesync.errors import InvalidCollectionState, InvalidOperation
 from livesync.versions import VersionedCollection
 from livesync.versions.exchange import sent
+from livesync.versions.records import Record
 from livesync.versions.remotes import REBRANCHED
 
 
@@ -241,7 +242,8 @@ def test_what_was_changed_on_the_way_is_refused(pair, what, monkeypatch):
     def tampered(*arguments):
         version = sent(*arguments)
         if what == "record":
-            return version._replace(record=version.record.replace(b"one", b"two"))
+            told = Record.unpacked(version.record)._replace(message="two")
+            return version._replace(record=told.packed())
         if what == "row":
             return version._replace(rows=version.rows[:1])
         row = version.rows[0]

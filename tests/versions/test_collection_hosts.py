@@ -1,0 +1,321 @@
+"""A collection of an application's documents: read through its host, followed on the track."""
+
+from contextlib import contextmanager
+
+import pytest
+import transaction
+import ZODB
+from BTrees.OOBTree import OOBTree
+from ZODB.DemoStorage import DemoStorage
+
+from livesync import Capture, Host, SyncManager
+from livesync.errors import InvalidOperation, NoDocument, ReadOnlyHost
+from livesync.versions import VersionedCollection
+
+BEGIN = 1_700_000_000.0
+
+
+class Pages(Host):
+    """Pages by path; a page lies in the one whose path its own begins with."""
+
+    def __init__(self, pages=None, looked=None):
+        self._pages = pages
+        self.looked = [] if looked is None else looked  # at which ids, in order
+
+    @contextmanager
+    def at(self, connection):
+        yield type(self)(connection.root()["pages"], self.looked)
+
+    def object_id(self, obj):
+        return obj["id"]
+
+    def get(self, object_id):
+        self.looked.append(object_id)
+        return self._pages.get(object_id)
+
+    def iter_objects(self, after=None):
+        return iter(self._pages.values(after, excludemin=after is not None))
+
+    def contents(self, obj):
+        return (page for key, page in self._pages.items() if key.startswith(obj["id"] + "/"))
+
+    def is_excluded(self, obj, audience="public"):
+        return bool(obj.get("private"))
+
+    def document(self, obj, audience="public"):
+        if obj.get("blank"):
+            raise NoDocument("it is blank")
+        return {key: value for key, value in obj.items() if key != "id"}
+
+    def restore(self, object_id, document):
+        if document is None:
+            del self._pages[object_id]
+        else:
+            self._pages[object_id] = {"id": object_id, **document}
+
+
+class Forgetful(Pages):
+    """Loses what it is given of one key."""
+
+    def restore(self, object_id, document):
+        super().restore(object_id, document and {**document, "n": 0})
+
+
+class Printed(Pages):
+    """Takes nothing back."""
+
+    restore = Host.restore
+
+
+class Site:
+    """An application with its database: a manager, pages, and somebody who edits them."""
+
+    def __init__(self, host_type=Pages, track=True):
+        self.db = ZODB.DB(DemoStorage())
+        self.tm = transaction.TransactionManager()
+        self.connection = self.db.open(transaction_manager=self.tm)
+        root = self.connection.root()
+        root["pages"] = OOBTree()
+        self.pages = root["pages"]
+        if track:
+            SyncManager.install(root)
+        self.tm.commit()
+        self.host = host_type()
+        self.capture = Capture(self.host)
+        self.capture.install(self.db)
+        self.now = BEGIN
+
+    def close(self):
+        self.capture.uninstall(self.db)
+        self.tm.abort()
+        self.connection.close()
+        self.db.close()
+
+    @property
+    def manager(self):
+        return SyncManager.get(self.connection.root())
+
+    def edit(self, user="", word=None, **pages):
+        for key, document in pages.items():
+            was_there = key in self.pages
+            if document is None:
+                del self.pages[key]
+            else:
+                self.pages[key] = {"id": key, **document}
+            said = word or ("deleted" if document is None else "data_changed" if was_there else "created")
+            self.capture.record(key, said, connection=self.connection)
+        if user:
+            self.tm.get().setUser(user)
+        self.tm.commit()
+
+    def collect(self):
+        self.now += 1_000_000_000
+        self.manager.collect(self.now)
+        self.tm.commit()
+
+    def collection(self, name="pages", **options):
+        return VersionedCollection(self.connection, name, host=self.host, clock=lambda: self.now, **options)
+
+    @property
+    def documents(self):
+        return {key: self.host.document(page) for key, page in self.pages.items()}
+
+
+@pytest.fixture
+def new_site():
+    made = []
+
+    def make(*args, **kwargs):
+        made.append(Site(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    for site in made:
+        site.close()
+
+
+@pytest.fixture
+def site(new_site):
+    made = new_site()
+    made.edit(a={"n": 1}, b={"n": 1}, c={"n": 1})
+    return made
+
+
+@pytest.fixture
+def docs(site):
+    made = site.collection()
+    made.init()
+    site.tm.commit()
+    return made
+
+
+def test_every_collection_has_a_pointer_of_its_own(site, docs):
+    other = site.collection("other")
+    other.init()
+    site.edit(a={"n": 2})
+    assert docs.register("two")
+
+    assert other.has_changes
+    assert not docs.has_changes
+
+
+def test_a_checkout_gives_documents_back_and_tells_the_track_who_did_it(site, docs):
+    site.edit(a={"n": 2}, b=None, d={"n": 9})
+    docs.register("two")
+    site.tm.commit()
+
+    docs.checkout(0)
+    site.tm.commit()
+
+    assert site.documents == {"a": {"n": 1}, "b": {"n": 1}, "c": {"n": 1}}
+    told = {
+        action.object_id: set(action.actions)
+        for action in site.manager.waiting()
+        if action.user == "version:pages"
+    }
+    assert told == {"a": {"data_changed"}, "b": {"created"}, "d": {"deleted"}}
+    site.host.looked.clear()
+    assert not docs.has_changes
+    docs.checkout(1)
+    assert site.documents == {"a": {"n": 2}, "c": {"n": 1}, "d": {"n": 9}}
+
+
+def test_its_own_writes_are_not_looked_at_again(site, docs):
+    site.collect()
+    site.edit(a={"n": 2})
+    docs.register("two")
+    site.collect()
+    docs.register("")
+    docs.checkout(0)
+    site.tm.commit()
+    site.host.looked.clear()
+
+    assert not docs.has_changes
+
+    assert site.host.looked == []
+
+
+def test_a_host_that_takes_nothing_back_registers_but_checks_nothing_out(new_site):
+    site = new_site(Printed)
+    site.edit(a={"n": 1}, b={"n": 1})
+    docs = site.collection()
+    docs.init()
+    site.edit(a={"n": 2})
+    assert docs.register("two")
+    site.tm.commit()
+
+    with pytest.raises(ReadOnlyHost):
+        docs.checkout(0)
+
+    assert docs.version == 1
+    assert docs.read("a", 0) == {"n": 1}
+    site.edit(a={"n": 3})
+    with pytest.raises(ReadOnlyHost):
+        docs.discard_changes()
+    with pytest.raises(ReadOnlyHost):
+        docs.stash()
+    assert not docs.has_stash
+    assert site.documents["a"] == {"n": 3}
+
+
+def test_a_host_that_makes_something_else_of_a_document_is_told_so_and_nothing_changes(new_site):
+    site = new_site(Forgetful)
+    site.edit(a={"n": 1}, b={"n": 1})
+    docs = site.collection()
+    docs.init()
+    site.edit(a={"n": 2}, b=None)
+    docs.register("two")
+    site.tm.commit()
+
+    with pytest.raises(InvalidOperation, match="another document of 'a'"):
+        docs.checkout(0)
+
+    assert docs.version == 1
+    assert site.documents == {"a": {"n": 2}}
+
+
+def test_a_change_that_nobody_has_recorded_is_not_overwritten(site, docs):
+    site.edit(a={"n": 2})
+    docs.register("two")
+    site.collect()
+    docs.register("")
+    site.pages["a"] = {"id": "a", "n": 3}  # past the capture
+    site.tm.commit()
+
+    with pytest.raises(InvalidOperation, match="'a' was changed"):
+        docs.checkout(0)
+
+    assert site.documents["a"] == {"n": 3}
+
+
+def test_what_reaches_everything_inside_is_looked_at_inside(site, docs):
+    site.edit(**{"a/x": {"n": 1}, "a/y": {"n": 1}})
+    docs.register("two")
+    site.collect()
+    docs.register("")
+    site.pages["a/x"] = {"id": "a/x", "n": 2}
+    site.edit(a={"n": 1}, word="moved")
+
+    assert docs.status()["documents"]["changed"] == ["a/x"]
+
+
+def test_after_the_track_was_emptied_everything_is_compared(site, docs):
+    site.edit(a={"n": 2})
+    site.manager.reset()
+    site.tm.commit()
+
+    assert docs.status()["documents"]["changed"] == ["a"]
+    docs.register("two")
+    site.tm.commit()
+    assert not docs.has_changes
+
+
+def test_pruning_waits_for_what_is_not_registered_yet(site, docs):
+    site.collect()
+    docs.register("")
+    site.edit(a={"n": 2})
+    site.collect()
+    site.manager.prune()
+    assert [action.object_id for _, action in site.manager.track.iterate()] == ["a"]
+
+    docs.register("two")
+    site.manager.prune()
+
+    assert site.manager.track.is_empty()
+
+
+def test_without_a_track_everything_is_compared(new_site):
+    site = new_site(track=False)
+    site.pages["a"] = {"id": "a", "n": 1}
+    docs = site.collection()
+    docs.init()
+    site.pages["a"] = {"id": "a", "n": 2}
+    assert docs.register("two")
+    docs.checkout(0)
+    assert site.documents == {"a": {"n": 1}}
+    assert not docs.has_changes
+
+
+def test_who_changed_the_documents_is_the_author(site, docs):
+    site.edit(user="ada", a={"n": 2})
+    site.edit(user="bob", b={"n": 2})
+    docs.register("two")
+    site.tm.commit()
+    site.edit(user="cyd", c={"n": 2})
+    docs.register("three", author="dee")
+
+    site.collect()
+    assert [entry.author for entry in docs.get_log()] == ["dee", "ada, bob", ""]
+
+
+def test_without_a_track_the_transactions_user_is_the_author(new_collection):
+    docs = new_collection({"a": 1})
+    docs._root._p_jar.transaction_manager.get().setUser("ada")
+    docs.documents["a"] = 2
+    docs.register("two")
+    assert docs.get_log()[0].author == "ada"
+
+
+def test_an_object_without_a_document_is_none(site, docs):
+    site.edit(a={"n": 1, "blank": True})
+    assert docs.status()["documents"]["deleted"] == ["a"]
