@@ -11,6 +11,7 @@ from .output import printable
 from .peer_scopes import shown
 from .peer_trust import (
     check_extra,
+    check_root,
     given_params,
     keys_of,
     make_root_in,
@@ -27,7 +28,6 @@ from .tables import print_table, utc
 if TYPE_CHECKING:
     from ..peering.certificates import Certificate
     from ..peering.keyring import KeyRing
-    from ..peering.rights import Rights
     from ..peering.scopes import Scope
     from ..peering.trust import Trust
     from ..peering.wire import Signed
@@ -273,16 +273,11 @@ def import_chain(session: Session) -> int:
     keys = optional_keys_of(session)
     is_ours = bool(chain) and _has_key(keys, chain[-1])
 
-    def save(trust: Trust) -> Rights:
-        if chain and chain[0].id not in trust.roots and not args.trust_root:
-            raise CertificateRefused(
-                f"root {chain[0].id} is not trusted here: if that is the id that its owner tells you, give"
-                " --trust-root"
-            )
-        return trust.save_chain(chain, now, trust_root=args.trust_root)
-
     with trust_of(session) as store:
-        certificate = store.run(save).certificate
+        if chain:
+            check_root(store, chain[0].id, args.trust_root)
+        rights = store.run(lambda trust: trust.save_chain(chain, now, trust_root=args.trust_root))
+    certificate = rights.certificate
     out.line(printable(f"certificate {certificate.id} holds: {_scope(certificate)}"))
     if is_ours:
         say_key(session, certificate)

@@ -12,7 +12,7 @@ from ..errors import CertificateRefused, OptionError, UsageError
 from ..options import read_secret
 from .exitcodes import ExitCode
 from .output import printable
-from .peer_trust import keys_of, say_key, trust_of
+from .peer_trust import check_root, keys_of, say_key, trust_of
 from .session import Session
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ def request_online(session: Session, params: Mapping[str, str]) -> int:
             connection.server_info  # noqa: B018 - before a password is asked for: is anybody there?
             shown = connection.get_remote_certificates(args.profile)
             parent = _parent(shown, args.parent, args.url)
+            root = next(chain[0].id for chain in shown if chain[-1] == parent)
+            check_root(store, root, args.trust_root)  # before the server gives what would be of no use
             chain = connection.certificate_signing_request(
                 parent,
                 args.scope,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..database import database_file
-from ..errors import UsageError
+from ..errors import CertificateRefused, UsageError
 from .exitcodes import ExitCode
 from .output import printable
 from .session import Session, as_usage
@@ -61,6 +61,18 @@ def optional_keys_of(session: Session) -> KeyRing | None:
     if database_file(session.settings.require_db()) is None and not os.environ.get(KEYS_VARIABLE):
         return None
     return keys_of(session)
+
+
+def check_root(store: TrustStore, root: str, is_told: bool) -> None:
+    """Check that a root is trusted here, or that somebody tells to trust it.
+
+    Raises:
+        CertificateRefused: Neither.
+    """
+    if not is_told and root not in store.read(lambda trust: trust.roots):
+        raise CertificateRefused(
+            f"root {root} is not trusted here: if that is the id that its owner tells you, give --trust-root"
+        )
 
 
 def given_params(session: Session) -> dict[str, str]:

@@ -35,7 +35,7 @@ FIXTURE = [
 
 
 @pytest.fixture
-def at(cli, monkeypatch, tmp_path):
+def at(cli, monkeypatch, tmp_path, no_fsync):
     """Call the command line on one of several sites: ``at("facility", "peer", "init")``."""
     monkeypatch.delenv("LIVESYNC_PEER_PASSPHRASE", raising=False)
     (tmp_path / "scopes.json").write_text(json.dumps(FIXTURE))

@@ -1,4 +1,4 @@
-"""livesync peer cert push, with a server that runs."""
+"""livesync peer cert request --from and push, with a server that runs."""
 
 import threading
 import time
@@ -25,7 +25,12 @@ def served(path):
     keys = KeyRing(path.with_name(path.name + ".keys"))
     SharedKey.get_or_create_shared_key(TrustStore(db), keys)
     store = ZODBDataStore(db)
-    app = make_app(PeerApp(ZODBSyncProvider(None, store), Gate(store, keys, time.time)))
+    peers = PeerApp(
+        ZODBSyncProvider(None, store),
+        Gate(store, keys, time.time),
+        login=lambda name, password: (name, password) == ("ada", "the right password"),
+    )
+    app = make_app(peers)
     server = create_server(app, host="127.0.0.1", port=0, threads=2)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -78,3 +83,37 @@ def test_an_address_without_tls_needs_a_word(at, facility):  # noqa: F811
     data = f"dataset_id={root['params']['dataset_id']}"
     refused = at("facility", "cert", "push", "http://127.0.0.1:9", *push, data, code=ExitCode.USAGE)
     assert "https" in refused.err
+
+
+def asking(at, url, *more, code=ExitCode.OK):  # noqa: F811
+    """Ask a server for a tablet's certificate, in the name of a user."""
+    return at(
+        *("tablet", "cert", "request", "--from", url, "--insecure-http", "--user", "ada"),
+        *("--profile", "facilitydata", "--scope", "single-user", "-p", "user_id=U1", *more),
+        code=code,
+    )
+
+
+def test_a_server_gives_a_certificate_for_a_password(at, facility, tmp_path, monkeypatch):  # noqa: F811
+    (root,) = listed(at, "facility")
+    data = ("-p", f"dataset_id={root['params']['dataset_id']}", "--days", "9")
+    monkeypatch.setenv("RIGHT", "the right password")
+    monkeypatch.setenv("WRONG", "hunter2 hunter2")
+    right = ("--password", "env:RIGHT", "--trust-root")
+    at("tablet", "init")
+    with served(tmp_path / "facility.fs") as url:
+        unsure = asking(at, url, *data, *right[:-1], code=ExitCode.REFUSED)
+        assert (
+            f"root {facility} is not trusted here: if that is the id that its owner tells you" in unsure.err
+        )
+        guess = asking(at, url, *data, "--password", "env:WRONG", "--trust-root", code=ExitCode.REFUSED)
+        assert "hunter2" not in guess.err
+        wide = asking(at, url, "-p", "dataset_id=F2", *right, code=ExitCode.REFUSED)
+        assert "does not allow" in wide.err
+        asking(at, url, *data, *right, "--parent", "zz", code=ExitCode.REFUSED)
+        made = asking(at, url, *data, *right, "--json").get_json()
+
+    (own,) = [each for each in listed(at, "tablet") if each["key_is_here"]]
+    assert (own["id"], own["state"], own["parent"]) == (made["certificate"], "valid", facility)
+    # what was refused has left nothing on the server
+    assert {each["id"] for each in listed(at, "facility")} == {facility, own["id"]}
