@@ -48,9 +48,11 @@ MAY_IMPORT = {
     "upkeep": DELIVERY,
     "destinations": DELIVERY,
     "peering": MANAGER,
+    # what a document holds is written alike by both that follow
+    "values": {"errors"},
     # the peer agent is run, and its runs are noted, as any agent's
-    "replication": DELIVERY | {"peering"},
-    "versions": MANAGER | {"peering"},
+    "replication": DELIVERY | {"peering", "values"},
+    "versions": MANAGER | {"peering", "values"},
     "settings": CORE,
     "periodic": CORE | {"peering", "replication"},  # a task does what sessions leave to be done
     "tasks": CORE | {"periodic", "settings"},

@@ -18,6 +18,7 @@ from ..host import Host
 from ..manager import SyncManager
 from ..peering.partitions import check_partition
 from .base import BaseDataStore
+from .documents import document_of, document_payload
 from .executor import ChangesExecutor, Draft, MissingDependency
 from .model import (
     ModelRegistry,
@@ -92,7 +93,7 @@ class HostExecutor(ChangesExecutor):
 
     def _document_draft(self, host: Host, obj: Any, object_id: str) -> Draft:
         partition = check_partition(host.sync_partition(obj))
-        payload = encode_payload({"id": object_id, "document": host.document(obj)})
+        payload = document_payload(object_id, host.document(obj))
         return Draft(
             object_id, calculate_item_id(partition, object_id, DOCUMENT), DOCUMENT, partition, payload
         )
@@ -137,9 +138,9 @@ class HostExecutor(ChangesExecutor):
                 if object_id is not None and host.get(object_id) is not None:
                     host.restore(object_id, None)
                 return None
-            said = msgspec.json.decode(state.payload)
-            host.restore(str(said["id"]), said["document"])
-        draft = self.draft(store, str(said["id"]))
+            said_id, document = document_of(state.payload)
+            host.restore(said_id, document)
+        draft = self.draft(store, said_id)
         return self._checked(draft, state)
 
     def _execute_model(

@@ -17,7 +17,7 @@ import ormsgpack
 from ..errors import BrokenValue, UnkeptValue
 
 if TYPE_CHECKING:
-    from .values import Codec
+    from .codec import Codec
 
 TUPLE, _SET, _FROZENSET, _INT, _DATETIME, _DATE, _TIME, _TIMEDELTA, _DECIMAL, _UUID = range(1, 11)
 _COMPLEX, MAPPING, _TEXT = 12, 13, 14
