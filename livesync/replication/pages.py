@@ -34,7 +34,7 @@ class Ranges(OOBTree):
     for them. So a bucket holds more than is usual; ``python -m bench sync`` shows what it is worth.
     """
 
-    max_leaf_size = 120
+    max_leaf_size = 60  # more would take more memory than it is worth
 
 
 class Packed(Persistent):
@@ -75,13 +75,25 @@ class Page(Persistent):
 
     def __getstate__(self) -> bytes:
         if self.changes:
-            packed = ormsgpack.packb(self.rows())
+            packed = self._with_new_keys() or ormsgpack.packb(self.rows())
             # not through __setattr__, which would mark the object as changed
             self.__dict__.update(packed=packed, changes={}, size=len(packed))
         return self.packed
 
     def __setstate__(self, state: bytes) -> None:
         self.packed, self.changes, self.size = state, {}, len(state)
+
+    def _with_new_keys(self) -> bytes | None:
+        """Return all of it packed, where keys have only come: then what is packed already stays as it is.
+
+        None: some were replaced or taken out.
+        """
+        for key, value in self.changes.items():
+            if value is None or ormsgpack.packb(key) in self.packed:
+                return None
+        count, body = _opened_map(self.packed)
+        more, new_body = _opened_map(ormsgpack.packb(self.changes))
+        return _map_header(count + more) + body + new_body
 
     def rows(self) -> dict[str, Value]:
         """Return all keys and values, in no order."""
@@ -201,6 +213,21 @@ class PageTree(Persistent):
 
     def __bool__(self) -> bool:
         return next(iter(self), None) is not None
+
+
+def _opened_map(packed: bytes) -> tuple[int, bytes]:
+    """Return how many keys a packed map has, and what follows its header (MessagePack, map format family)."""
+    first = packed[0]
+    if first <= 0x8F:
+        return first & 0x0F, packed[1:]
+    length = 2 if first == 0xDE else 4
+    return int.from_bytes(packed[1 : 1 + length], "big"), packed[1 + length :]
+
+
+def _map_header(count: int) -> bytes:
+    if count <= 15:
+        return bytes([0x80 | count])
+    return b"\xde" + count.to_bytes(2, "big") if count <= 0xFFFF else b"\xdf" + count.to_bytes(4, "big")
 
 
 def _middle(keys: list[str], rows: dict[str, Value]) -> int:

@@ -1,5 +1,6 @@
 """Pages: a mapping in a database whose writes cost little wherever they fall."""
 
+import ormsgpack
 import pytest
 import transaction
 import ZODB
@@ -9,7 +10,7 @@ from ZODB.DemoStorage import DemoStorage
 from ZODB.POSException import ConflictError
 
 from livesync.replication import pages
-from livesync.replication.pages import Packed, PageTree
+from livesync.replication.pages import Packed, Page, PageTree
 
 
 @pytest.fixture
@@ -189,3 +190,29 @@ def test_packed_bytes_are_what_was_packed(db):
     with db.transaction() as connection:
         connection.cacheMinimize()
         assert connection.root()["packed"].data == b"abc"
+
+
+@given(
+    st.dictionaries(st.text(), st.binary() | st.text(), max_size=40),
+    st.lists(st.tuples(st.text(), st.none() | st.binary() | st.text()), max_size=40),
+)
+def test_a_page_is_written_with_just_what_it_holds_whatever_came_or_went(rows, changes):
+    page = Page(dict(rows))
+    expected = dict(rows)
+    for key, value in changes:
+        page.set(key, value)
+        expected.pop(key, None) if value is None else expected.__setitem__(key, value)
+
+    state = page.__getstate__()
+
+    assert ormsgpack.unpackb(state) == expected
+    assert page.rows() == expected
+
+
+@pytest.mark.parametrize("count", [0, 1, 14, 15, 16, 17, 65_535, 65_536])
+def test_a_page_of_any_number_of_keys_grows_by_new_ones(count):
+    rows = {f"k{number}": b"v" for number in range(count)}
+    page = Page(rows)
+    page.set("new", b"w")
+
+    assert ormsgpack.unpackb(page.__getstate__()) == {**rows, "new": b"w"}
