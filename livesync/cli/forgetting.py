@@ -29,8 +29,8 @@ def forget(session: Session) -> int:
     if synced is not None:
         out.line(
             printable(
-                f"two-way sync: erased in {synced.conflicts} conflicts, {synced.transfers} waiting transfers"
-                f" ended{_named('items', synced.item_ids)}"
+                f"two-way sync: erased in {synced.conflicts} conflicts, {synced.texts} texts of errors,"
+                f" {synced.transfers} waiting transfers ended{_named('items', synced.item_ids)}"
             )
         )
     out.line("what services hold is as it was; once the application has removed the object, send that with")

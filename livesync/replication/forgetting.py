@@ -1,14 +1,16 @@
 """Erasing an object from what two-way sync keeps beside the items themselves.
 
-That is: conflict logs, with the texts of exceptions; what the application had before something could not be
-applied; and buffers of a peer's transfer that wait to be applied. The item itself says what the application's
-object says, and goes with it: a deleted one says nothing. To erase it on all nodes and close its id, delete
-it for good (:meth:`~livesync.replication.provider.BaseSyncProvider.erase`).
+That is: conflict logs, with the texts of exceptions; reasons of sessions and transfers that name it; what the
+application had before something could not be applied; and buffers of a peer's transfer that wait to be
+applied. The item itself says what the application's object says, and goes with it: a deleted one says
+nothing. To erase it on all nodes and close its id, delete it for good
+(:meth:`~livesync.replication.provider.BaseSyncProvider.erase`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -34,6 +36,7 @@ class ForgottenItems:
     Attributes:
         item_ids: The object's items, as far as anything names them, sorted.
         conflicts: Conflict logs that said something of them.
+        texts: Reasons and errors that named it, of sessions, transfers and other items' conflicts.
         transfers: Transfers that were ended, since buffers of theirs that wait held one of them; the next
             sync begins anew what they carried.
     """
@@ -41,6 +44,7 @@ class ForgottenItems:
     item_ids: tuple[str, ...]
     conflicts: int
     transfers: int
+    texts: int = 0
 
 
 def forget(provider: ZODBSyncProvider, object_id: str) -> ForgottenItems:
@@ -58,15 +62,35 @@ def forget(provider: ZODBSyncProvider, object_id: str) -> ForgottenItems:
     for transfer_id in transfers:
         Transfer(provider, transfer_id).give_up()
 
-    def work() -> int:
+    def work() -> tuple[int, int]:
         count = 0
         for item_id in item_ids:
             count += sum(_says_something(entry) for entry in conflicts.of_item(store, item_id))
             writing.forget_payload(store, item_id, _ERASED)
-        return count
+        return count, _erase_texts(store, {*item_ids, object_id})
 
-    count = store.run(work, note="forgotten") if item_ids else 0
-    return ForgottenItems(tuple(item_ids), count, len(transfers))
+    count, texts = store.run(work, note="forgotten")
+    return ForgottenItems(tuple(item_ids), count, len(transfers), texts)
+
+
+def _erase_texts(store: ZODBDataStore, ids: set[str]) -> int:
+    """Replace the texts that name one of the ids, as a word of its own; return how many there were."""
+    names = re.compile("|".join(rf"(?<![\w/-]){re.escape(named)}(?![\w/-])" for named in sorted(ids))).search
+    count = 0
+    for key, kept in list(store.tables.sessions.items()):
+        if names(kept["reason"]):
+            store._set(store.tables.sessions, key, {**kept, "reason": _ERASED})
+            count += 1
+    for entry in conflicts.newest_first(store):
+        if entry.description is not None and names(entry.description):
+            conflicts.save(store, replace(entry, description=_ERASED))
+            count += 1
+    stored = _stored_sessions(store)
+    for record in () if stored is None else list(stored.transfers.values()):
+        if names(record.error):
+            record.error = _ERASED
+            count += 1
+    return count
 
 
 def _items_of(store: BaseDataStore, object_id: str) -> list[str]:
@@ -96,10 +120,8 @@ def _says_something(entry: conflicts.LogEntry) -> bool:
 
 def _transfers_with(store: ZODBDataStore, item_ids: set[str]) -> list[str]:
     """Return the transfers of which buffers that wait hold one of the items."""
-    assert store.connection is not None, "within a transaction of the store"
-    try:
-        sessions = StoredSessions.get(store.connection.root(), create=False)
-    except LookupError:
+    sessions = _stored_sessions(store)
+    if sessions is None:
         return []
     return sorted(
         {
@@ -108,6 +130,14 @@ def _transfers_with(store: ZODBDataStore, item_ids: set[str]) -> list[str]:
             if not _buffered(packet.data).isdisjoint(item_ids)
         }
     )
+
+
+def _stored_sessions(store: ZODBDataStore) -> StoredSessions | None:
+    assert store.connection is not None, "within a transaction of the store"
+    try:
+        return StoredSessions.get(store.connection.root(), create=False)
+    except LookupError:
+        return None
 
 
 def _buffered(data: bytes) -> set[Any]:

@@ -1,5 +1,7 @@
 """livesync peer conflict: list, show and reinstate."""
 
+from dataclasses import replace
+
 import pytest
 import ZODB
 from ZODB.FileStorage import FileStorage
@@ -18,6 +20,7 @@ from livesync.replication import (
     TrackReader,
     ZODBDataStore,
     ZODBSyncProvider,
+    conflicts,
 )
 
 TALK = "pycon/pycon-2020/a"
@@ -168,7 +171,7 @@ def test_forgetting_an_object_erases_what_its_conflicts_said(peer, sites, capsys
     code, out = forget(site, TALK, capsys)
 
     assert code == 0
-    assert "two-way sync: erased in 1 conflicts, 0 waiting transfers ended (items " in out
+    assert "two-way sync: erased in 1 conflicts, 0 texts of errors, 0 waiting transfers ended (items " in out
     shown = peer("show", conflict_id(peer))[1]
     assert "mine" not in shown
     assert "theirs" not in shown
@@ -179,7 +182,33 @@ def test_forgetting_an_object_erases_what_its_conflicts_said(peer, sites, capsys
 def test_forgetting_another_object_leaves_conflicts_as_they_are(peer, sites, capsys):
     code, out = forget(sites[1], "pycon/pycon-2020/b", capsys)
     assert code == 0
-    assert "two-way sync: erased in 0 conflicts, 0 waiting transfers ended\n" in out
+    assert "two-way sync: erased in 0 conflicts, 0 texts of errors, 0 waiting transfers ended\n" in out
+    assert "mine" in peer("show", conflict_id(peer))[1]
+
+
+def test_forgetting_erases_what_sessions_and_other_conflicts_say_of_the_object(peer, sites, capsys):
+    site = sites[1]
+
+    def name_it(text):
+        def work():
+            store = site.provider.data_store
+            key, kept = next(iter(store.tables.sessions.items()))
+            store._set(store.tables.sessions, key, {**kept, "reason": text})
+            (entry,) = conflicts.newest_first(store)
+            conflicts.save(store, replace(entry, description=text))
+
+        with site:
+            site.provider.data_store.run(work)
+
+    name_it("ValueError: what pycon/pycon-2020/b says, secretly, is no title")
+    assert b"secretly" in packed(site)
+    assert "0 texts of errors" in forget(site, "pycon/pycon-2020/bb", capsys)[1]
+
+    code, out = forget(site, "pycon/pycon-2020/b", capsys)
+
+    assert code == 0
+    assert "erased in 0 conflicts, 2 texts of errors, " in out
+    assert b"secretly" not in packed(site)
     assert "mine" in peer("show", conflict_id(peer))[1]
 
 
