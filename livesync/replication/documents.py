@@ -72,7 +72,7 @@ def _exact(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...],
 def _is_as_it_is(value: Any) -> bool:
     kind = type(value)
     if kind is int:
-        return _LEAST <= value <= _GREATEST
+        return bool(_LEAST <= value <= _GREATEST)
     if kind is float:
         return math.isfinite(value)
     return value is None or kind is bool or kind is str
