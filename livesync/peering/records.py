@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from BTrees.OOBTree import OOBTree
+from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent import Persistent
 
 from ..errors import UpgradeNeeded
@@ -235,6 +235,8 @@ class StoredSessions(Persistent):
         sync: id -> :class:`SyncSessionRecord`.
         transfers: id -> :class:`TransferRecord`.
         buffers: (transfer id, number) -> :class:`Packet`: buffers that were confirmed and wait to be applied.
+        open_sync, open_transfers: Ids of those that may go on: what is asked with every session is not to
+            grow with how many there have been. Those that have ended since are dropped when they are met.
         schema: See :data:`SCHEMA`.
     """
 
@@ -243,6 +245,8 @@ class StoredSessions(Persistent):
         self.sync = OOBTree()
         self.transfers = OOBTree()
         self.buffers = OOBTree()
+        self.open_sync = OOTreeSet()
+        self.open_transfers = OOTreeSet()
 
     @classmethod
     def get(cls, root: Any, create: bool = True) -> StoredSessions:
@@ -271,8 +275,29 @@ class StoredSessions(Persistent):
         assert isinstance(found, cls)
         return found
 
+    def add_sync(self, record: SyncSessionRecord) -> None:
+        """Keep a new session."""
+        self.sync[record.id] = record
+        self.open_sync.insert(record.id)
+
+    def add_transfer(self, record: TransferRecord) -> None:
+        """Keep a new transfer."""
+        self.transfers[record.id] = record
+        self.open_transfers.insert(record.id)
+
+    def sessions_going_on(self) -> list[SyncSessionRecord]:
+        """Return the sessions that go on."""
+        return _going_on(self.open_sync, self.sync)
+
+    def transfers_going_on(self, session_id: str | None = None) -> list[TransferRecord]:
+        """Return the transfers that go on, the oldest first: of one session, or all."""
+        found: list[TransferRecord] = _going_on(self.open_transfers, self.transfers)
+        if session_id is not None:
+            found = [record for record in found if record.sync_session_id == session_id]
+        return sorted(found, key=lambda record: (record.started, record.id))
+
     def transfers_of(self, session_id: str) -> list[TransferRecord]:
-        """Return the transfers of a session, the oldest first."""
+        """Return all transfers of a session, the oldest first; it reads those of all sessions."""
         found = [record for record in self.transfers.values() if record.sync_session_id == session_id]
         return sorted(found, key=lambda record: (record.started, record.id))
 
@@ -287,3 +312,15 @@ class StoredSessions(Persistent):
         for key in keys:
             del self.buffers[key]
         return len(keys)
+
+
+def _going_on(ids: Any, records: Any) -> list[Any]:
+    """Return the records of these ids that are active, and drop the other ids."""
+    found = []
+    for key in list(ids):
+        record = records.get(key)
+        if record is None or not record.active:
+            ids.remove(key)
+        else:
+            found.append(record)
+    return found

@@ -97,12 +97,12 @@ def _make(call: Call, asked: wire.NewSyncSession) -> SyncSessionView:
     )
     record.client_chain = tuple((each.text, each.signature) for each in asked.client_chain)
     record.sequence = int(call.request.headers[wire.SEQUENCE]) + BLOCK
-    stored.sync[asked.id] = record
+    stored.add_sync(record)
     going_on = sorted(
         (
             found
-            for found in stored.sync.values()
-            if found.active and found.client_certificate_id == record.client_certificate_id
+            for found in stored.sessions_going_on()
+            if found.client_certificate_id == record.client_certificate_id
         ),
         key=lambda found: found.last_active,
     )
@@ -127,9 +127,7 @@ def _answer(call: Call, view: SyncSessionView, asked: wire.NewSyncSession | None
         started=view.started,
         last_active=view.last_active,
         active=view.active,
-        transfers=app.store.read(
-            lambda: [record.id for record in _stored(call).transfers_of(view.id) if record.active]
-        ),
+        transfers=app.store.read(lambda: [record.id for record in _stored(call).transfers_going_on(view.id)]),
     )
 
 

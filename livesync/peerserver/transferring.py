@@ -76,8 +76,7 @@ def _check_new(call: Call, asked: wire.NewTransfer) -> bool:
         _check_owner(call, stored, known.sync_session_id)
         return True
     assert call.session is not None
-    going_on = [record for record in stored.transfers_of(call.session.id) if record.active]
-    if len(going_on) >= _MAX_TRANSFERS:
+    if len(stored.transfers_going_on(call.session.id)) >= _MAX_TRANSFERS:
         raise Refused("forbidden", f"a session has at most {_MAX_TRANSFERS} transfers at once")
     return False
 

@@ -129,7 +129,7 @@ class SyncSessionClient:
         session_id = self.session_id
 
         def work(stored: StoredSessions) -> list[TransferView]:
-            return [record.view() for record in stored.transfers_of(session_id) if record.active]
+            return [record.view() for record in stored.transfers_going_on(session_id)]
 
         return self.connection.run_stored(work)
 
@@ -140,9 +140,8 @@ class SyncSessionClient:
         def work(stored: StoredSessions) -> TransferView | None:
             found = [
                 record.view()
-                for record in stored.transfers.values()
-                if record.active
-                and record.direction == direction
+                for record in stored.transfers_going_on()
+                if record.direction == direction
                 and record.is_sender == (direction == "push")
                 and record.prefixes == prefixes
                 and _is_with(stored.sync.get(record.sync_session_id), view)

@@ -260,11 +260,8 @@ class NetworkSyncConnection(PeerConnection):
         def work(stored: StoredSessions) -> int:
             earlier = [
                 record
-                for record in stored.sync.values()
-                if record.active
-                and not record.is_server
-                and record.peer == self.base_url
-                and record.id != session_id
+                for record in stored.sessions_going_on()
+                if not record.is_server and record.peer == self.base_url and record.id != session_id
             ]
             for record in earlier:
                 record.active = False
@@ -285,7 +282,7 @@ class NetworkSyncConnection(PeerConnection):
 
     def _note_session(self, conversation: Conversation, told: wire.SyncSession) -> SyncSessionView:
         def work(stored: StoredSessions) -> SyncSessionView:
-            record = stored.sync[told.id] = SyncSessionRecord(
+            record = SyncSessionRecord(
                 told.id,
                 is_server=False,
                 profile=told.profile,
@@ -296,6 +293,7 @@ class NetworkSyncConnection(PeerConnection):
                 peer_provider_id=told.introduction.provider_id,
                 process=":".join(map(str, this_process())),
             )
+            stored.add_sync(record)
             return record.view()
 
         return self.run_stored(work)
@@ -316,9 +314,8 @@ class NetworkSyncConnection(PeerConnection):
 
 def _move(stored: StoredSessions, old: str, new: str) -> None:
     """Let the transfers of one session go on in another."""
-    for record in stored.transfers_of(old):
-        if record.active:
-            record.sync_session_id = new
+    for record in stored.transfers_going_on(old):
+        record.sync_session_id = new
     if old in stored.sync:
         stored.sync[old].active = False
 

@@ -75,7 +75,7 @@ class Transfer:
             sessions = transfer._sessions()
             found = sessions.transfers.get(transfer_id)
             if found is None:
-                sessions.transfers[transfer_id] = TransferRecord(
+                record = TransferRecord(
                     transfer_id,
                     sync_session_id=sync_session_id,
                     direction=direction,
@@ -84,6 +84,7 @@ class Transfer:
                     started=provider.node.clock(),
                     chunk_size=chunk_size,
                 )
+                sessions.add_transfer(record)
             elif (found.direction, found.is_sender, found.prefixes) != (direction, is_sender, filter_):
                 raise TransferEnded(f"there is another transfer {transfer_id} already")
 

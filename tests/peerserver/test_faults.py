@@ -1,4 +1,4 @@
-"""What happens around a session: a full disk, others at the same items at the same time, a host's own stages."""
+"""Around a session: a full disk, others at the same items at the same time, a host's own stages."""
 
 import errno
 import threading

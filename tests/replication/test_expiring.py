@@ -33,7 +33,7 @@ def home(clock):
 def begin(node, session_id, peer, clock):
     def work():
         root = node.data_store.connection.root()
-        StoredSessions.get(root).sync[session_id] = SyncSessionRecord(
+        record = SyncSessionRecord(
             session_id,
             is_server=True,
             profile="p",
@@ -42,6 +42,7 @@ def begin(node, session_id, peer, clock):
             started=clock(),
             peer=peer,
         )
+        StoredSessions.get(root).add_sync(record)
 
     node.data_store.run(work)
 
