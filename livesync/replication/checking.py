@@ -8,7 +8,7 @@ import msgspec
 
 from ..errors import ChangesRefused, ClockAhead
 from ..peering.partitions import check_partition, contained_in_any
-from .clocks import moment_of
+from .clocks import Stamps, moment_of
 from .states import ItemState, newest_stamp
 
 MAX_ID_LENGTH = 512
@@ -38,6 +38,20 @@ def check_states(states: Sequence[ItemState], prefixes: Iterable[str], latest: i
         raise ClockAhead(
             f"a change of {moment_of(newest).isoformat(timespec='seconds')} lies too far in the future; set"
             " the clocks of both nodes, and sync again"
+        )
+
+
+def check_claims(claims: Iterable[Stamps], latest: int) -> None:
+    """Make sure that nothing is claimed that lies in the future: it would speak of all that is yet to come.
+
+    Raises:
+        ClockAhead: Something does.
+    """
+    newest = max((stamp for clock in claims for stamp in clock.values()), default=0)
+    if newest > latest:
+        raise ClockAhead(
+            f"the sender claims something of {moment_of(newest).isoformat(timespec='seconds')}, too far in"
+            " the future; set the clocks of both nodes, and sync again"
         )
 
 

@@ -30,6 +30,7 @@ def save(
 ) -> None:
     """Keep where a session stands; ``key`` is (started, session id). The oldest ones make room."""
     tables = store.tables
+    is_new = key not in tables.sessions
     store._set(
         tables.sessions,
         key,
@@ -43,9 +44,9 @@ def save(
             "differences": tuple(differences),
         },
     )
-    if status is SyncSessionStatus.IN_PROGRESS:
+    if is_new:
         for old in list(tables.sessions.keys())[:-KEPT]:
-            if old[1] not in tables.incoming:
+            if old != key and old[1] not in tables.incoming:
                 _forget(store, old)
 
 

@@ -41,6 +41,10 @@ class Node:
         """Return the wall clock as a stamp."""
         return stamp_of_epoch(self.clock())
 
+    def latest(self) -> int:
+        """Return the newest stamp that is believed."""
+        return self.now() + round(self.max_drift_s * 1_000_000)
+
     def new_key(self) -> tuple[int, str]:
         """Return (now, a new id): the key of what is kept in the order in which it happened."""
         return (self.now(), self.new_id())

@@ -306,7 +306,9 @@ class _Transfer:
     def failed(self, exc: BaseException) -> SyncSession:
         """Note that the session failed, and return it."""
         reason = " ".join(f"{type(exc).__name__}: {exc}".split())
-        session = self._target.fail(self._session_id, reason) if self._session_id else None
+        session = None
+        if self._session_id:
+            session = self._target.fail(self._session_id, reason, self._source.provider_id)
         if session is None:
             session = self._session(SyncSessionStatus.FAILED, reason)
         for events in self._events():

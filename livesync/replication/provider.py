@@ -38,7 +38,7 @@ from .changes import (
     SyncSession,
     SyncSessionStatus,
 )
-from .checking import check_states
+from .checking import check_claims, check_states
 from .claims import pinned
 from .clocks import Stamps, VectorClock
 from .conversion import change_of, state_of
@@ -162,6 +162,7 @@ class BaseSyncProvider:
         """
         states = [state_of(change) for change in item_change_batch.item_changes]
         self._check(states, (EVERYTHING,))
+        check_claims((item_change_batch.claims or {}).values(), self.node.latest())
         source = states[0].dot[0] if states else ""
         query_ids = () if query is None else (query.id,)
         follow = None if query is not None else lambda _: paging.follow(self.node, item_change_batch)
@@ -383,6 +384,7 @@ class BaseSyncProvider:
 
         Raises:
             ChangesRefused: The offer makes no sense.
+            ClockAhead: It claims what lies too far in the future.
         """
         store = self.data_store
 
@@ -487,13 +489,19 @@ class BaseSyncProvider:
 
         return journal.load(store, store.run(work))
 
-    def fail(self, session_id: str, reason: str) -> SyncSession | None:
-        """Note that a session broke off; it can be resumed, or given up. None: it never began here."""
+    def fail(self, session_id: str, reason: str, source: str | None = None) -> SyncSession | None:
+        """Note that a session broke off; it can be resumed, or given up. None: it never began here.
+
+        Args:
+            session_id: The session.
+            reason: Why.
+            source: Who sends: then it is noted as well that a session was refused, and never began.
+        """
         store = self.data_store
 
         def work() -> tuple[int, str] | None:
             if session_id not in store.tables.incoming:
-                return None
+                return None if source is None else self._note_refused(session_id, source, reason)
             key = self._key(session_id)
             kept = store.tables.sessions[key]
             journal.save(
@@ -510,6 +518,14 @@ class BaseSyncProvider:
 
         key = store.run(work)
         return None if key is None else journal.load(store, key)
+
+    def _note_refused(self, session_id: str, source: str, reason: str) -> tuple[int, str] | None:
+        now, me = self.node.now(), self.data_store.provider_id
+        if any(known == session_id for _, known in self.data_store.tables.sessions):
+            return None  # it has ended
+        key = (now, session_id)
+        journal.save(self.data_store, key, source, me, SyncSessionStatus.FAILED, now, reason=reason)
+        return key
 
     def abandon(self, session_id: str) -> int:
         """Give up a session that is being received, and clean; return how many items were touched."""
@@ -533,8 +549,7 @@ class BaseSyncProvider:
         return (kept["begun"], session_id)
 
     def _check(self, states: Iterable[ItemState], prefixes: tuple[str, ...]) -> None:
-        latest = self.node.now() + round(self.node.max_drift_s * 1_000_000)
-        check_states(list(states), prefixes, latest)
+        check_states(list(states), prefixes, self.node.latest())
 
     def _tell(self, applied: receiving.Applied) -> None:
         events = self.events_manager

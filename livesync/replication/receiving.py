@@ -16,6 +16,7 @@ from ..errors import ChangesRefused
 from ..peering.partitions import contained_in_any
 from . import bases, comparing, conflicts, journal, moves, writing
 from .applying import Merge, may_be_merged, merge_states
+from .checking import check_claims
 from .claims import Covers, is_covered
 from .clocks import Stamps, descends
 from .conflicts import LogEntry
@@ -305,6 +306,7 @@ def begin(node: Node, offer: Offer) -> None:
 
     Raises:
         ChangesRefused: The sender claims what is none of its business.
+        ClockAhead: It claims what lies too far in the future.
     """
     store = node.store
     if offer.source == store.provider_id:
@@ -312,6 +314,7 @@ def begin(node: Node, offer: Offer) -> None:
     for prefix in offer.claims:
         if not contained_in_any(offer.prefixes, prefix):
             raise ChangesRefused(f"the peer claims {prefix!r}, which is outside the filter of this session")
+    check_claims((*offer.claims.values(), *offer.collected.values()), node.latest())
     if offer.session_id not in store.tables.incoming:
         store._set(
             store.tables.incoming,
