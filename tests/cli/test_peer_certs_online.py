@@ -15,7 +15,7 @@ from livesync.peering.trust import TrustStore
 from livesync.peerserver.app import PeerApp, make_app
 from livesync.peerserver.gate import Gate
 from livesync.replication import ZODBDataStore, ZODBSyncProvider
-from tests.cli.test_peer_trust import at, facility  # noqa: F401
+from tests.cli.test_peer_trust import at, facility, prepared  # noqa: F401
 
 
 @contextmanager

@@ -1,13 +1,17 @@
 """livesync peer init, peer cert and peer scope."""
 
+import contextlib
+import io
 import json
 import re
+import shutil
 import stat
 import sys
 
 import pytest
 
 from livesync.cli.exitcodes import ExitCode
+from livesync.cli.main import main
 
 FIXTURE = [
     {
@@ -52,15 +56,61 @@ def at(cli, monkeypatch, tmp_path, no_fsync):
     return call
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A directory with a site that has a root, a tablet that was given its certificate, and both ids."""
+    place = tmp_path_factory.mktemp("prepared")
+    (place / "scopes.json").write_text(json.dumps(FIXTURE))
+
+    def call(site, *args):
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+            code = main(["--db", f"file://{place}/{site}.fs", *args, "--json"])
+        assert code == ExitCode.OK, out.getvalue()
+        return json.loads(out.getvalue())
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(place):
+        patch.delenv("LIVESYNC_PEER_PASSPHRASE", raising=False)
+        for site in ("facility", "tablet"):
+            call(site, "install")
+            call(site, "peer", "init")
+        call("facility", "peer", "scope", "add", "scopes.json")
+        scope = ("--profile", "facilitydata", "--scope")
+        root = call("facility", "peer", "cert", "root", *scope, "full-facility")["certificate"]
+        (shown,) = call("facility", "peer", "cert", "list")["certificates"]
+        params = ("-p", f"dataset_id={shown['params']['dataset_id']}", "-p", "user_id=U1")
+        ask = ("--days", "30", "--to", "request.json")
+        call("tablet", "peer", "cert", "request", *scope, "single-user", *params, *ask)
+        shutil.copytree(place, place / "before")
+        call("facility", "peer", "cert", "sign", "request.json", "--to", "chain.json")
+        made = call("tablet", "peer", "cert", "import", "chain.json", "--trust-root")["certificate"]
+    return place, root, made
+
+
 @pytest.fixture
-def facility(at):
+def facility(prepared, tmp_path):
     """A site with scopes and a root, whose id is returned."""
-    at("facility", "init")
-    at("facility", "scope", "add", "scopes.json")
-    made = at(
-        "facility", "cert", "root", "--profile", "facilitydata", "--scope", "full-facility", "--json"
-    ).get_json()
-    return made["certificate"]
+    place, root, _ = prepared
+    for name in ("facility.fs", "facility.fs.keys"):
+        copy(place / "before" / name, tmp_path / name)
+    return root
+
+
+@pytest.fixture
+def tablet(prepared, tmp_path, facility):
+    """A tablet's certificate, by files that were carried there and back; its id is returned."""
+    place, _, made = prepared
+    for path in place.iterdir():
+        if path.name != "before":
+            copy(path, tmp_path / path.name)
+    return made
+
+
+def copy(source, target):
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    else:
+        shutil.copy(source, target)
 
 
 def dataset(at, root):
@@ -70,19 +120,6 @@ def dataset(at, root):
         if each["id"] == root
     ]
     return found["params"]["dataset_id"]
-
-
-@pytest.fixture
-def tablet(at, facility):
-    """A tablet's certificate, by files that were carried there and back."""
-    at("tablet", "init")
-    data = dataset(at, facility)
-    at(
-        *("tablet", "cert", "request", "--profile", "facilitydata", "--scope", "single-user"),
-        *("-p", f"dataset_id={data}", "-p", "user_id=U1", "--days", "30", "--to", "request.json"),
-    )
-    at("facility", "cert", "sign", "request.json", "--to", "chain.json")
-    return at("tablet", "cert", "import", "chain.json", "--trust-root", "--json").get_json()["certificate"]
 
 
 def test_init_makes_a_provider_once(at, tmp_path):
@@ -326,6 +363,7 @@ def doctor(cli):
 
 
 def test_the_doctor_looks_at_certificates(at, cli, facility, tmp_path, monkeypatch):
+    at("facility", "scope", "list")  # it is this site's doctor
     ((text, name),) = doctor(cli)
     assert "holds for" in text
     assert name == "OK"
