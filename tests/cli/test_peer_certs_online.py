@@ -1,11 +1,10 @@
 """livesync peer cert request --from and push, with a server that runs."""
 
-import threading
 import time
 from contextlib import contextmanager
 
 import ZODB
-from waitress.server import create_server
+from support.peer_serving import Served
 from ZODB.FileStorage import FileStorage
 
 from livesync.cli.exitcodes import ExitCode
@@ -30,16 +29,11 @@ def served(path):
         Gate(store, keys, time.time),
         login=lambda name, password: (name, password) == ("ada", "the right password"),
     )
-    app = make_app(peers)
-    server = create_server(app, host="127.0.0.1", port=0, threads=2)
-    thread = threading.Thread(target=server.run)
-    thread.start()
+    server = Served(make_app(peers))
     try:
-        yield f"http://127.0.0.1:{server.effective_port}"
+        yield server.url
     finally:
         server.close()
-        server.task_dispatcher.shutdown()
-        thread.join(10)
         db.close()
 
 
