@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from .blame import Blamed, blamed
 from .log import LogEntry, documents_history, log_entries
 from .showing import unified
 from .threeway import ABSENT
@@ -113,6 +114,19 @@ class LookingCollection(TrackedCollection):
             return []
         key = self._key(version, branch)
         return documents_history(self.contents, self.names.places(), document_id, key)
+
+    def blame(self, document_id: str, version: int | None = None, branch: str | None = None) -> list[Blamed]:
+        """Return every value of a document with the version that made it so; arguments as :meth:`read`.
+
+        Values come in the document's order; nothing where there is no such document then.
+
+        Raises:
+            BranchNotFound, InvalidCollectionVersion: There is no such version.
+            InvalidCollectionState: What is stored is damaged.
+        """
+        if not self.is_tracked:
+            return []
+        return blamed(self.contents, self.names.places(), document_id, self._key(version, branch))
 
 
 def _or_none(value: Any) -> Any:

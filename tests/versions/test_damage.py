@@ -1,0 +1,136 @@
+"""A byte that is damaged anywhere in what a history keeps is found by whoever reads it."""
+
+import random
+
+import pytest
+
+from livesync.errors import InvalidCollectionState
+from livesync.versions.contents import Contents
+from livesync.versions.log import log_entries
+from livesync.versions.stash import applied_stash
+from livesync.versions.threeway import ABSENT
+from livesync.versions.ways import steps_between, walked
+
+
+def grown(new_collection):
+    """A collection with a dictionary, packs, tails, segments, change sets, a stash and a merge that waits."""
+    chance = random.Random(7)
+    words = [f"word{number}" for number in range(40)]
+
+    def text():
+        return " ".join(chance.choice(words) for _ in range(30))
+
+    docs = new_collection({f"d{number:03}": {"n": number, "text": text()} for number in range(130)})
+    for turn in range(24):
+        for number in (1, 2, 3 + turn):
+            docs.documents[f"d{number:03}"] = {"n": turn, "text": text()}
+        docs.register(f"turn {turn}", author="ada")
+    docs.documents["d001"] = {"n": "stashed"}
+    docs.stash()
+    docs.create_branch("side")
+    docs.documents["d001"] = {"n": "theirs"}
+    docs.register("theirs")
+    docs.checkout(branch="main")
+    docs.documents["d001"] = {"n": "ours"}
+    docs.register("ours")
+    docs.merge("side")
+    assert docs.has_conflicts
+    return docs
+
+
+def stored_bytes(docs):
+    """Yield (what, how to read it, how to write it) for all bytes of a history."""
+    stored = docs.stored
+
+    def packet(one):
+        return (lambda: one.data), (lambda data: setattr(one, "data", data))
+
+    for number, one in stored.dictionaries.items():
+        yield f"dictionary {number}", *packet(one)
+    for first, one in stored.packs.items():
+        yield f"pack {first}", *packet(one)
+    for document_id, history in stored.documents.items():
+        yield (
+            f"tail of {document_id}",
+            lambda history=history: history.tail,
+            lambda data, history=history: setattr(history, "tail", data),
+        )
+        for one in (history.segments or {}).values():
+            yield f"segment of {document_id}", *packet(one)
+    for key, change in stored.changes.items():
+        if isinstance(change.pages, bytes):
+            yield (
+                f"changes of {key}",
+                lambda change=change: change.pages,
+                lambda data, change=change: setattr(change, "pages", data),
+            )
+    for key, record in list(stored.records.items()):
+        yield (
+            f"record of {key}",
+            lambda record=record: record,
+            lambda data, key=key: stored.records.__setitem__(key, data),
+        )
+    yield "stash", *packet(stored.references.stash)
+    yield "conflicts", *packet(stored.references.conflicts)
+
+
+def read_all(docs):
+    """Read everything there is: by path, by change sets, the log, and what waits."""
+    contents = Contents(docs.stored)
+    places = docs.names.places()
+    keys = list(docs.stored.records)
+    for key in keys:
+        log_entries(contents, places, key)
+        for _ in contents.documents(key):
+            pass
+        for _ in contents.rows(key):
+            pass
+    applied_stash(contents, docs.stored.references.stash)
+    docs.conflicts()
+    for document_id, step in steps_between(contents, keys[0], keys[-1]).items():
+        walked(contents, document_id, step, contents.value(document_id, keys[0]), keys[-1])
+
+
+def is_damaged(docs):
+    try:
+        read_all(docs)
+    except InvalidCollectionState:
+        return True
+    return False
+
+
+@pytest.fixture
+def docs(new_collection):
+    return grown(new_collection)
+
+
+def test_all_kinds_of_bytes_are_there(docs):
+    kinds = {what.split()[0] for what, _, _ in stored_bytes(docs)}
+    assert kinds == {"dictionary", "pack", "tail", "segment", "changes", "record", "stash", "conflicts"}
+
+
+def test_a_damaged_byte_is_found_whichever_it_is(docs):
+    chance = random.Random(11)
+    read_all(docs)
+    by_kind = {}
+    for what, get, put in stored_bytes(docs):
+        by_kind.setdefault(what.split()[0], []).append((what, get, put))
+    for found in by_kind.values():
+        for what, get, put in chance.sample(found, min(3, len(found))):
+            whole = get()
+            for at in (0, len(whole) - 1, chance.randrange(len(whole))):
+                put(whole[:at] + bytes([whole[at] ^ 1 << chance.randrange(8)]) + whole[at + 1 :])
+                assert is_damaged(docs), f"byte {at} of {what}"
+                put(whole)
+    read_all(docs)
+
+
+def test_a_document_that_is_damaged_is_named_with_its_version(docs):
+    history = docs.stored.documents["d001"]
+    history.tail = history.tail[:-1] + bytes([history.tail[-1] ^ 1])
+
+    with pytest.raises(InvalidCollectionState, match=r"'d001' cannot be read at version"):
+        docs.read("d001")
+
+    assert docs.read("d100", 0) == dict(docs.documents)["d100"]
+    assert docs.contents.value("never", 0) is ABSENT
