@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .collection import VersionedCollection as VersionedCollection
+    from .deltas import DeltasCollection as DeltasCollection
 
-__all__ = ["VersionedCollection"]
+__all__ = ["DeltasCollection", "VersionedCollection"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,4 +17,8 @@ def __getattr__(name: str) -> Any:
         from .collection import VersionedCollection
 
         return VersionedCollection
+    if name == "DeltasCollection":
+        from .deltas import DeltasCollection
+
+        return DeltasCollection
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -132,6 +132,23 @@ def write_version(
     return _keep(contents, key, parents, hashes, counts, why)
 
 
+def write_row(contents: Contents, key: int, parent: int, change: Change) -> Row | None:
+    """Add one document to what a version without a record changes; None where it is the same as before.
+
+    Raises:
+        UnkeptValue: The document holds what cannot be kept; nothing was written.
+        InvalidCollectionState: It cannot be read as it was; nothing was written.
+    """
+    written = _worked_out(contents, key, parent, change)
+    if written is None:
+        return None
+    _append(contents, written)
+    others = [row for row in contents.rows(key) if row.document_id != change.document_id]
+    rows = sorted([*others, written.row], key=lambda row: row.document_id)
+    contents.stored.changes[key] = change_set(rows, contents.frames)
+    return written.row
+
+
 def _worked_out(contents: Contents, key: int, parent: int, change: Change) -> _Written | None:
     document_id, value, same = change
     body = None if value is ABSENT else encoded(contents, document_id, value)
