@@ -37,6 +37,7 @@ class HostRunner:
         site: The name of this site: nothing runs unless it is the one stored in the database.
         notices: The table ``[notices]`` of the settings' file: who is told when an agent stops or lags.
         workers: So many agents and tasks are at work at once, at most.
+        kind: The kind of runner.
 
     Raises:
         UsageError: ``notices`` make no sense.
@@ -49,8 +50,9 @@ class HostRunner:
         site: str = "",
         notices: Mapping[str, Any] | None = None,
         workers: int = 4,
+        kind: type[Runner] = Runner,
     ) -> None:
-        self.runner = Runner(db, host, site, NoticeSettings.of(notices or {}), workers)
+        self.runner = kind(db, host, site, NoticeSettings.of(notices or {}), workers)
         self._file = storage_file(db)
         self._hosted = Hosted(db, host, site, f"file://{self._file}", dict(notices or {}))
         self._lock = threading.Lock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import warnings
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..database import connected
 from ..errors import UsageError
 from ..schedule.plan import look
+from ..schedule.thread import Runner
 from .exitcodes import ExitCode
 from .output import printable
 from .session import Session
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from ..manager import SyncManager
     from .hosting import HostRunner
     from .peer_serving import PeerServing
+
+logger = logging.getLogger(__name__)
 
 #: How long what is at work may take to end after its batch; systemd kills after 90 seconds.
 STOP_S: Final = 60.0
@@ -42,7 +46,7 @@ def serve(session: Session) -> int:
             manager = SyncManager.get(root)
             manager.check_site(settings.site)
             unscheduled = _unscheduled(manager)
-        runner = HostRunner(db, host, settings.site, settings.notices, args.workers)
+        runner = HostRunner(db, host, settings.site, settings.notices, args.workers, _runner_kind())
         peers = _peers(session, db, host)
         web = None if args.no_web else _Web(session, db, host, runner)
         ended = False
@@ -91,6 +95,16 @@ def _peers(session: Session, db: Any, host: Any) -> PeerServing | None:
     from .peer_serving import PeerServing
 
     return PeerServing(session, db, host)
+
+
+def _runner_kind() -> type[Runner]:
+    """Return the runner by APScheduler; where the extra is missing, the one that waits by itself."""
+    try:
+        from ..schedule.scheduler import ScheduledRunner
+    except ImportError as exc:
+        logger.info("without APScheduler (%s): the runner waits by itself", exc)
+        return Runner
+    return ScheduledRunner
 
 
 def _unscheduled(manager: SyncManager) -> list[str]:

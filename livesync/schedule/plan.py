@@ -72,10 +72,22 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to begin now, in this order, and when to look again (epoch seconds) whatever happens."""
+    """What to begin now, and when to look again.
+
+    Attributes:
+        work: What to begin now, in this order.
+        at: When everything else that has a time is to be begun; epoch seconds.
+        listen_until: When to look again whatever happens, ``at`` apart; epoch seconds.
+    """
 
     work: tuple[Work, ...]
-    look_at: float
+    at: Mapping[Work, float]
+    listen_until: float
+
+    @property
+    def look_at(self) -> float:
+        """When to look again whatever happens, epoch seconds."""
+        return min(self.listen_until, *self.at.values()) if self.at else self.listen_until
 
 
 def look(manager: SyncManager) -> Seen:
@@ -127,19 +139,17 @@ def plan(
     wanted: list[Work] = [(AGENT, name) for name in due_agents((a.schedule for a in seen.agents), now)]
     wanted += [(AGENT, name) for name, agent in agents.items() if agent.is_wakeable and agent.has_work]
     wanted += [(TASK, name) for name in due_agents(seen.tasks, now)]
-    looks = [now + LOOK_S]
     chosen: list[Work] = [(AGENT, name) for name in asked if name in agents]
+    at = {work: next_at for work, each in schedules.items() if (next_at := _next_at(each, now)) > now}
     for work in wanted:
         until = max(schedules[work].held_until(now), resting.get(work, 0.0))
         if until <= now:
             chosen.append(work)
         else:
-            looks.append(until)
-    looks += [at for schedule in schedules.values() if (at := _next_at(schedule, now)) > now]
+            at[work] = min(until, at.get(work, until))
     sealing = seen.sealing_at(now)
-    if sealing is not None:
-        looks.append(sealing)
-    return Plan(tuple(work for work in dict.fromkeys(chosen) if work not in busy), min(looks))
+    listen_until = now + LOOK_S if sealing is None else min(now + LOOK_S, sealing)
+    return Plan(tuple(work for work in dict.fromkeys(chosen) if work not in busy), at, listen_until)
 
 
 def _next_at(schedule: Schedule, now: float) -> float:

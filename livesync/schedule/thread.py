@@ -17,7 +17,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Set
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import commits
@@ -27,7 +27,7 @@ from ..errors import LiveSyncError
 from ..manager import SyncManager
 from ..periodic.running import run_task
 from ..tasks import AgentOutcome, run_and_note
-from .plan import AGENT, TASK, Seen, Work, has_work, look, plan
+from .plan import AGENT, TASK, Plan, Seen, Work, has_work, look, plan
 
 if TYPE_CHECKING:
     from ..host import Host
@@ -56,6 +56,8 @@ NOTICES_S: Final = 60.0
 
 class Runner:
     """Runs what one database has to run, in threads of this process.
+
+    ``scheduler.py`` has the one of ``livesync serve``, which leaves the waiting and firing to APScheduler.
 
     Args:
         db: The open ``ZODB.DB``; the caller closes it, after :meth:`stop`.
@@ -226,11 +228,10 @@ class Runner:
     def _begin(self, seen: Seen, now: float) -> None:
         with self._lock:
             asked, self._asked = self._asked, []
-            resting = {work: until for work, (until, _) in self._resting.items()}
-            found = plan(seen, now, self._threads.keys(), asked, resting)
+            found = self._plan_of(seen, now, asked)
             wanted = list(found.work)
             if self._notices is not None and self._notices.wanted and now >= self._told_at + NOTICES_S:
-                wanted.append(_NOTICES)
+                wanted.append(NOTICES)
             for work in wanted:
                 # one that has ended wakes us, so what finds no room now is not forgotten
                 if len(self._threads) < self._workers and work not in self._threads:
@@ -239,6 +240,20 @@ class Runner:
             active = {agent.schedule.agent_id for agent in seen.agents}
             self._asked += [agent_id for agent_id in asked if agent_id in active]
             self._look_at = found.look_at
+
+    def _plan_of(
+        self, seen: Seen, now: float, asked: Iterable[str], busy: Set[Work] | None = None
+    ) -> Plan:
+        """Return the plan; the lock is held.
+
+        Args:
+            seen: What lies in the database.
+            now: Epoch seconds.
+            asked: Agents that somebody wants to run.
+            busy: What it is at; None: everything that it is at.
+        """
+        resting = {work: until for work, (until, _) in self._resting.items()}
+        return plan(seen, now, self._threads.keys() if busy is None else busy, asked, resting)
 
     def _start_thread(self, work: Work) -> None:
         thread = threading.Thread(
@@ -302,7 +317,8 @@ class Runner:
         tell(self._db, self._notices, self._clock())
 
 
-_NOTICES: Final[Work] = ("notices", "")
+#: What tells people what they should know.
+NOTICES: Final[Work] = ("notices", "")
 
 
 def _nothing() -> None:

@@ -100,6 +100,37 @@ def test_it_names_the_agents_that_nothing_makes_run(serve, cli):
     assert "livesync agent add_task index --interval 1m" in said
 
 
+@pytest.mark.slow
+def test_a_changed_schedule_is_kept_and_one_that_fails_stops_no_other(serve, cli, filled):
+    process = serve("--no-web", "--verbose")
+    for name, options in ("good", "path=good.db"), ("bad", "path=/nowhere/at/all/bad.db"):
+        assert cli("agent", "add", name, "--type", "sqlite", "-o", options).code == 0
+        assert cli("agent", "activate", name, "--from-start").code == 0
+        assert cli("agent", "add_task", name, "--interval", "1h").code == 0
+    assert cli("task", "add", "cleanup", "--interval", "1h").code == 0
+
+    def agents():
+        shown = cli("status", "--json").get_json()["status"]["agents"]
+        return {agent["id"]: agent for agent in shown}
+
+    def last_run(name):
+        shown = cli("agent", "show", name, "--json").get_json()["agent"]
+        return (shown["last_run"] or {}).get("time", 0.0)
+
+    eventually(lambda: agents()["good"]["lag_actions"] == 0)
+    eventually(lambda: last_run("bad"))
+    ran = last_run("good")
+    assert cli("agent", "add_task", "good", "--interval", "1s").code == 0
+    eventually(lambda: last_run("good") > ran)
+    again = last_run("good")
+    eventually(lambda: last_run("good") > again)
+
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    assert agents()["good"]["lag_actions"] == 0
+    assert agents()["bad"]["lag_actions"] == 10
+
+
 def _lag(cli):
     return cli("status", "--json").get_json()["status"]["agents"][0]["lag_actions"]
 

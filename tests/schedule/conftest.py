@@ -3,6 +3,7 @@
 import pytest
 from support.runners import SERVICES, Place
 
+from livesync.schedule.scheduler import ScheduledRunner
 from livesync.schedule.thread import Runner
 
 
@@ -18,13 +19,19 @@ def place(file_db):
     return Place(file_db)
 
 
+@pytest.fixture(params=[Runner, ScheduledRunner], ids=["alone", "apscheduler"])
+def kind(request):
+    """Both kinds of runner do the same."""
+    return request.param
+
+
 @pytest.fixture
-def runner(place):
+def runner(place, kind):
     """Start a runner on the place's database: ``runner(site=…)``."""
     started = []
 
     def start(db=None, **settings):
-        started.append(Runner(db or place.db, place.host, **settings))
+        started.append(kind(db or place.db, place.host, **settings))
         started[-1].start()
         return started[-1]
 
