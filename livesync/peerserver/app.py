@@ -88,6 +88,8 @@ class PeerApp:
         self.capabilities = capabilities
         self.clock = clock
         self.sequences = Sequences()
+        #: Certificate -> when it last made this server take a new provider id.
+        self.renamed: dict[str, float] = {}
         self._transfers: OrderedDict[str, Transfer] = OrderedDict()
         self._lock = threading.Lock()
 

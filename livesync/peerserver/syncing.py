@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 #: Sessions of one certificate that have not ended, at most; the oldest ones are ended.
 _MAX_SESSIONS: Final = 50
 
+#: Seconds for which one certificate cannot make this server take a new provider id again.
+_RENAMED_S: Final = 86_400
+
 
 def begin_session(call: Call) -> wire.SyncSession:
     """Begin a session: the gate has verified the client's chain and the request's signature."""
@@ -27,8 +30,12 @@ def begin_session(call: Call) -> wire.SyncSession:
     app = call.app
     known = app.store.read(lambda: _known(call, asked))
     if known is None:
-        _meet(call, introduction_of(asked.introduction))
-        known = app.store.run(lambda: _make(call, asked), note="a session with a peer begins")
+        introduction = introduction_of(asked.introduction)
+        _check_introduction(call, introduction)
+        renamed = app.provider.would_rename(introduction)
+        if renamed:
+            _be_renamed(call, asked, introduction)
+        known = app.store.run(lambda: _make(call, asked, not renamed), note="a session with a peer begins")
         logger.info(
             "session %s: certificate %s of profile %r begins, provider %s",
             known.id,
@@ -60,8 +67,8 @@ def _stored(call: Call) -> StoredSessions:
     return StoredSessions.get(connection.root())
 
 
-def _meet(call: Call, other: Introduction) -> None:
-    """Look whether the other one knows more of this provider than itself; believe nothing impossible."""
+def _check_introduction(call: Call, other: Introduction) -> None:
+    """Believe nothing impossible of what the other one says of itself, and knows."""
     provider = call.app.provider
     node = provider.node
     if other.provider_id == provider.provider_id:
@@ -74,15 +81,34 @@ def _meet(call: Call, other: Introduction) -> None:
                 f"the client speaks of {moment}, too far in the future; set the clocks of both nodes, and"
                 " sync again"
             )
-    if provider.meet(other):
-        logger.warning("provider %s knows more of this one than itself: it takes a new id", other.provider_id)
 
 
-def _make(call: Call, asked: wire.NewSyncSession) -> SyncSessionView:
-    """Use the nonce up and make the record, within one transaction."""
+def _be_renamed(call: Call, asked: wire.NewSyncSession, other: Introduction) -> None:
+    """Take a new provider id, since the other one knows more of this one than itself: it was restored.
+
+    That somebody lies cannot be told from that, and it costs a walk through what was written here: so nobody
+    can bring it about again and again.
+    """
     app, rights = call.app, call.rights
     assert rights is not None
-    app.gate.trust().use_nonce(asked.nonce, rights.certificate_id, app.clock())
+    now, before = app.clock(), app.renamed.get(rights.certificate_id)
+    if before is not None and now - before < _RENAMED_S:
+        raise Refused(
+            "forbidden",
+            "this client has made the server take a new id less than a day ago: not again so soon",
+        )
+    app.store.run(lambda: app.gate.trust().use_nonce(asked.nonce, rights.certificate_id, now))
+    app.renamed[rights.certificate_id] = now
+    logger.warning("provider %s knows more of this one than itself: it takes a new id", other.provider_id)
+    app.provider.meet(other)
+
+
+def _make(call: Call, asked: wire.NewSyncSession, with_nonce: bool) -> SyncSessionView:
+    """Use the nonce up, unless it was before, and make the record, within one transaction."""
+    app, rights = call.app, call.rights
+    assert rights is not None
+    if with_nonce:
+        app.gate.trust().use_nonce(asked.nonce, rights.certificate_id, app.clock())
     stored = _stored(call)
     record = SyncSessionRecord(
         asked.id,
@@ -177,6 +203,7 @@ OPERATIONS: Final = (
             "ended",
             "copy",
             "refused",
+            "forbidden",
             "clock_ahead",
         ),
         max_bytes=4 * wire.MAX_BODY_BYTES,

@@ -46,13 +46,14 @@ def introduce(node: Node) -> Introduction:
 def meet(node: Node, other: Introduction) -> bool:
     """Compare what another provider knows of this one; tell whether this one has taken a new id."""
     store = node.store
-    if not store.read(lambda: _is_another(node, other)):
+    if not store.read(lambda: is_another(node, other)):
         return False
     renew(node, truthful=False)
     return True
 
 
-def _is_another(node: Node, other: Introduction) -> bool:
+def is_another(node: Node, other: Introduction) -> bool:
+    """Tell, within the store's transaction, whether another provider knows more of this one than itself."""
     store = node.store
     me = store.provider_id
     if other.provider_id == me:

@@ -266,6 +266,10 @@ class BaseSyncProvider:
         """Compare what another one knows of this; True: this one was restored or copied, and is renamed."""
         return identity.meet(self.node, other)
 
+    def would_rename(self, other: Introduction) -> bool:
+        """Tell whether :meth:`meet` would rename this one."""
+        return self.data_store.read(lambda: identity.is_another(self.node, other))
+
     def prepare(self) -> None:
         """Take the application's own changes, and try again what was deferred."""
         if self.reader is not None:

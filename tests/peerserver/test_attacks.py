@@ -306,6 +306,33 @@ def test_a_nonce_is_used_once_soon_and_by_its_client(world, unchanged):
     )
 
 
+def test_nobody_makes_the_server_take_a_new_id_again_and_again_or_without_a_nonce(world, unchanged):
+    world.fill(3)
+    client = world.node("home")
+
+    def lie(**changes):
+        introduction = msgspec.structs.replace(client.introduction(), known={world.provider.provider_id: 7})
+        return world.caller(client).begin(world.chain, introduction, **changes)
+
+    refused(unchanged(lambda: lie(nonce="x")), 403, "nonce")
+    assert lie().status == 201
+    refused(unchanged(lie), 403, "forbidden")
+    assert world.session(client)
+    world.clock.now += 86_401
+    assert lie().status == 201
+
+
+def test_nobody_is_believed_who_knows_of_the_future(world, unchanged):
+    client = world.node("home")
+    introduction = msgspec.structs.replace(
+        client.introduction(), known={world.provider.provider_id: wire.MAX_STAMP}
+    )
+
+    answer = unchanged(lambda: world.caller(client).begin(world.chain, introduction))
+
+    refused(answer, 422, "clock_ahead")
+
+
 # -- signatures and numbers ------------------------------------------------------------------------
 
 
