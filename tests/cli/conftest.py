@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import transaction
 import ZODB
+from support.peer_sites import at, facility, prepared, tablet  # noqa: F401
 from ZODB.FileStorage import FileStorage
 
 from livesync import ActionWrapper, leases

@@ -14,7 +14,6 @@ from livesync.peering.trust import TrustStore
 from livesync.peerserver.app import PeerApp, make_app
 from livesync.peerserver.gate import Gate
 from livesync.replication import ZODBDataStore, ZODBSyncProvider
-from tests.cli.test_peer_trust import at, facility, prepared  # noqa: F401
 
 
 @contextmanager
@@ -37,11 +36,11 @@ def served(path):
         db.close()
 
 
-def listed(at, site):  # noqa: F811
+def listed(at, site):
     return at(site, "cert", "list", "--json").get_json()["certificates"]
 
 
-def test_a_server_is_given_a_part_of_a_root_that_it_has_never_heard_of(at, facility, tmp_path):  # noqa: F811
+def test_a_server_is_given_a_part_of_a_root_that_it_has_never_heard_of(at, facility, tmp_path):
     (root,) = listed(at, "facility")
     data = root["params"]["dataset_id"]
     push = ("--profile", "facilitydata", "--scope", "full-facility", "--insecure-http")
@@ -57,7 +56,7 @@ def test_a_server_is_given_a_part_of_a_root_that_it_has_never_heard_of(at, facil
     assert {each["id"] for each in listed(at, "cloud")} == {facility, own["id"]}
 
 
-def test_a_root_that_rules_over_everything_is_not_taken(at, tmp_path):  # noqa: F811
+def test_a_root_that_rules_over_everything_is_not_taken(at, tmp_path):
     at("other", "init", "--root", "facilitydata")
     at("cloud", "init")
     push = ("--profile", "facilitydata", "--scope", "everything", "--insecure-http")
@@ -68,7 +67,7 @@ def test_a_root_that_rules_over_everything_is_not_taken(at, tmp_path):  # noqa: 
     assert listed(at, "cloud") == []
 
 
-def test_an_address_without_tls_needs_a_word(at, facility):  # noqa: F811
+def test_an_address_without_tls_needs_a_word(at, facility):
     push = ("--profile", "facilitydata", "--scope", "nonesuch")
 
     at("facility", "cert", "push", "http://127.0.0.1:9", *push, code=ExitCode.NOT_FOUND)
@@ -79,7 +78,7 @@ def test_an_address_without_tls_needs_a_word(at, facility):  # noqa: F811
     assert "https" in refused.err
 
 
-def asking(at, url, *more, code=ExitCode.OK):  # noqa: F811
+def asking(at, url, *more, code=ExitCode.OK):
     """Ask a server for a tablet's certificate, in the name of a user."""
     return at(
         *("tablet", "cert", "request", "--from", url, "--insecure-http", "--user", "ada"),
@@ -88,7 +87,7 @@ def asking(at, url, *more, code=ExitCode.OK):  # noqa: F811
     )
 
 
-def test_a_server_gives_a_certificate_for_a_password(at, facility, tmp_path, monkeypatch):  # noqa: F811
+def test_a_server_gives_a_certificate_for_a_password(at, facility, tmp_path, monkeypatch):
     (root,) = listed(at, "facility")
     data = ("-p", f"dataset_id={root['params']['dataset_id']}", "--days", "9")
     monkeypatch.setenv("RIGHT", "the right password")

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.trust import DAY, FULL, NOW, OWN, USER, family, key, root
 
 from livesync.errors import (
     CertificateExpired,
@@ -24,7 +25,6 @@ from livesync.peering.revocation import KIND as REVOCATION
 from livesync.peering.revocation import Revocation, revoke
 from livesync.peering.scopes import ScopeDefinition
 from livesync.peering.wire import CODES, Signed
-from tests.support.trust import DAY, FULL, NOW, OWN, USER, family, key, root
 
 CLOUD, CITY, FACILITY, TABLET = family()
 ROOTS = frozenset({CLOUD.certificate.id})

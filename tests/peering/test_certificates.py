@@ -1,6 +1,7 @@
 """Certificates and their chains: made, read back, believed."""
 
 import pytest
+from support.trust import DAY, FULL, NOW, OWN, USER, family, key, randomness, root
 
 from livesync.errors import CertificateRefused, ScopeExceeded
 from livesync.peering.certificates import Certificate
@@ -8,7 +9,6 @@ from livesync.peering.chains import read_chain, verify_chain
 from livesync.peering.issuing import BACKDATED_S, generate_root_certificate, sign_certificate
 from livesync.peering.rights import check_flow, may_flow
 from livesync.peering.scopes import Filter, ScopeDefinition
-from tests.support.trust import DAY, FULL, NOW, OWN, USER, family, key, randomness, root
 
 
 def test_a_chain_gives_the_rights_of_its_last_certificate():

@@ -4,6 +4,7 @@ import random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.trust import DAY, NOW, Holder, key, root
 
 from livesync.errors import CertificateRefused, PeerRefused
 from livesync.peering.chains import verify_chain
@@ -11,7 +12,6 @@ from livesync.peering.issuing import generate_root_certificate, sign_certificate
 from livesync.peering.revocation import revoke
 from livesync.peering.scopes import Filter, ScopeDefinition
 from livesync.peering.trust import TrustStore
-from tests.support.trust import DAY, NOW, Holder, key, root
 
 KEYS = [key(number) for number in range(6)]
 PARTITIONS = ["", "a", "a:x", "a:x:1", "a:y", "b", "b:x", "ab"]

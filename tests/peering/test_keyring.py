@@ -4,11 +4,11 @@ import os
 import stat
 
 import pytest
+from support.trust import key
 
 from livesync.errors import KeyUnusable, UsageError
 from livesync.peering.keyring import KeyRing, open_keyring
 from livesync.peering.keys import from_text
-from tests.support.trust import key
 
 
 def mode(path):

@@ -5,10 +5,10 @@ import copy
 import pickle
 
 import pytest
+from support.trust import key, randomness
 
 from livesync.errors import KeyUnusable
 from livesync.peering.keys import PrivateKey, PublicKey, from_text, is_sealed
-from tests.support.trust import key, randomness
 
 
 def secrets_of(private):

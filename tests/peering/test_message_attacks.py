@@ -5,12 +5,12 @@ import base64
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.messages import ALICE, BOB, BODY, HEADERS, KEYS, TARGET, request, verified
+from support.trust import NOW
 
 from livesync.errors import DigestDiffers, PeerRefused, SignatureRefused
 from livesync.peering.signatures import content_digest, sign_answer, verify_answer
 from livesync.peering.wire import CODES, SEQUENCE, SESSION
-from tests.peering.test_signatures import ALICE, BOB, BODY, HEADERS, KEYS, TARGET, request, verified
-from tests.support.trust import NOW
 
 
 def refused(error=SignatureRefused, **changes):

@@ -1,10 +1,10 @@
 """Nonces: of this server, for this client, soon."""
 
 import pytest
+from support.trust import NOW, randomness
 
 from livesync.errors import NonceRefused
 from livesync.peering.nonces import FOR_PUSH, NONCE_S, check_nonce, make_nonce
-from tests.support.trust import NOW, randomness
 
 SECRET = b"s" * 32
 

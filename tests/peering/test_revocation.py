@@ -1,11 +1,11 @@
 """Revocations: a stolen device loses its access."""
 
 import pytest
+from support.trust import DAY, NOW, family
 
 from livesync.errors import CertificateRefused, CertificateRevoked
 from livesync.peering.chains import verify_chain
 from livesync.peering.revocation import MAX_REASON, Revocation, ends_of, revoke
-from tests.support.trust import DAY, NOW, family
 
 
 def test_a_revocation_is_read_back_and_verified():

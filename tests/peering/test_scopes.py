@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.trust import FULL, OWN, USER
 
 from livesync.peering.partitions import contained_in_any
 from livesync.peering.scopes import Filter, Scope, ScopeDefinition
-from tests.support.trust import FULL, OWN, USER
 
 LEVELS = st.text("aF1", min_size=1, max_size=2)
 PARTITIONS = st.lists(LEVELS, max_size=3).map(":".join)

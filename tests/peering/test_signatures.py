@@ -1,32 +1,17 @@
 """Signed messages: requests and answers of a session."""
 
 import pytest
+from support.messages import ALICE, BOB, BODY, HEADERS, KEYS, request, verified
+from support.trust import NOW
 
 from livesync.errors import DigestDiffers, SignatureRefused
 from livesync.peering.signatures import (
     content_digest,
     sign_answer,
-    sign_request,
     signer_of,
     verify_answer,
-    verify_request,
 )
 from livesync.peering.wire import SEQUENCE, SESSION, SIGNATURE_AGE_S
-from tests.support.trust import NOW, key
-
-ALICE, BOB = key("alice"), key("bob")
-KEYS = {"alice": ALICE.public, "bob": BOB.public}
-HEADERS = {SESSION: "a" * 32, SEQUENCE: "7", "Content-Type": "application/json"}
-TARGET = "/sync/peer/v1/buffers?number=1"
-BODY = b'{"items": []}'
-
-
-def request(method="POST", target=TARGET, headers=HEADERS, body=BODY, private=ALICE, name="alice", now=NOW):
-    return {**headers, **sign_request(method, target, headers, body, private, name, now)}
-
-
-def verified(headers, method="POST", target=TARGET, body=BODY, now=NOW, keys=KEYS):
-    return verify_request(method, target, headers, body, keys.get, now)
 
 
 def test_a_signed_request_says_who_sent_it():

@@ -3,6 +3,7 @@
 import base64
 
 import pytest
+from support.trust import DAY, FULL, NOW, OWN, USER, key, root
 
 from livesync.errors import (
     CertificateExpired,
@@ -29,7 +30,6 @@ from livesync.peering.signing import (
 )
 from livesync.peering.trust import TrustStore
 from livesync.peering.wire import SigningRequest
-from tests.support.trust import DAY, FULL, NOW, OWN, USER, key, root
 
 
 class Site:

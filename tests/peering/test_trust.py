@@ -4,6 +4,7 @@ import threading
 from functools import partial
 
 import pytest
+from support.trust import DAY, FULL, NOW, USER, family, key, root
 
 from livesync.database import committed
 from livesync.errors import (
@@ -23,7 +24,6 @@ from livesync.peering.revocation import revoke
 from livesync.peering.scopes import ScopeDefinition
 from livesync.peering.stored import ROOT_KEY
 from livesync.peering.trust import MAX_SENT, Trust, TrustStore
-from tests.support.trust import DAY, FULL, NOW, USER, family, key, root
 
 
 @pytest.fixture
