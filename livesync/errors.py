@@ -475,10 +475,16 @@ class InvalidOperation(HistoryError):
 
 
 class InvalidCollectionVersion(HistoryError, LookupError):
-    """Raised when there is no such version."""
+    """Raised when there is no such version.
+
+    Args:
+        version: Its number; None: what was asked for is all in ``branch``.
+        branch: The branch.
+    """
 
     def __init__(self, version: int | None, branch: str) -> None:
-        super().__init__(f"version {version} of branch {branch!r} does not exist")
+        what = f"version {branch!r}" if version is None else f"version {version} of branch {branch!r}"
+        super().__init__(f"{what} does not exist")
         self.version = version
         self.branch = branch
 

@@ -60,7 +60,8 @@ def test_every_command_is_in_the_reference_with_its_options(command):
 
 def test_documentation_uses_no_command_that_is_not_there():
     groups = {name.rsplit(" ", depth)[0] for name in COMMANDS for depth in range(1, name.count(" ") + 1)}
-    use = re.compile(r"(?:^\s*\$ |`)livesync (?:--db \S+ )?(\w+)(?: (\w+))?(?: (\w+))?", re.MULTILINE)
+    word = r"(\w[\w-]*)"
+    use = re.compile(rf"(?:^\s*\$ |`)livesync (?:--db \S+ )?{word}(?: {word})?(?: {word})?", re.MULTILINE)
     named = {match for text in TEXTS.values() for match in use.findall(text)}
 
     used = set()

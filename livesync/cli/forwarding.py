@@ -46,11 +46,18 @@ READING: Final = frozenset(
         "status:status",
         "tasking:list_tasks",
         "verifying:verify",
+        "version_looking:diff",
+        "version_looking:history",
+        "version_looking:log",
+        "version_looking:show",
+        "version_looking:status",
     }
 )
 
 #: Those of them that need the application.
-_WITH_HOST: Final = frozenset({"simulating:simulate", "verifying:verify"})
+_WITH_HOST: Final = frozenset(
+    {"simulating:simulate", "verifying:verify", "version_looking:diff", "version_looking:status"}
+)
 
 #: Commands that are about this process, or about files that have nothing to do with the database.
 _HERE: Final = ("serving:", "users:")

@@ -15,6 +15,7 @@ SUMMARIES: Final = {
     "livesync-peer": "sync a ZODB application both ways with other databases",
     "livesync-task": "have livesync do something again and again",
     "livesync-user": "say who may log in at the web pages of livesync",
+    "livesync-version": "keep versions of a ZODB application's documents",
 }
 
 _ENVIRONMENT: Final = {
@@ -71,6 +72,14 @@ _EXAMPLES: Final = {
         "livesync peer conflict list --open": "What could the application not take?",
         "livesync peer conflict show 3fa1": "What lost, beside what won.",
         "livesync peer conflict reinstate 3fa1": "Make what lost the item's content again.",
+    },
+    "livesync-version": {
+        "livesync version init -m 'As it was imported'": "Begin to keep versions.",
+        "livesync version register -m 'Talks of 2017'": "Make a version of what has changed since.",
+        "livesync version log --graph": "All versions, branches and merges.",
+        "livesync version diff main~3 main": "What differs between these two?",
+        "livesync version show main:12 talk-7": "How was this document then?",
+        "livesync version conflicts --take theirs --document talk-7": "Decide what a merge disagrees on.",
     },
 }
 

@@ -18,6 +18,7 @@ from .peer_parser import add_peer_commands
 from .task_parser import add_task_commands
 from .user_parser import add_user_commands
 from .values import Address, Moment, count, not_negative, positive_seconds, span, workers
+from .version_parser import add_version_commands
 
 DESCRIPTION: Final = """\
 Keep search indexes, archives, databases and web hooks in step with an application that stores its
@@ -52,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_dead_commands(commands.group("dead", "look after what could not be delivered"))
     add_user_commands(commands.group("user", "say who may log in at the web pages"))
     add_peer_commands(commands.group("peer", "sync both ways with other databases"))
+    add_version_commands(commands.group("version", "keep versions of documents"))
     return parser
 
 

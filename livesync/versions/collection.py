@@ -184,11 +184,18 @@ class VersionedCollection(LookingCollection, RemoteCollection):
             ValueError: The name is taken, or is none.
             BranchNotFound, InvalidCollectionVersion: There is no such version.
         """
+        self.tag_key(name, self._key(version, branch))
+
+    def tag_key(self, name: str, key: int) -> None:
+        """Give a version, as this database finds it, a name.
+
+        Raises:
+            ValueError: The name is taken, or is none.
+        """
         check_branch_name(name)
         if name in self.names.tags:
             raise ValueError(f"there is a tag {name!r} already")
-        is_here = version is None and branch is None
-        self.names.set_tag(name, self.names.head[1] if is_here else self.find(version, branch)[1])
+        self.names.set_tag(name, key)
 
     def untag(self, name: str) -> bool:
         """Take a tag away; tell whether there was one."""

@@ -90,15 +90,19 @@ class LookingCollection(TrackedCollection):
         if not self.is_tracked:
             return None
         key = self._key(version, branch)
-        pairs = list(self._against_working(key))
+        pairs = list(self.against_working(key))
         sides: dict[str, Any] = {
             "from": {one: _shown(then, now, deep) for one, then, now in pairs},
             "to": {one: _shown(now, then, deep) for one, then, now in pairs},
         }
         return sides if direction == "bidirectional" else sides[direction]
 
-    def _against_working(self, key: int) -> Iterator[tuple[str, Any, Any]]:
-        """Yield (id, document at a version, working document) where they differ."""
+    def against_working(self, key: int) -> Iterator[tuple[str, Any, Any]]:
+        """Yield (id, document at a version, working document) where they differ.
+
+        Args:
+            key: The version, as this database finds it.
+        """
         contents, working, head = self.contents, self.working, self.names.head[1]
         edited = [document_id for _, document_id in self.changes()]
         for document_id in sorted({*edited, *changed_ids(contents, key, head)}):

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, MutableMapping
 from typing import Any
 
+from persistent import Persistent
+
 from .stored import NotedDocuments
 from .threeway import ABSENT
 
@@ -93,6 +95,8 @@ class MappingCopy(WorkingCopy):
                 kept[document_id] = value
             elif document_id in kept:
                 del kept[document_id]
+        if not isinstance(kept, Persistent):
+            self._root[self._name] = kept  # a plain dict does not say that it has changed
 
     def ids(self) -> Iterator[str]:
         """See :class:`WorkingCopy`."""

@@ -27,6 +27,7 @@ EXPECTED = {
         "dead",
         "user",
         "peer",
+        "version",
     },
     "livesync agent": {
         *("list", "types", "add", "show", "edit", "remove", "activate", "pause"),
@@ -40,6 +41,10 @@ EXPECTED = {
         *("add", "list", "remove", "sync", "status", "sessions", "resume", "cleanup"),
     },
     "livesync peer cert": {"list", "show", "root", "request", "push", "sign", "import", "distrust", "revoke"},
+    "livesync version": {
+        *("init", "register", "status", "stash", "discard", "log", "show", "diff", "history"),
+        *("checkout", "branch", "tag", "merge", "cherry-pick", "revert", "conflicts", "push", "pull"),
+    },
     "livesync peer scope": {"list", "add", "show"},
     "livesync peer conflict": {"list", "show", "reinstate"},
 }
@@ -90,7 +95,8 @@ def test_help_fits_a_terminal(parser, monkeypatch):
 
 def test_there_is_a_man_page_for_the_command_and_each_group():
     assert [name for name, _ in group_parsers()] == [
-        "livesync", "livesync-agent", "livesync-task", "livesync-dead", "livesync-user", "livesync-peer"
+        "livesync", "livesync-agent", "livesync-task", "livesync-dead", "livesync-user", "livesync-peer",
+        "livesync-version",
     ]  # fmt: skip
     assert set(manual.SUMMARIES) == {name for name, _ in group_parsers()}
 

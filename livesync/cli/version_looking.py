@@ -1,0 +1,216 @@
+"""``livesync version``: looking at versions and at what differs between them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from .collections import looking, version_of
+from .exitcodes import ExitCode
+from .output import printable
+from .session import Session
+
+if TYPE_CHECKING:
+    from ..versions.collection import VersionedCollection
+    from ..versions.log import LogEntry
+
+
+def status(session: Session) -> int:
+    """Show which version the documents come from, and what has changed since."""
+    out = session.out
+    with looking(session) as collection:
+        found = collection.status()
+    number, branch = found["current_version"], found["current_branch"]
+    where = f"version {number} of {branch}"
+    out.line(f"HEAD is detached at {where}" if found["detached"] else f"On branch {branch}, {_at(number)}")
+    if found["has_conflicts"]:
+        out.line("A merge waits for its conflicts: livesync version conflicts")
+    if found["has_stash"]:
+        out.line("Something is stashed: livesync version stash apply")
+    for kind, ids in found["documents"].items():
+        for document_id in ids:
+            out.line(f"  {kind + ':':<9} {printable(document_id)}")
+    if not found["changed"]:
+        out.line("nothing has changed")
+    out.json(found)
+    return ExitCode.OK
+
+
+def _at(number: int) -> str:
+    return f"version {number}" if number >= 0 else "no version of its own yet"
+
+
+def log(session: Session) -> int:
+    """List versions, newest first; with ``--graph`` all of them, drawn."""
+    from ..versions.log import log_entries
+    from ..versions.refs import find_version
+
+    args = session.args
+    with looking(session) as collection:
+        if args.graph:
+            return _graph(session, collection)
+        _, key = find_version(collection, args.ref)
+        entries = log_entries(collection.contents, collection.names.places(), key)[: args.limit]
+        names = _names(collection)
+        shown = [(entry, version_of(collection, entry.key)) for entry in entries]
+    return _list(session, shown, names)
+
+
+def _list(session: Session, shown: list[tuple[LogEntry, dict[str, Any]]], names: dict[int, list[str]]) -> int:
+    with session.out.json_list("versions", {}) as add:
+        for number, (entry, version) in enumerate(shown):
+            head, *rest = str(entry).split("\n")
+            if number:
+                session.out.line()
+            session.out.line(printable(head) + _decoration(names.get(entry.key)))
+            for line in rest:
+                session.out.line(printable(line))
+            add(version)
+    return ExitCode.OK
+
+
+def _names(collection: VersionedCollection) -> dict[int, list[str]]:
+    """Return what points at versions: HEAD, branches and tags."""
+    found: dict[int, list[str]] = {}
+    head_branch, head = collection.names.head
+    for name, branch in sorted(collection.names.branches().items()):
+        is_current = name == head_branch and not collection.is_detached
+        found.setdefault(branch.tip, []).append(f"HEAD -> {name}" if is_current else name)
+    if collection.is_detached:
+        found.setdefault(head, []).insert(0, "HEAD")
+    for name, key in sorted(collection.names.tags.items()):
+        found.setdefault(key, []).append(f"tag: {name}")
+    return found
+
+
+def _decoration(names: list[str] | None) -> str:
+    return f" ({', '.join(names)})" if names else ""
+
+
+def _graph(session: Session, collection: VersionedCollection) -> int:
+    from ..versions.graph import drawn
+    from ..versions.log import log_entry
+
+    stored, names, places = collection.contents.stored, _names(collection), collection.names.places()
+    entries = [log_entry(collection.contents, places, key) for key in stored.records]
+    entries.sort(key=lambda entry: (-entry.record.generation, -entry.record.time_us, entry.key))
+    by_key = {entry.key: entry for entry in entries}
+    parents = [(entry.key, [stored.keys[one] for one in entry.record.parents]) for entry in entries]
+    with session.out.json_list("versions", {}) as add:
+        for number, (key, before, mark, after) in enumerate(drawn(parents)):
+            if number == session.args.limit:
+                break
+            entry = by_key[key]
+            for line in before:
+                session.out.line(line)
+            first = (entry.message.splitlines() or [""])[0]
+            place = f"{entry.branch}:{entry.version}" if entry.branch else entry.id[:12]
+            session.out.line(f"{mark} {place}{_decoration(names.get(key))} {printable(first)}")
+            for line in after:
+                session.out.line(line)
+            add(version_of(collection, key))
+    return ExitCode.OK
+
+
+def show(session: Session) -> int:
+    """Show a version and what it changed, or a document as it was."""
+    from ..versions.log import log_entry
+    from ..versions.refs import find_version
+    from ..versions.showing import lines_of
+    from ..versions.threeway import ABSENT
+    from ..versions.tree import NO_VERSION, parent_of
+    from ..versions.ways import net_rows
+
+    args, out = session.args, session.out
+    with looking(session) as collection:
+        _, key = find_version(collection, args.ref)
+        contents = collection.contents
+        if args.document is not None:
+            value = contents.value(args.document, key)
+            if value is ABSENT:
+                raise UsageError(f"there is no document {args.document!r} at this version")
+            for line in lines_of(value):
+                out.line(printable(line))
+            out.json({"document": value})
+            return ExitCode.OK
+        entry = log_entry(contents, collection.names.places(), key)
+        version = version_of(collection, key)
+        parent = parent_of(contents.forks, key)
+        rows = [] if parent == NO_VERSION else list(net_rows(contents, parent, key))
+    for line in str(entry).split("\n"):
+        out.line(printable(line))
+    _tell(session, rows, {"version": version})
+    return ExitCode.OK
+
+
+def diff(session: Session) -> int:
+    """Show what differs between a version and the documents, or between two versions."""
+    from ..versions.refs import find_version
+    from ..versions.ways import net_rows
+
+    args = session.args
+    with looking(session) as collection:
+        _, start = find_version(collection, args.start)
+        if args.end is None:
+            rows: Iterator[tuple[str, Any, Any]] = collection.against_working(start)
+        else:
+            rows = net_rows(collection.contents, start, find_version(collection, args.end)[1])
+        found = list(rows)
+    if not found:
+        session.out.line("nothing differs")
+    _tell(session, found, {})
+    return ExitCode.OK
+
+
+def _tell(session: Session, rows: list[tuple[str, Any, Any]], values: dict[str, Any]) -> None:
+    from ..versions.showing import lines_of, unified
+
+    only_names = getattr(session.args, "names", False)
+    with session.out.json_list("documents", values) as add:
+        for document_id, before, after in rows:
+            kind = "deleted" if not lines_of(after) else "changed" if lines_of(before) else "created"
+            if only_names:
+                session.out.line(f"{kind:<8} {printable(document_id)}")
+            else:
+                session.out.line(f"Document {printable(document_id)}")
+                for line in unified(before, after, "before", "after").split("\n"):
+                    session.out.line(_coloured(session, printable(line)))
+            add({"id": document_id, "change": kind})
+
+
+def _coloured(session: Session, line: str) -> str:
+    """Return a line of a diff as terminals show it; plain elsewhere."""
+    if not getattr(session.out.stdout, "isatty", lambda: False)():
+        return line
+    colour = {"+": "32", "-": "31", "@": "36"}.get(line[:1])
+    return f"\x1b[{colour}m{line}\x1b[0m" if colour else line
+
+
+def history(session: Session) -> int:
+    """List the versions that changed one document."""
+    from ..versions.log import documents_history
+    from ..versions.refs import find_version
+
+    args = session.args
+    with looking(session) as collection:
+        _, key = find_version(collection, args.at)
+        entries = documents_history(collection.contents, collection.names.places(), args.document, key)
+        if not entries:
+            raise UsageError(f"no version up to this one has a document {args.document!r}")
+        names = _names(collection)
+        shown = [(entry, version_of(collection, entry.key)) for entry in entries]
+    return _list(session, shown, names)
+
+
+def parsed(text: str) -> Any:
+    """Return the value of JSON that somebody typed.
+
+    Raises:
+        UsageError: It is none.
+    """
+    try:
+        return json.loads(text)
+    except ValueError as exc:
+        raise UsageError(f"--value is no JSON: {exc}") from None

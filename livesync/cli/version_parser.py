@@ -1,0 +1,196 @@
+"""The grammar of ``livesync version``."""
+
+from __future__ import annotations
+
+import argparse
+
+from .grammar import Commands
+from .values import count
+
+_REF = (
+    "a branch (its newest version), BRANCH:NUMBER, a NUMBER of the current branch, a tag, six digits or more"
+    " of an id, or HEAD; with ~N the N-th before it"
+)
+
+
+def add_version_commands(commands: Commands) -> None:
+    """Add all commands of the group to ``commands``."""
+    _add_making(commands)
+    _add_looking(commands)
+    _add_going(commands)
+    _add_joining(commands)
+
+
+def _named(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument(
+        "-c",
+        "--collection",
+        metavar="NAME",
+        default="documents",
+        help="which collection (default: documents)",
+    )
+    return parser
+
+
+def _said(parser: argparse.ArgumentParser, required: bool = False) -> None:
+    parser.add_argument("-m", "--message", required=required, metavar="TEXT", help="why")
+    parser.add_argument("--author", metavar="NAME", help="who (default: who made the changes, as recorded)")
+
+
+def _add_making(commands: Commands) -> None:
+    init = commands.add(
+        "init",
+        "version_making:init",
+        "make the first version",
+        "Make the first version, 0 of the branch main, of all documents that the application has. Without an"
+        " application (--host) they are those of the mapping NAME in the database's root.",
+    )
+    _said(_named(init))
+    register = commands.add(
+        "register",
+        "version_making:register",
+        "make a version of what has changed",
+        "Make a version of the documents that have changed since the current one, in one transaction.",
+    )
+    _said(_named(register), required=True)
+    register.add_argument("-b", "--branch", metavar="NAME", help="a new branch's, where HEAD is detached")
+    status = commands.add(
+        "status",
+        "version_looking:status",
+        "show where the documents stand",
+        "Show which version the documents come from, and which of them have changed since.",
+    )
+    _named(status)
+    stash = commands.add(
+        "stash",
+        "version_making:stash",
+        "put changes aside",
+        "Put what has changed aside and discard it; `apply` brings it back, also on another version.",
+    )
+    _named(stash).add_argument(
+        "what", nargs="?", choices=("save", "apply", "discard"), default="save", help="(default: save)"
+    )
+    stash.add_argument("--overwrite", action="store_true", help="throw away what is stashed already")
+    discard = commands.add(
+        "discard",
+        "version_making:discard",
+        "discard what has changed",
+        "Make the documents what they are at the current version; what was changed since is lost.",
+    )
+    _named(discard).add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _add_looking(commands: Commands) -> None:
+    log = commands.add(
+        "log",
+        "version_looking:log",
+        "list versions, newest first",
+        "List the versions from the current one, or another, to the first: who, when and why.",
+    )
+    _named(log).add_argument("ref", nargs="?", default="HEAD", metavar="VERSION", help=_REF)
+    log.add_argument("--graph", action="store_true", help="draw all branches and merges, a line each")
+    log.add_argument("--limit", "-n", type=count, metavar="N", help="so many at most")
+    show = commands.add(
+        "show",
+        "version_looking:show",
+        "show what a version changed, or a document as it was",
+        "Show a version and what it changed; with a document's id that document as it was then.",
+    )
+    _named(show).add_argument("ref", nargs="?", default="HEAD", metavar="VERSION", help=_REF)
+    show.add_argument("document", nargs="?", metavar="DOCUMENT", help="a document's id")
+    diff = commands.add(
+        "diff",
+        "version_looking:diff",
+        "show what differs between versions",
+        "Show what differs between a version (by default the current one) and the documents as they are now,"
+        " or between two versions.",
+    )
+    _named(diff).add_argument("start", nargs="?", default="HEAD", metavar="VERSION", help=_REF)
+    diff.add_argument("end", nargs="?", metavar="VERSION", help="likewise; none: the documents as they are")
+    diff.add_argument("--names", action="store_true", help="name the documents only")
+    history = commands.add(
+        "history",
+        "version_looking:history",
+        "list the versions that changed a document",
+        "List the versions that changed one document, newest first.",
+    )
+    _named(history).add_argument("document", metavar="DOCUMENT", help="a document's id")
+    history.add_argument("--at", default="HEAD", metavar="VERSION", help=_REF)
+
+
+def _add_going(commands: Commands) -> None:
+    checkout = commands.add(
+        "checkout",
+        "version_making:checkout",
+        "make the documents what they were",
+        "Make the application's documents what they were at a version. Changes have to be registered, stashed"
+        " or discarded before.",
+    )
+    _named(checkout).add_argument("ref", metavar="VERSION", help=_REF)
+    branch = commands.add(
+        "branch",
+        "version_making:branch",
+        "list branches, or make or rename one",
+        "List the branches; with a name, make a branch at the current version and go to it, changes and all.",
+    )
+    _named(branch).add_argument("name", nargs="?", metavar="NAME", help="a new branch's name")
+    branch.add_argument("--rename", metavar="OLD", help="call this branch NAME instead")
+    tag = commands.add(
+        "tag",
+        "version_making:tag",
+        "list tags, or give a version a name",
+        "List the tags; with a name, give it to a version, with which it stays.",
+    )
+    _named(tag).add_argument("name", nargs="?", metavar="NAME", help="the tag")
+    tag.add_argument("ref", nargs="?", default="HEAD", metavar="VERSION", help=_REF)
+    tag.add_argument("--delete", action="store_true", help="take the tag away")
+
+
+def _add_joining(commands: Commands) -> None:
+    merge = commands.add(
+        "merge",
+        "version_joining:merge",
+        "merge another branch into the current one",
+        "Merge a version into the current branch, as a version with two parents. Where both sides disagree"
+        " nothing is written, and the conflicts wait: see `livesync version conflicts`.",
+    )
+    _said(_named(merge))
+    merge.add_argument("ref", metavar="VERSION", help=_REF)
+    for name, does in (
+        ("cherry-pick", "make what a version changed here, too"),
+        ("revert", "take back what a version changed"),
+    ):
+        parser = commands.add(
+            name,
+            f"version_joining:{name.replace('-', '_')}",
+            does,
+            f"{does[0].upper()}{does[1:]}, as a new version of the current branch.",
+        )
+        _named(parser).add_argument("ref", metavar="VERSION", help=_REF)
+        parser.add_argument("--author", metavar="NAME", help="who")
+    conflicts = commands.add(
+        "conflicts",
+        "version_joining:conflicts",
+        "show or resolve what a merge disagrees on",
+        "Show what both sides of a merge have changed, and not to the same; or decide it. Once nothing is"
+        " left, the merge's version is made.",
+    )
+    _named(conflicts).add_argument(
+        "--take", choices=("ours", "theirs", "base"), help="decide for this side, all or what is named"
+    )
+    conflicts.add_argument("--value", metavar="JSON", help="decide for this value")
+    conflicts.add_argument("--document", metavar="ID", help="of this document only")
+    conflicts.add_argument("--path", metavar="PATH", help="only here, as the list shows it")
+    conflicts.add_argument("--abort", action="store_true", help="throw the merge away")
+    for name, does in (
+        ("push", "bring a branch to another database"),
+        ("pull", "fetch a branch from another database"),
+    ):
+        parser = commands.add(
+            name,
+            f"version_joining:{name}",
+            does,
+            f"{does[0].upper()}{does[1:]}, which this process can open, with all that the branch needs.",
+        )
+        _named(parser).add_argument("remote", metavar="URI", help="the other database, as a zodburi")
+        parser.add_argument("-b", "--branch", metavar="NAME", help="which branch (default: the current one)")

@@ -1,0 +1,241 @@
+"""livesync version: as people use it, mistakes included."""
+
+import json
+
+import pytest
+import ZODB
+from ZODB.FileStorage import FileStorage
+
+from livesync.cli.main import main
+
+
+class Desk:
+    """A database with documents, and the command line on it."""
+
+    def __init__(self, path, capsys):
+        self.path = path
+        self.capsys = capsys
+
+    def write(self, **documents):
+        db = ZODB.DB(FileStorage(str(self.path)))
+        with db.transaction() as connection:
+            kept = dict(connection.root().get("documents", {}))
+            kept.update({name: value for name, value in documents.items() if value is not None})
+            for name in [name for name, value in documents.items() if value is None]:
+                del kept[name]
+            connection.root()["documents"] = kept
+        db.close()
+
+    def documents(self):
+        db = ZODB.DB(FileStorage(str(self.path), read_only=True))
+        with db.transaction() as connection:
+            found = dict(connection.root()["documents"])
+        db.close()
+        return found
+
+    def __call__(self, *arguments, json_=False):
+        options = ["--db", f"file://{self.path}", *(["--json"] if json_ else [])]
+        code = int(main([*options, "version", *arguments]))
+        told = self.capsys.readouterr()
+        return code, told.out, told.err
+
+
+@pytest.fixture
+def desk(tmp_path, no_fsync, capsys, monkeypatch):
+    monkeypatch.delenv("LIVESYNC_HOST", raising=False)
+    made = Desk(tmp_path / "a.fs", capsys)
+    made.write(a={"title": "A", "n": 1}, b={"title": "B"})
+    return made
+
+
+@pytest.fixture
+def begun(desk):
+    assert desk("init", "-m", "begun")[0] == 0
+    return desk
+
+
+@pytest.fixture
+def torn(begun):
+    """Two branches that disagree on a title; main is checked out."""
+    begun("branch", "side")
+    begun.write(a={"title": "theirs", "n": 1})
+    begun("register", "-m", "theirs")
+    begun("checkout", "main")
+    begun.write(a={"title": "ours", "n": 1}, b={"title": "BB"})
+    begun("register", "-m", "ours")
+    return begun
+
+
+def test_without_versions_every_command_says_how_to_begin(desk):
+    for arguments in (
+        ("status",),
+        ("log",),
+        ("register", "-m", "x"),
+        ("checkout", "main"),
+        ("stash",),
+        ("branch",),
+    ):
+        code, out, err = desk(*arguments)
+        assert (code, out) == (2, "")
+        assert err == "livesync: 'documents' has no versions yet: init makes the first\n"
+
+
+def test_beginning_registering_and_looking(desk):
+    code, out, _ = desk("init")
+    assert (code, out.splitlines()[1:]) == (0, [" 2 created"])
+    assert desk("init")[0] == 2
+    assert desk("status")[1] == "On branch main, version 0\nnothing has changed\n"
+    desk.write(a={"title": "A", "n": 2}, c={"n": 1}, b=None)
+    assert desk("status")[1].splitlines() == [
+        "On branch main, version 0",
+        "  created:  c",
+        "  changed:  a",
+        "  deleted:  b",
+    ]
+    assert '-  "n": 1\n+  "n": 2\n' in desk("diff")[1]
+    assert desk("diff", "--names")[1] == "changed  a\ndeleted  b\ncreated  c\n"
+    code, out, _ = desk("register", "-m", "more", "--author", "ada")
+    assert (code, out.splitlines()[1]) == (0, " 1 created, 1 changed, 1 deleted")
+    assert desk("register", "-m", "again")[1] == "nothing to register: the documents are as registered\n"
+    log = desk("log")[1]
+    assert log.startswith("version 1 (main) ")
+    assert "(HEAD -> main)" in log.splitlines()[0]
+    assert "Author:  ada" in log
+    assert json.loads(desk("show", "main:0", "a")[1]) == {"title": "A", "n": 1}
+    assert "Document c" in desk("show")[1]
+    assert desk("history", "b")[1].count("version ") == 2
+
+
+def test_versions_are_named_in_many_ways(begun):
+    begun.write(a={"title": "A", "n": 2})
+    begun("register", "-m", "one")
+    begun("tag", "first", "main:0")
+    version_id = json.loads(begun("log", "-n", "1", json_=True)[1])["versions"][0]["id"]
+    for name in ("HEAD~1", "main~1", "main:0", "0", "first", "HEAD~"):
+        assert json.loads(begun("show", name, "a")[1])["n"] == 1
+    for name in ("HEAD", "main", "1", version_id, version_id[:9]):
+        assert json.loads(begun("show", name, "a")[1])["n"] == 2
+    for name in ("nope", "7", "main:7", "main~9", "HEAD~x", "abcdef", "nope:0"):
+        code, out, err = begun("show", name)
+        assert (code, out) == (3, "")
+        assert err.startswith("livesync: ")
+        assert err.count("\n") == 1
+
+
+def test_checkout_changes_the_documents_and_says_where_one_is(begun):
+    begun.write(a={"title": "A", "n": 2})
+    code, _, err = begun("checkout", "main:0")
+    assert code == 0, err
+    begun("register", "-m", "one")
+    code, out, _ = begun("checkout", "main:0")
+    assert out.splitlines()[0] == "You are now at version 0 of branch main."
+    assert "detached" in out
+    assert begun.documents()["a"]["n"] == 1
+    begun.write(a={"title": "A", "n": 9})
+    code, _, err = begun("register", "-m", "x")
+    assert (code, "new branch" in err) == (2, True)
+    assert begun("checkout", "main")[0] == 2
+    assert begun("register", "-m", "x", "-b", "past")[0] == 0
+    assert begun("branch")[1] == "  main  version 1\n* past  version 0\n"
+
+
+def test_a_stash_and_what_is_discarded(begun):
+    begun.write(a={"n": 5})
+    assert begun("stash")[1] == "Changes stashed.\n"
+    assert begun.documents()["a"] == {"title": "A", "n": 1}
+    assert begun("stash")[1] == "No changes to stash.\n"
+    assert begun("stash", "apply")[1] == "Stash applied.\n"
+    assert begun.documents()["a"] == {"n": 5}
+    assert begun("stash", "discard")[1] == "Nothing is stashed.\n"
+    code, _, err = begun("discard")
+    assert (code, "--yes" in err) == (2, True)
+    assert begun("discard", "--yes")[1] == "Changes of 1 documents discarded.\n"
+    assert begun("discard")[1] == "nothing to discard\n"
+
+
+def test_a_merge_that_disagrees_waits_and_is_decided(torn):
+    code, out, _ = torn("merge", "side")
+    assert code == 1
+    assert "  a: edit/edit at title\n" in out
+    code, out, _ = torn("conflicts")
+    assert (code, out) == (1, 'a: edit/edit at title\n  base:   "A"\n  ours:   "ours"\n  theirs: "theirs"\n')
+    assert torn("register", "-m", "no")[0] == 2
+    assert torn("conflicts", "--take", "ours", "--path", "title")[0] == 2
+    assert torn("conflicts", "--take", "ours", "--document", "a", "--path", "n")[0] == 2
+    assert torn("conflicts", "--value", "{")[0] == 2
+    assert torn("conflicts", "--value", '"both"', "--abort")[0] == 2
+    code, out, _ = torn("conflicts", "--value", '"both"', "--document", "a", "--path", "title")
+    assert (code, out.startswith("[main 2 ")) == (0, True)
+    assert torn.documents() == {"a": {"title": "both", "n": 1}, "b": {"title": "BB"}}
+    assert torn("conflicts")[:2] == (0, "there are no conflicts\n")
+    assert torn("merge", "side")[1] == "already up to date\n"
+
+
+def test_the_graph_shows_forks_and_merges(torn):
+    torn("merge", "side")
+    torn("conflicts", "--take", "theirs")
+    lines = [line.rstrip() for line in torn("log", "--graph")[1].splitlines()]
+    assert lines == [
+        "* main:2 (HEAD -> main) Merge 'side' into 'main'",
+        "|\\",
+        "* | main:1 ours",
+        "| * side:0 (side) theirs",
+        "|/",
+        "* main:0 begun",
+    ]
+
+
+def test_a_merge_is_aborted_a_version_picked_and_taken_back(torn):
+    torn("merge", "side")
+    assert torn("conflicts", "--abort")[1] == "The merge is aborted.\n"
+    assert torn("conflicts", "--abort")[1] == "no merge waits\n"
+    assert torn("revert", "HEAD")[0] == 0
+    assert torn.documents()["a"]["title"] == "A"
+    assert torn("cherry-pick", "side")[0] == 0
+    assert torn.documents()["a"]["title"] == "theirs"
+    assert torn("cherry-pick", "main:0")[0] == 2
+
+
+def test_branches_and_tags_are_named_once(begun):
+    assert begun("branch", "side")[1] == "Switched to a new branch side, at version 0 of main.\n"
+    assert begun("branch", "side")[0] == 2
+    assert begun("branch", "no name")[0] == 2
+    assert begun("branch", "other", "--rename", "side")[1] == "Branch side is called other now.\n"
+    assert begun("branch", "x", "--rename", "nope")[0] == 3
+    assert begun("tag", "one")[0] == 0
+    assert begun("tag", "one")[0] == 2
+    assert begun("tag")[1] == "one  version 0 of main\n"
+    assert begun("tag", "one", "--delete")[1] == "Tag one is deleted.\n"
+    assert begun("tag", "one", "--delete")[0] == 2
+
+
+def test_branches_travel_between_databases(begun, tmp_path):
+    uri = f"file://{tmp_path / 'b.fs'}"
+    assert begun("push", uri)[0] == 4
+    ZODB.DB(FileStorage(str(tmp_path / "b.fs"))).close()
+    assert begun("push", uri)[1] == "Branch main is pushed.\n"
+    other = Desk(tmp_path / "b.fs", begun.capsys)
+    assert "begun" in other("log")[1]
+    begun.write(a={"title": "here", "n": 1})
+    begun("register", "-m", "here")
+    other("checkout", "main")
+    db = ZODB.DB(FileStorage(str(other.path)))
+    with db.transaction() as connection:
+        connection.root()["documents"]["a"] = {"title": "there", "n": 1}
+    db.close()
+    other("register", "-m", "there")
+    code, _, err = begun("push", uri)
+    assert (code, "have diverged" in err) == (2, True)
+    code, out, _ = begun("pull", uri)
+    assert (code, "conflicts wait (1)" in out) == (1, True)
+    assert begun("conflicts", "--take", "theirs")[0] == 0
+    assert begun("push", uri)[0] == 0
+    assert json.loads(other("show", "HEAD", "a")[1])["title"] == "here"
+
+
+def test_json_says_all_of_a_version(begun):
+    found = json.loads(begun("log", json_=True)[1])["versions"]
+    assert [(one["version"], one["branch"], one["message"], one["counts"]["created"]) for one in found] == [
+        (0, "main", "begun", 2)
+    ]
+    assert json.loads(begun("status", json_=True)[1])["tracked"] is True
