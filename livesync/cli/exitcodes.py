@@ -73,7 +73,6 @@ _CODES: Final[tuple[tuple[type[BaseException], ExitCode], ...]] = (
     (errors.Leased, ExitCode.LEASED),
     (errors.LeaseLost, ExitCode.LEASED),
     (errors.AgentStopped, ExitCode.SERVICE),
-    (errors.PeerRefused, ExitCode.REFUSED),
     (errors.LiveSyncError, ExitCode.USAGE),
     (KeyboardInterrupt, ExitCode.INTERRUPTED),
 )
