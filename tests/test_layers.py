@@ -64,7 +64,7 @@ MAY_IMPORT = {
     "plugins": CORE | ENGINES | {"periodic", "settings", "tasks", "schedule", "web", "peerserver", "cli"},
     "__main__": {"cli"},
     "__init__": set(),  # names are loaded at first use
-    "demo": CORE | {"settings", "tasks", "cli", "replication"},
+    "demo": CORE | {"settings", "tasks", "cli", "replication", "versions"},
 }
 
 

@@ -1,4 +1,4 @@
-"""The command line of the demo: ``replay``, ``dump`` and ``peers``."""
+"""The command line of the demo: ``replay``, ``dump``, ``peers`` and ``versions``."""
 
 from __future__ import annotations
 
@@ -159,6 +159,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     peers.add_argument("place", type=Path, metavar="DIR", help="an empty directory for their databases")
     peers.set_defaults(command=_peers, db=None, host=None)
+
+    versions = commands.add_parser(
+        "versions",
+        help="make a version of each line of the history, and show what can be done with them",
+        description="Make a version of each line of the history: the log, blame of a talk, a year checked"
+        " out, a branch merged back with a conflict; and tell whether all came out right.",
+    )
+    versions.add_argument("place", type=Path, metavar="DIR", help="an empty directory for the database")
+    versions.set_defaults(command=_versions, db=None, host=None)
     return parser
 
 
@@ -259,11 +268,21 @@ def _progress(paths: Sequence[Path]) -> Iterator[tuple[Iterator[Any], Callable[[
 def _peers(args: argparse.Namespace, settings: Settings) -> None:
     from .peers import run
 
-    place: Path = args.place
+    if not run(_empty(args.place), lambda line: print(line, flush=True)):
+        raise errors.LiveSyncError("the three sites do not hold the same")
+
+
+def _versions(args: argparse.Namespace, settings: Settings) -> None:
+    from .versions import run
+
+    if not run(_empty(args.place), lambda line: print(line, flush=True)):
+        raise errors.LiveSyncError("the versions are not what they were")
+
+
+def _empty(place: Path) -> Path:
     if not place.is_dir() or any(place.iterdir()):
         raise errors.UsageError(f"{place} is no empty directory")
-    if not run(place, lambda line: print(line, flush=True)):
-        raise errors.LiveSyncError("the three sites do not hold the same")
+    return place
 
 
 def _dump(args: argparse.Namespace, settings: Settings) -> None:
