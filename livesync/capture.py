@@ -26,10 +26,10 @@ from zope.lifecycleevent.interfaces import (
 )
 
 from .action import CREATED, DATA_CHANGED, DELETED, MOVED, TITLE_CHANGED, check_actions, check_object_id
+from .database import mend_storage
 from .errors import NoConnection
 from .gathering import Gathered, connection_of
 from .host import Host
-from .relcache import forget_replaced_states
 from .relundo import let_lanes_give_way
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Capture:
                 raise ValueError("another capture is attached to this database")
             _attached[db] = self
         let_lanes_give_way(db)
-        forget_replaced_states(db)
+        mend_storage(db)
         self._databases.add(db)
         if self.notify not in zope.event.subscribers:
             zope.event.subscribers.append(self.notify)

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlencode
 
 from .errors import DatabaseError, DatabaseLocked
 from .relcache import forget_replaced_states
+from .zeoclient import forget_ids_at_reconnection
 
 T = TypeVar("T")
 
@@ -77,8 +78,14 @@ def open_database(uri: str, read_only: bool = False, create: bool = False) -> An
         raise
     except Exception as exc:
         raise _failure(uri, scheme, exc) from exc
-    forget_replaced_states(db)
+    mend_storage(db)
     return db
+
+
+def mend_storage(db: Any) -> None:
+    """Make good what storages do wrong, for as long as ``db`` is open; the second time nothing happens."""
+    forget_replaced_states(db)
+    forget_ids_at_reconnection(db)
 
 
 def _failure(uri: str, scheme: str, exc: Exception) -> DatabaseError:

@@ -10,7 +10,7 @@ import livesync
 
 PACKAGE = Path(livesync.__file__).parent
 
-GROUND = {"errors", "forms", "relcache", "relstorage", "imports", "process"}
+GROUND = {"errors", "forms", "relcache", "relstorage", "zeoclient", "imports", "process"}
 GROUND |= {"options", "database", "action", "host"}
 TRACK = GROUND | {"track", "timetable", "commits"}
 AGENT = TRACK | {"agent"}
@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "options": {"errors", "imports"},
     "relstorage": {"errors"},
     "relcache": set(),
-    "database": {"errors", "relcache", "relstorage"},
+    "zeoclient": set(),
+    "database": {"errors", "relcache", "relstorage", "zeoclient"},
     "action": {"errors"},
     "timetable": {"errors"},
     "commits": set(),

@@ -10,11 +10,13 @@ import transaction
 from transaction.interfaces import TransientError
 
 from .. import conflicts
+from ..database import mend_storage
 from ..errors import HostFailed, LiveSyncError
 from ..host import Host
 from ..manager import SyncManager
-from ..relcache import forget_replaced_states, read_past_cache
+from ..relcache import read_past_cache
 from ..relstorage import lost_connection
+from ..zeoclient import forget_ids
 
 Result = TypeVar("Result")
 
@@ -49,7 +51,7 @@ class ManagerAccess:
         self._open(manager._p_jar.db(), manager._p_oid)
 
     def _open(self, database: Any, oid: bytes) -> None:
-        forget_replaced_states(database)
+        mend_storage(database)
         self.database = database
         self._oid = oid
         self._transactions = transaction.TransactionManager(explicit=True)
@@ -111,7 +113,7 @@ class ManagerAccess:
                     return result
                 current = self._transactions.get()
                 current.note(f"livesync: {note}")
-                current.commit()
+                self._commit(current)
                 self._connection.cacheGC()
                 return result
             except TransientError as exc:
@@ -123,6 +125,15 @@ class ManagerAccess:
             except BaseException:
                 self._end()
                 raise
+
+    def _commit(self, current: Any) -> None:
+        try:
+            current.commit()
+        except ValueError as exc:
+            # what an object id comes to that a killed ZEO server has given to somebody else, too
+            if not forget_ids(self.database):
+                raise
+            raise TransientError(f"new object ids are needed: {exc}") from exc
 
     def close(self) -> None:
         """Give the connection back."""
