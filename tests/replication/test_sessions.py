@@ -96,6 +96,20 @@ def test_prefixes_are_compared_as_text_and_not_as_patterns(abc, tools):
     assert sent(a, b, ("it's",)) == ["4"]
 
 
+def test_a_deletion_travels_within_the_filter_only(abc, tools):
+    a, b, _ = abc
+    for item, partition in (("1", "F1"), ("2", "F2")):
+        tools.put(a, item, item, partition)
+    send(a, b)
+    for item, partition in (("1", "F1"), ("2", "F2")):
+        tools.remove(a, item, partition)
+
+    assert sent(a, b, ("F1",)) == ["1"]
+    assert tools.contents(b) == {"2": "2"}
+    assert sent(a, b) == ["2"]
+    assert tools.contents(b) == {}
+
+
 # -- cut sessions ------------------------------------------------------------------------------------
 
 
