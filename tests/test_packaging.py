@@ -44,6 +44,7 @@ BROUGHT_ALONG = {
         "Zope",
     ),
     **dict.fromkeys(("Products", "plone", "z3c"), "Products.CMFPlone"),
+    "apscheduler": "APScheduler",
 }
 
 MANUALS = {
@@ -53,6 +54,7 @@ MANUALS = {
     "share/man/man1/livesync-peer.1",
     "share/man/man1/livesync-task.1",
     "share/man/man1/livesync-user.1",
+    "share/man/man1/livesync-version.1",
     "share/bash-completion/completions/livesync",
     "share/zsh/site-functions/_livesync",
 }
@@ -106,6 +108,7 @@ def test_the_dependencies_are_what_is_imported():
         rooms = {"destinations", "demo", "schedule", "web", "plugins", "timetable.py"} | {
             "relstorage.py",
             "relundo.py",
+            "relcache.py",
             "peering",
             "peerserver",
             "versions",
