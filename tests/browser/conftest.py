@@ -56,11 +56,16 @@ def chromium() -> str | None:
 class Site:
     """The catalogue, agents and users behind a server.
 
+    Args:
+        directory: Where everything is kept.
+        prefix: Where the pages are mounted.
+
     Attributes:
         offset: Seconds by which the application's clock is ahead.
+        address: Where the pages are.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, prefix: str = "") -> None:
         self.directory = directory
         self.offset = 0.0
         self.host = load_host("demo")
@@ -72,10 +77,12 @@ class Site:
         prepare(self.db)
         self.edit(LINES)
         self._add_agents()
-        app = make_app(self.db, self.host, users=self.users, clock=lambda: time.time() + self.offset)
+        app = make_app(
+            self.db, self.host, users=self.users, prefix=prefix, clock=lambda: time.time() + self.offset
+        )
         self.app = app.livesync
         self._server = create_server(app, host="127.0.0.1", port=0, threads=4)
-        self.address = f"http://127.0.0.1:{self._server.effective_port}"
+        self.address = f"http://127.0.0.1:{self._server.effective_port}{prefix}"
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
 
