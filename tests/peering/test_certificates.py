@@ -1,9 +1,9 @@
 """Certificates and their chains: made, read back, believed."""
 
 import pytest
-from support.trust import DAY, FULL, NOW, OWN, USER, family, key, randomness, root
+from support.trust import DAY, FULL, NOW, OWN, USER, Holder, family, key, randomness, root
 
-from livesync.errors import CertificateRefused, ScopeExceeded
+from livesync.errors import CertificateRefused, ProfileDiffers, ScopeExceeded
 from livesync.peering.certificates import Certificate
 from livesync.peering.chains import read_chain, verify_chain
 from livesync.peering.issuing import BACKDATED_S, generate_root_certificate, sign_certificate
@@ -143,3 +143,16 @@ def test_a_certificate_is_read_from_its_text_and_signature():
     certificate = root().certificate
 
     assert Certificate.deserialize(certificate.text, certificate.signature) == certificate
+
+
+def other_root(definition):
+    made = generate_root_certificate(key("other"), definition, {}, now=NOW, random=randomness())
+    return Holder(key("other"), (made,))
+
+
+def test_nothing_flows_between_profiles():
+    other = ScopeDefinition("all", "other", read_write_filter_template="F1")
+    one, two = rights_of(root()), rights_of(other_root(other))
+
+    with pytest.raises(ProfileDiffers):
+        may_flow(one, two)

@@ -41,6 +41,13 @@ def test_a_database_without_peers_says_so(memory_db):
         TrustStore(memory_db)
 
 
+def test_what_is_not_livesyncs_is_left_alone(memory_db):
+    committed(memory_db, lambda root: root.update({ROOT_KEY: "somebody's"}))
+
+    with pytest.raises(NotInstalled, match="not livesync's"):
+        TrustStore(memory_db, create=True)
+
+
 def test_what_a_newer_livesync_wrote_is_left_alone(memory_db, store):
     def age(root):
         root[ROOT_KEY].schema = 99
