@@ -371,7 +371,7 @@ class PushClient(TransferClient):
             self._number, self._cursor = confirmed.confirmed, buffer.next
             self._is_done = buffer.last
             items += len(buffer.items)
-            if self._is_done or self._number - noted >= _NOTED_EVERY:
+            if self._is_done or self._number == 1 or self._number - noted >= _NOTED_EVERY:
                 transfer.note_sent(self._number, self.connection.bytes_sent - size, items)
                 noted, items, size = self._number, 0, self.connection.bytes_sent
             self._step(buffer, confirmed)

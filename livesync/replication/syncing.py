@@ -250,18 +250,20 @@ class PeerSync:
 
     def _own(self, trust: Trust, peer: Peer, now: float) -> list[Rights]:
         found = []
-        reason = ""
+        refused: CertificateRefused | None = None
         for chain in trust.own_chains(self.keys, peer.profile):
             if peer.certificate_id in ("", chain[-1].id):
                 try:
                     found.append(trust.verify(chain, now))
                 except CertificateRefused as exc:
-                    reason = f": {exc}"
+                    refused = exc
+        if refused is not None and not found:
+            raise refused
         if not found:
             which = f"certificate {peer.certificate_id}" if peer.certificate_id else "certificate"
             raise UsageError(
-                f"this database has no {which} of profile {peer.profile} that it can use{reason}; ask for"
-                " one: livesync peer cert request"
+                f"this database has no {which} of profile {peer.profile}; ask for one:"
+                " livesync peer cert request"
             )
         return found
 

@@ -1,5 +1,9 @@
-"""A network that does whatever a network can: sessions fail or not, and afterwards all is as it should be."""
+"""A network that does whatever a network can: sessions fail or not, and afterwards all is as it should be.
 
+LIVESYNC_TEST_PEER_WORLDS says how many worlds there are, each of eight sessions (6; with --soak 300).
+"""
+
+import os
 import random
 
 import pytest
@@ -17,7 +21,12 @@ def edit(nodes, dice, written):
             each.put(f"item {number}", text, ("F1", "F1:U1")[number % 2])
 
 
-@pytest.mark.parametrize("seed", range(6))
+#: Worlds of eight sessions each.
+WORLDS = int(os.environ.get("LIVESYNC_TEST_PEER_WORLDS", "6"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(WORLDS))
 def test_after_any_faults_one_clean_session_makes_both_equal(seed, world, served, node, stack):
     dice = random.Random(f"edits {seed}")
     home = node("home")

@@ -57,6 +57,10 @@ class FaultyProxy(ThreadingHTTPServer):
         self.requests = 0
         #: Requests after which all are lost; None: none is.
         self.lose_after = None
+        #: Set while a request waits that :meth:`hold_at` has named.
+        self.is_holding = threading.Event()
+        self._held = None
+        self._release = threading.Event()
         self._dice = random.Random(f"proxy {seed}")
         self._lock = threading.Lock()
         self._later = []
@@ -75,6 +79,28 @@ class FaultyProxy(ThreadingHTTPServer):
 
     def handle_error(self, request, client_address):
         """Say nothing: connections break here on purpose."""
+
+    # -- one request that waits ------------------------------------------------------------------
+
+    def hold_at(self, method, path, number):
+        """Let the request of this number among those of a method and path wait, until :meth:`go_on`."""
+        self._held = (method, path, number)
+
+    def hold(self, method, path):
+        """Wait, if this is the request."""
+        with self._lock:
+            if self._held is None or method != self._held[0] or self._held[1] not in path:
+                return
+            self._held = (*self._held[:2], self._held[2] - 1)
+            if self._held[2]:
+                return
+            self._held = None
+        self.is_holding.set()
+        self._release.wait(60)
+
+    def go_on(self):
+        """Let the request that waits go on."""
+        self._release.set()
 
     # -- what is drawn ---------------------------------------------------------------------------
 
@@ -176,6 +202,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = [(name, value) for name, value in self.headers.items() if name.lower() not in _HOPS]
         message = (self.command, self.path, headers, body)
         proxy = self.server
+        proxy.hold(self.command, self.path)
         for other in proxy.take_later():
             with suppress(OSError, http.client.HTTPException):
                 proxy.forward(other)

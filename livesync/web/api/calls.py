@@ -302,6 +302,10 @@ OPERATIONS: Final = (
         lambda call: ops.task_kinds(call.ctx), schemas.TaskKinds,
     ),
     Operation(
+        "GET", "/peers", "getPeers", "see", "peers", "Two-way sync: peers, the last sessions, conflicts.",
+        lambda call: ops.get_peers(call.ctx), schemas.Peers,
+    ),
+    Operation(
         "GET", "/tasks", "listTasks", "see", "tasks", "The periodic tasks, by id.",
         lambda call: ops.list_tasks(call.ctx, **call.page), schemas.TaskPage, parameters=_PAGED,
     ),

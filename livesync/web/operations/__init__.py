@@ -19,6 +19,7 @@ from .agents import (
 )
 from .connection import try_connection, try_options
 from .dead import discard_dead, list_dead, show_dead
+from .peers import get_peers
 from .runs import list_runs
 from .status import get_samples, get_status, runner_state
 from .tasks import add_task, list_tasks, remove_task, run_task, set_schedule, task_kinds
@@ -46,6 +47,7 @@ __all__ = [
     "enqueue",
     "export_agent",
     "get_job",
+    "get_peers",
     "get_samples",
     "get_status",
     "list_agents",

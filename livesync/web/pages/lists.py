@@ -114,8 +114,9 @@ def track_page(request: Request) -> Response:
 
 
 def peers_page(request: Request) -> Response:
-    """Say what there is of syncing with other livesync databases."""
-    return Page(request, "Peers", "peers").response("peers.html")
+    """Show the peers that this database syncs with, the last sessions, and conflicts."""
+    found = operations.get_peers(request.livesync)
+    return Page(request, "Peers", "peers").response("peers.html", found=found)
 
 
 def history_page(request: Request) -> Response:

@@ -1,0 +1,138 @@
+"""Sync with a peer over loopback HTTP: its rate beside that of a bare loop, growth, and memory of both ends.
+
+Client and server are processes of their own, with database files. The bare loop is what no sync can do
+without: the same chunks, packed beforehand, are posted one after the other, unpacked, decoded, and each item
+is stored as one persistent object in a BTree, a commit a chunk. It keeps no claims, no clocks and no index,
+signs nothing and verifies nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from .peer_ends import prepare
+from .rows import Row, check
+
+TITLE = "peers: items to another node, over loopback HTTP"
+QUICK = {"items": 1_000, "large": 3_000, "repeats": 1}
+
+
+def measure(items: int = 10_000, large: int = 100_000, repeats: int = 3) -> list[Row]:
+    """Return rates beside the bare loop, growth, and memory.
+
+    Args:
+        items: New items of the first sync, the smallest number.
+        large: The largest number; what lies between is measured in steps of ten times as many.
+        repeats: How often the smallest is measured.
+    """
+    sizes = [items]
+    while sizes[-1] < large:
+        sizes.append(min(10 * sizes[-1], large))
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        small = [_run(Path(name) / f"small{number}", items, True) for number in range(repeats)]
+        runs = {size: _run(Path(name) / str(size), size, False) for size in sizes[1:]}
+    runs[items] = min(small, key=lambda run: run["new"])
+    ratios = [run["bare"] / run["new"] for run in small]
+    rows = [Row(f"{size:,} new items", size / runs[size]["new"], "items/s") for size in sizes]
+    rows += [
+        Row(f"{items:,} items in the bare loop", items / median(run["bare"] for run in small), "items/s"),
+        Row("rate, to that of the bare loop", median(ratios), at_least=0.2),
+    ]
+    for size in sizes:
+        rows += [
+            Row(f"nothing new, {size:,} items", runs[size]["idle"] * 1000, "ms"),
+            Row(f"1 % of {size:,} changed", runs[size]["changed"] * 1000, "ms"),
+        ]
+    for smaller, larger in pairwise(sizes):
+        growth = (runs[larger]["new"] / runs[smaller]["new"]) / (larger / smaller)
+        rows.append(Row(f"time per item, {smaller:,} to {larger:,}", growth, at_most=1.3))
+    for end in ("client", "server"):
+        rows += [Row(f"peak memory of the {end}, {size:,} items", runs[size][end], "MB") for size in sizes]
+        if len(sizes) > 1:
+            grown = runs[sizes[-1]][end] / runs[items][end]
+            rows.append(Row(f"memory of the {end}, {items:,} to {sizes[-1]:,} items", grown, at_most=1.3))
+    return rows
+
+
+def _run(place: Path, count: int, with_bare: bool) -> dict[str, float]:
+    """Sync new items, nothing, and 1 % changed; return seconds, and the peaks of memory."""
+    prepare(place / "client", place / "server")
+    (place / "bare").mkdir()
+    _child("fill", place / "client", "0", str(count)).communicate()
+    with ExitStack() as stack:
+        server = stack.enter_context(_End("server", place / "server"))
+        bare = stack.enter_context(_End("bare", place / "bare"))
+        urls = [f"http://127.0.0.1:{end.read_line()}" for end in (server, bare)]
+        client = stack.enter_context(_End("client", place / "client", *urls))
+        told = {"new": _sync(client, count)}
+        told["idle"] = min(_sync(client, 0) for _ in range(3))
+        changed = max(1, count // 100)
+        client.ask(f"write 0 {changed}")
+        told["changed"] = _sync(client, changed)
+        told |= {"client": client.end()["peak_mb"], "server": server.end()["peak_mb"]}
+        if with_bare:
+            other = stack.enter_context(_End("client", place / "client", *urls))
+            answer = other.ask("bare")
+            check(answer["items"] == count, f"{answer['items']} items were sent in the bare loop")
+            told["bare"] = answer["seconds"]
+    return told
+
+
+def _sync(client: _End, count: int) -> float:
+    answer = client.ask("sync")
+    check(answer["items"] == count, f"{answer['items']} items were sent in place of {count}")
+    seconds: float = answer["seconds"]
+    return seconds
+
+
+def _child(*words: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "bench.peer_ends", *map(str, words)],
+        cwd=Path(__file__).resolve().parent.parent,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+class _End:
+    """A process that obeys lines."""
+
+    def __init__(self, *words: object) -> None:
+        self._process = _child(*words)
+
+    def read_line(self) -> str:
+        """Return a line that it says."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        check(bool(line), "a process has ended before its time")
+        return line.strip()
+
+    def ask(self, line: str) -> dict[str, Any]:
+        """Give it a line, and return what it answers."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        found: dict[str, Any] = json.loads(self.read_line())
+        return found
+
+    def end(self) -> dict[str, Any]:
+        """Let it end, and return its last words."""
+        last = self.ask("quit")
+        self._process.wait(60)
+        return last
+
+    def __enter__(self) -> _End:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()

@@ -1,0 +1,109 @@
+"""Two-way sync with peers: who is known, how the last sessions went, and conflicts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ...errors import NotInstalled
+from ...peering.peers import PeerRegistry
+from ...peering.records import SyncSessionView, TransferView
+from ...replication import conflicts
+from ...replication.conflicts import LogEntry
+from ...replication.expiring import stored_views
+from ...replication.zodbstore import ZODBDataStore
+from .. import schemas
+from ..context import WebContext
+
+#: Sessions and conflicts that are shown.
+SHOWN: Final = 50
+
+
+def get_peers(ctx: WebContext) -> schemas.Peers:
+    """Return what there is of two-way sync: nothing but empty lists where the database takes no part."""
+    ctx.check_database()
+    try:
+        store = ZODBDataStore(ctx.db, create=False)
+    except NotInstalled:
+        return schemas.Peers(provider=None, peers=[], sessions=[], conflicts=[], open_conflicts=0)
+    registry = PeerRegistry(ctx.db)
+    sessions, transfers = stored_views(store)
+    peers = [
+        schemas.Peer(
+            name=peer.name,
+            url=peer.url,
+            profile=peer.profile,
+            push=None if peer.push is None else list(peer.push),
+            pull=None if peer.pull is None else list(peer.pull),
+            outcomes=[
+                schemas.PeerOutcome(
+                    **{name: getattr(each, name) for name in schemas.PeerOutcome.__struct_fields__}
+                )
+                for each in registry.outcomes(peer.name)
+            ],
+        )
+        for peer in registry.all()
+    ]
+    found, open_ = store.read(lambda: _conflicts(store))
+    return schemas.Peers(
+        provider=store.read(lambda: store.provider_id),
+        peers=peers,
+        sessions=[_session(view, transfers) for view in sessions[:SHOWN]],
+        conflicts=found,
+        open_conflicts=open_,
+    )
+
+
+def _session(view: SyncSessionView, transfers: list[TransferView]) -> schemas.PeerSession:
+    return schemas.PeerSession(
+        id=view.id,
+        served=view.is_server,
+        peer=view.peer,
+        peer_provider=view.peer_provider_id,
+        profile=view.profile,
+        started=view.started,
+        last_active=view.last_active,
+        active=view.active,
+        transfers=[
+            schemas.PeerTransfer(
+                id=each.id,
+                sends=each.is_sender,
+                filter=list(each.prefixes),
+                stage=each.stage.value,
+                status=each.status.value,
+                active=each.active,
+                items=each.items,
+                refused=each.refused,
+                bytes_sent=each.bytes_sent,
+                bytes_received=each.bytes_received,
+                error=each.error,
+            )
+            for each in transfers
+            if each.sync_session_id == view.id
+        ],
+    )
+
+
+def _conflicts(store: ZODBDataStore) -> tuple[list[schemas.PeerConflict], int]:
+    """Return the newest conflicts, and how many are open, within a transaction of the store."""
+    found: list[schemas.PeerConflict] = []
+    open_ = 0
+    for entry in conflicts.newest_first(store):
+        open_ += entry.resolved is None
+        if len(found) < SHOWN:
+            found.append(_conflict(entry))
+    return found, open_
+
+
+def _conflict(entry: LogEntry) -> schemas.PeerConflict:
+    log = conflicts.log_of(entry)
+    result = log.item_change_loser.serialization_result
+    return schemas.PeerConflict(
+        id=str(log.id),
+        created=log.created_at.timestamp(),
+        resolved=None if log.resolved_at is None else log.resolved_at.timestamp(),
+        kind=log.conflict_type.value.lower(),
+        entity=result.entity_name,
+        item=result.item_id,
+        partition=result.partition,
+        reason=log.reason or "",
+    )
