@@ -493,6 +493,14 @@ class InvalidCollectionState(HistoryError):
     """Raised when what is stored of a history contradicts itself, or is damaged."""
 
 
+class DocumentErased(HistoryError, LookupError):
+    """Raised when a document's content at a version is gone: it was erased on purpose."""
+
+    def __init__(self, document_id: str) -> None:
+        super().__init__(f"what document {document_id!r} said then was erased from the history")
+        self.document_id = document_id
+
+
 class BranchNotFound(HistoryError, LookupError):
     """Raised when there is no branch of this name."""
 

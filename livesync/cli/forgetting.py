@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .exitcodes import ExitCode
 from .output import printable
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 
 def forget(session: Session) -> int:
-    """Erase one object from dead letters, slow queues and texts of errors, and from two-way sync's logs."""
+    """Erase one object from dead letters, queues and texts of errors, two-way sync's logs, and histories."""
     from ..upkeep.forget import forget as forgotten
 
     object_id, out = session.args.object_id, session.out
+    histories = _from_histories(session, object_id)
     gone = session.change_manager(lambda manager: as_usage(lambda: forgotten(manager, object_id)))
     synced = _from_two_way_sync(session, object_id)
     out.line(
@@ -33,10 +34,18 @@ def forget(session: Session) -> int:
                 f" {synced.transfers} waiting transfers ended{_named('items', synced.item_ids)}"
             )
         )
+    if histories:
+        out.line(printable(f"history: erased from all versions of {', '.join(histories)}"))
     out.line("what services hold is as it was; once the application has removed the object, send that with")
     out.line(printable(f"  livesync agent enqueue AGENT {object_id}"))
     out.line("the storage keeps earlier revisions until the database is packed")
-    out.json({**dataclasses.asdict(gone), "two_way": None if synced is None else dataclasses.asdict(synced)})
+    out.json(
+        {
+            **dataclasses.asdict(gone),
+            "two_way": None if synced is None else dataclasses.asdict(synced),
+            "histories": list(histories),
+        }
+    )
     return ExitCode.OK
 
 
@@ -53,6 +62,19 @@ def _from_two_way_sync(session: Session, object_id: str) -> ForgottenItems | Non
         except NotInstalled:
             return None
         return forgotten(ZODBSyncProvider(None, store), object_id)
+
+
+def _from_histories(session: Session, object_id: str) -> tuple[str, ...]:
+    """Return the names of the collections that it was erased from, as a document of their versions."""
+
+    def erased(root: Any) -> tuple[str, ...]:
+        if "livesync.versions" not in root:
+            return ()
+        from ..versions.erasing import forget as forgotten
+
+        return forgotten(root, object_id)
+
+    return session.write(erased)
 
 
 def _named(what: str, ids: tuple[str, ...]) -> str:

@@ -277,8 +277,8 @@ def _add_running(commands: Commands) -> None:
         "forgetting:forget",
         "erase an object from what livesync keeps",
         "Erase an object from the dead letters, the slow queues and the texts of errors of all agents, and"
-        " from the conflict logs and waiting buffers of two-way sync: for people who ask that their data be"
-        " forgotten. What services hold is not touched (enqueue the object for that, when it is removed), and"
-        " the track keeps its id until it is pruned.",
+        " from the conflict logs and waiting buffers of two-way sync, and from all versions of histories: for"
+        " people who ask that their data be forgotten. What services hold is not touched (enqueue the object"
+        " for that, when it is removed), and the track keeps its id until it is pruned.",
     )
     forget.add_argument("object_id", metavar="OBJECT_ID", help="the object's id, or an item's")

@@ -25,6 +25,9 @@ NOTHING: Final = bytes(SHORT)
 #: In place of a delta: there is no document on that side.
 GONE: Final = b""
 
+#: In place of a delta that was erased: no encoded value begins so.
+ERASED: Final = b"\xc1"
+
 _PAGE_ROWS: Final = 1_024
 _PAGE_BYTES: Final = 262_144
 
@@ -35,7 +38,7 @@ class Row(NamedTuple):
     Attributes:
         document_id: The document.
         forward: Encoded delta from the parent's document; :data:`GONE`: it was deleted.
-        backward: The way back; :data:`GONE`: it was created.
+        backward: The way back; :data:`GONE`: it was created. Either may be :data:`ERASED`.
         before, after: The first bytes of the content hashes; :data:`NOTHING` where there is none.
     """
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from ..errors import CollectionAlreadyInitialised, InvalidOperation
 from .contents import Contents
 from .cutting import cut_branches, doomed_by, remove_versions
+from .erasing import erase
 from .looking import LookingCollection
 from .names import MAIN, Names, check_branch_name
 from .remotes import RemoteCollection
@@ -326,6 +327,20 @@ class VersionedCollection(LookingCollection, RemoteCollection):
             author=self.author,
             clock=self._clock,
         )
+
+    def erase(self, document_id: str) -> int:
+        """Erase what a document says from all versions; the working document stays as it is.
+
+        The tree of versions stays whole, and says that there was something: ids and hashes stay. Where an
+        erased state would be checked out, there is no document. A version that holds one is not pushed.
+
+        Returns:
+            How many states were erased; 0: it was in none.
+
+        Raises:
+            InvalidOperation: A merge waits for its conflicts to be resolved.
+        """
+        return erase(self.contents, document_id) if self.is_tracked else 0
 
     def drop(self) -> None:
         """Remove all versions; without a host the documents, too."""

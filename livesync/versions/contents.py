@@ -7,16 +7,16 @@ differs is an error, never a value.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import ormsgpack
 
 from ..errors import BrokenDelta, BrokenValue, InvalidCollectionState
-from .changesets import GONE, Row, hashes_of, rows_of
+from .changesets import ERASED, GONE, Row, hashes_of, rows_of
 from .delta import apply
 from .entries import PACKED, Entries, Entry, Kind
-from .frames import FEWEST_SAMPLES, Frames, train
+from .frames import Frames, sampled, train
 from .stored import Packet, StoredHistory
 from .sums import with_sum
 from .threeway import ABSENT
@@ -35,7 +35,7 @@ class State(NamedTuple):
     """A document at a version.
 
     Attributes:
-        value: The document, or :data:`~livesync.versions.threeway.ABSENT`.
+        value: The document, or :data:`~livesync.versions.threeway.ABSENT`, also where it was erased.
         hash: Its content hash; b"" where there is none.
         entry: What says so; None: its first state, or that there never was any.
         deltas: How many deltas were applied, ``weight`` their bytes.
@@ -54,6 +54,9 @@ class State(NamedTuple):
         """What a delta from here has for ``up``."""
         return PACKED if self.entry is None else self.entry.key
 
+
+#: Bytes by which an id is known in the list of those that a dictionary was trained on.
+_MARK: Final = 8
 
 _NEVER: Final = State(ABSENT, b"", None)
 
@@ -117,6 +120,10 @@ class Contents:
             return newest.hash
         return b"" if key == NO_VERSION else self._first(document_id).hash
 
+    def is_erased(self, document_id: str, key: int) -> bool:
+        """Tell whether there was a document at a version, and what it said was erased since."""
+        return self.hash(document_id, key) != b"" and self.value(document_id, key) is ABSENT
+
     def entry(self, document_id: str, key: int) -> Entry | None:
         """Return what says what a document is at a version; None: its first state, or nothing."""
         history = self.stored.documents.get(document_id)
@@ -132,12 +139,16 @@ class Contents:
                 first = self._first_bytes(document_id)
                 if first is None:
                     raise InvalidCollectionState("its first state is missing")
+                if first[:1] == ERASED:  # a merge took it as it was first
+                    return State(ABSENT, newest.hash, newest)
                 value, base = self.codec.decode(first), len(first) // 3
                 break
             entry = entries.exactly(entry.up)
         else:
             if entry.kind == Kind.GONE:
                 return State(ABSENT, b"", newest)
+            if entry.kind == Kind.ERASED:
+                return State(ABSENT, newest.hash, newest)
             value, base = self.codec.decode(self.frames.unpack(entry.payload)), len(entry.payload)
         for payload in reversed(chain):
             value = apply(value, self.codec.decode(payload))
@@ -151,15 +162,21 @@ class Contents:
         encoded = self._first_bytes(document_id)
         if encoded is None:
             return _NEVER
+        if encoded[:1] == ERASED:
+            return State(ABSENT, encoded[1:], None)
         return State(self.codec.decode(encoded), hash_of(encoded), None, base=len(encoded) // 3)
 
     def _first_bytes(self, document_id: str) -> bytes | None:
+        return self.pack_of(document_id).get(document_id)
+
+    def pack_of(self, document_id: str) -> dict[str, bytes]:
+        """Return the pack of first states that a document's lies in, if it has one: id -> encoded."""
         packs = self.stored.packs
         try:
             first = packs.maxKey(document_id)
         except ValueError:  # all first states have greater ids
-            return None
-        return self._pack(first, packs[first]).get(document_id)
+            return {}
+        return self._pack(first, packs[first])
 
     def _pack(self, first: str, packet: Packet) -> dict[str, bytes]:
         known = self._packs.get(id(packet))
@@ -178,9 +195,7 @@ class Contents:
     def begin(self, documents: Iterable[tuple[str, bytes]]) -> None:
         """Keep first states, sorted by id; train a dictionary on them where they are many."""
         encoded = list(documents)
-        dictionary = train([body for _, body in encoded]) if len(encoded) >= FEWEST_SAMPLES else None
-        if dictionary is not None:
-            self.stored.dictionaries[1] = Packet(with_sum(dictionary))
+        self.learn(encoded, 1)
         pack: list[Any] = []
         size = 0
         for document_id, body in encoded:
@@ -191,6 +206,23 @@ class Contents:
             size += len(body)
         if pack:
             self.keep_pack(pack)
+
+    def learn(self, documents: Sequence[tuple[str, bytes]], number: int) -> None:
+        """Train a dictionary on some of the documents, where they are enough, and note on which."""
+        samples = sampled(documents)
+        dictionary = train([body for _, body in samples])
+        if dictionary is not None:
+            self.stored.dictionaries[number] = Packet(with_sum(dictionary))
+            marks = b"".join(sorted(_mark(document_id) for document_id, _ in samples))
+            self.stored.settings = {**self.stored.settings, "samples": Packet(marks)}
+
+    def is_learned(self, document_id: str) -> bool:
+        """Tell whether the dictionary may hold something of a document."""
+        samples = self.stored.settings.get("samples")
+        if not self.stored.dictionaries or samples is None:
+            return bool(self.stored.dictionaries)
+        marks = samples.data
+        return _mark(document_id) in {marks[at : at + _MARK] for at in range(0, len(marks), _MARK)}
 
     def keep_pack(self, pack: list[Any]) -> None:
         """Keep a pack: ids and encoded documents in turn."""
@@ -243,9 +275,13 @@ class Contents:
         Raises:
             InvalidCollectionState: It does not fit.
         """
-        if delta == GONE:
+        if delta in (GONE, ERASED):
             return ABSENT
         try:
             return apply(None if value is ABSENT else value, self.codec.decode(delta))
         except (BrokenDelta, BrokenValue) as exc:
             raise InvalidCollectionState(f"a stored delta does not fit: {exc}") from exc
+
+
+def _mark(document_id: str) -> bytes:
+    return hash_of(document_id.encode("utf-8", "surrogatepass"))[:_MARK]

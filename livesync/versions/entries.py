@@ -33,6 +33,7 @@ class Kind(IntEnum):
     DELTA = 1
     GONE = 2
     SAME = 3
+    ERASED = 4
 
 
 class Entry(NamedTuple):
@@ -41,7 +42,8 @@ class Entry(NamedTuple):
     Attributes:
         key: The version.
         kind: ``WHOLE``: the payload is a frame of the document; ``DELTA``: an encoded delta, to be applied to
-            what ``up`` says; ``GONE``: there is none; ``SAME``: what the entry ``up`` says.
+            what ``up`` says; ``GONE``: there is none; ``SAME``: what the entry ``up`` says;
+            ``ERASED``: there was one, and only its hash is left.
         up: Key of another entry, or :data:`PACKED`.
         hash: Content hash; empty where it is gone.
         payload: See ``kind``.

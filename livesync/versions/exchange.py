@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from ..errors import BrokenDelta, BrokenValue, InvalidCollectionState
+from ..errors import BrokenDelta, BrokenValue, InvalidCollectionState, InvalidOperation
+from .changesets import ERASED
 from .contents import Contents
 from .delta import apply
 from .names import Names
@@ -70,7 +71,9 @@ def sent(contents: Contents, names: Names, key: int) -> TravellingVersion:
     """Return a version as it travels."""
     number, branch = names.place(key)
     packed = contents.stored.records[key]
-    if parent_of(contents.forks, key) == NO_VERSION:
+    is_root = parent_of(contents.forks, key) == NO_VERSION
+    _check_whole(contents, key, is_root)
+    if is_root:
         encode = contents.codec.encode
         rows = tuple(
             TravellingRow(document_id, encode([None, value]))
@@ -79,6 +82,17 @@ def sent(contents: Contents, names: Names, key: int) -> TravellingVersion:
     else:
         rows = tuple(TravellingRow(row.document_id, row.forward) for row in contents.rows(key))
     return TravellingVersion(packed, branch, number, rows)
+
+
+def _check_whole(contents: Contents, key: int, is_root: bool) -> None:
+    if is_root:
+        erased = next((one for one in contents.ids() if contents.is_erased(one, key)), None)
+    else:
+        erased = next((row.document_id for row in contents.rows(key) if row.forward == ERASED), None)
+    if erased is not None:
+        raise InvalidOperation(
+            f"a version cannot be sent: what document {erased!r} said was erased from this history"
+        )
 
 
 def received_root(stored: StoredHistory, contents: Contents, version: TravellingVersion) -> int:

@@ -7,7 +7,7 @@ by a newer one without touching what was written before.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ..errors import InvalidCollectionState, UsageError
 from .stored import Packet
@@ -17,6 +17,8 @@ try:
     import zstandard
 except ImportError:  # pragma: no cover - the extra is not installed
     zstandard = None  # type: ignore[assignment]
+
+T = TypeVar("T")
 
 #: Bytes of a dictionary.
 _DICTIONARY_BYTES: Final = 16_384
@@ -31,13 +33,18 @@ _LEVEL: Final = 3
 _NEVER_STORED: Final = b"\0" * 8
 
 
+def sampled(documents: Sequence[T]) -> Sequence[T]:
+    """Return those of many that a dictionary is trained on, spread over all."""
+    step = max(1, len(documents) // _SAMPLES)
+    return documents[::step][:_SAMPLES]
+
+
 def train(samples: Sequence[bytes]) -> bytes | None:
     """Return a dictionary for such bytes; None where they are too few, or too much alike."""
     if len(samples) < FEWEST_SAMPLES:
         return None
-    step = max(1, len(samples) // _SAMPLES)
     try:
-        made = _zstd().train_dictionary(_DICTIONARY_BYTES, list(samples[::step][:_SAMPLES]))
+        made = _zstd().train_dictionary(_DICTIONARY_BYTES, list(samples))
     except zstandard.ZstdError:
         return None
     data: bytes = made.as_bytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from ..errors import DocumentErased
 from .blame import Blamed, blamed
 from .log import LogEntry, documents_history, log_entries
 from .showing import unified
@@ -42,9 +43,13 @@ class LookingCollection(TrackedCollection):
 
         Raises:
             BranchNotFound, InvalidCollectionVersion: There is no such version.
+            DocumentErased: There was one, and its content was erased.
             InvalidCollectionState: It is damaged.
         """
-        value = self.contents.value(document_id, self._key(version, branch))
+        key = self._key(version, branch)
+        value = self.contents.value(document_id, key)
+        if value is ABSENT and self.contents.is_erased(document_id, key):
+            raise DocumentErased(document_id)
         return None if value is ABSENT else value
 
     def read_all(self, version: int | None = None, branch: str | None = None) -> Iterator[tuple[str, Any]]:

@@ -71,7 +71,7 @@ def differs(contents: Contents, document_id: str, value: Any, key: int) -> bool:
     """
     known = contents.hash(document_id, key)
     if value is ABSENT:
-        return known != b""
+        return known != b"" and not contents.is_erased(document_id, key)
     return hash_of(encoded(contents, document_id, value)) != known
 
 
@@ -156,6 +156,8 @@ def _worked_out(contents: Contents, key: int, parent: int, change: Change) -> _W
     if contents.hash(document_id, parent) == after:
         return None
     old = contents.state(document_id, parent)
+    if body is None and old.value is ABSENT:
+        return None  # it was erased: nothing is left that could be deleted
     forward, backward = _deltas(contents, old.value, value)
     entry = _entry(contents, key, old, body, after, forward)
     if same is not None:

@@ -3,6 +3,11 @@
 import json
 
 import pytest
+import ZODB
+from ZODB.FileStorage import FileStorage
+
+from livesync.errors import DocumentErased
+from livesync.versions import VersionedCollection
 
 
 @pytest.fixture
@@ -261,6 +266,8 @@ def test_as_json_what_was_forgotten_is_counted(dead_alone):
         "queued": 0,
         "texts": 0,
         "agents": ["shop"],
+        "two_way": None,
+        "histories": [],
     }
 
 
@@ -269,6 +276,26 @@ def test_forgetting_what_nobody_knows_erases_nothing(dead_alone):
 
     assert answer.code == 0
     assert answer.lines[0] == "nobody: erased 0 dead letters, 0 times in slow queues, 0 texts of errors"
+
+
+def test_forgetting_an_object_erases_it_from_all_versions(cli, data):
+    assert cli("install").code == 0
+    db = ZODB.DB(FileStorage(str(data)))
+    with db.transaction() as connection:
+        docs = VersionedCollection(connection, "docs")
+        docs.documents["talk-12"] = {"speaker": "Mrs Byron"}
+        docs.init()
+    db.close()
+
+    answer = cli("forget", "talk-12")
+
+    assert answer.code == 0
+    assert "history: erased from all versions of docs" in answer.lines
+    db = ZODB.DB(FileStorage(str(data)))
+    with db.transaction() as connection, pytest.raises(DocumentErased):
+        VersionedCollection(connection, "docs").read("talk-12")
+    db.close()
+    assert cli("forget", "talk-12", "--json").get_json()["histories"] == []
 
 
 @pytest.mark.parametrize("object_id", ["", "x" * 513])

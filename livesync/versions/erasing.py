@@ -1,0 +1,131 @@
+"""Erasing a document's content from all versions, for people who ask that data be forgotten.
+
+What stays is that there was something: ids of documents and versions, hashes of contents, times and
+messages. So the tree of versions is whole, and all ids still verify. What a document said is gone from its
+entries, from the packs of first states, from change sets, from the stash, and from the dictionary, which is
+trained anew where it may hold something of it: that writes all first states anew. A storage keeps earlier
+revisions until the database is packed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import InvalidOperation
+from .changesets import ERASED, GONE, Row, change_set
+from .contents import Contents
+from .entries import Entries, Entry, Kind, rewritten
+from .frames import Frames
+from .stash import applied_stash, packed_stash
+from .stored import StoredHistory, find_histories
+from .values import CODEC, Codec, hash_of
+
+
+def erase(contents: Contents, document_id: str) -> int:
+    """Erase what a document says at all versions, within the caller's transaction. Again does no harm.
+
+    Returns:
+        How many of its states were erased.
+
+    Raises:
+        InvalidOperation: A merge waits for its conflicts to be resolved: it may hold the document.
+        InvalidCollectionState: What is stored is damaged.
+    """
+    stored = contents.stored
+    if stored.references.conflicts is not None:
+        raise InvalidOperation(
+            f"a merge in {stored.name!r} waits for its conflicts to be resolved: resolve or abort it first"
+        )
+    count = _erase_entries(contents, document_id) + _erase_first(contents, document_id)
+    _erase_stashed(contents, document_id)
+    if count and contents.is_learned(document_id):
+        _learn_anew(contents)
+    return count
+
+
+def forget(root: Any, document_id: str, codec: Codec = CODEC) -> tuple[str, ...]:
+    """Erase a document from all histories of a database; return the names of those that had it.
+
+    Raises:
+        InvalidOperation: As :func:`erase`; nothing was erased from the collections after that one.
+    """
+    histories: dict[str, StoredHistory] = dict(find_histories(root) or {})
+    return tuple(
+        name for name, stored in sorted(histories.items()) if erase(Contents(stored, codec), document_id)
+    )
+
+
+def _erase_entries(contents: Contents, document_id: str) -> int:
+    history = contents.stored.documents.get(document_id)
+    if history is None:
+        return 0
+    found = list(Entries(history).all())
+    erased: dict[int, Entry | None] = {
+        one.key: Entry(one.key, Kind.ERASED, one.key, one.hash, b"")
+        for one in found
+        if one.kind not in (Kind.GONE, Kind.ERASED)
+    }
+    rewritten(history, erased)
+    for one in found:
+        _erase_row(contents, document_id, one.key)
+    return len(erased)
+
+
+def _erase_row(contents: Contents, document_id: str, key: int) -> None:
+    rows = [_erased_row(row) if row.document_id == document_id else row for row in contents.rows(key)]
+    contents.stored.changes[key] = change_set(rows, contents.frames)
+
+
+def _erased_row(row: Row) -> Row:
+    forward = GONE if row.forward == GONE else ERASED
+    return row._replace(forward=forward, backward=GONE if row.backward == GONE else ERASED)
+
+
+def _erase_first(contents: Contents, document_id: str) -> int:
+    found = contents.pack_of(document_id)
+    body = found.get(document_id)
+    if body is None or body[:1] == ERASED:
+        return 0
+    contents.keep_pack(_flat({**found, document_id: ERASED + hash_of(body)}))
+    return 1
+
+
+def _flat(pack: dict[str, bytes]) -> list[Any]:
+    return [part for item in pack.items() for part in item]
+
+
+def _erase_stashed(contents: Contents, document_id: str) -> None:
+    references = contents.stored.references
+    if references.stash is None:
+        return
+    kept = [one for one in applied_stash(contents, references.stash) if one[0] != document_id]
+    references.stash = packed_stash(contents, kept) if kept else None
+
+
+def _learn_anew(contents: Contents) -> None:
+    """Train the dictionary without what was erased, and write anew what is packed with it."""
+    stored = contents.stored
+    old = contents.dictionary
+    packs = [contents.pack_of(first) for first in stored.packs]
+    wholes = {
+        document_id: [
+            (one, contents.frames.unpack(one.payload))
+            for one in Entries(history).all()
+            if one.kind == Kind.WHOLE
+        ]
+        for document_id, history in stored.documents.items()
+    }
+    del stored.dictionaries[old]
+    bodies = [item for pack in packs for item in pack.items() if item[1][:1] != ERASED]
+    contents.frames = Frames(stored.dictionaries)
+    contents.learn(bodies, old % 255 + 1)
+    for pack in packs:
+        contents.keep_pack(_flat(pack))
+    for document_id, found in wholes.items():
+        if found:
+            rewritten(stored.documents[document_id], _repacked(contents, found))
+
+
+def _repacked(contents: Contents, found: list[tuple[Entry, bytes]]) -> dict[int, Entry | None]:
+    number = contents.dictionary
+    return {one.key: one._replace(payload=contents.frames.pack(body, number)) for one, body in found}

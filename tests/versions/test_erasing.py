@@ -1,0 +1,161 @@
+"""Erasing a document's content from all versions: it is gone, and the tree stays whole."""
+
+import pickle
+
+import pytest
+
+from livesync.errors import DocumentErased, InvalidOperation
+from livesync.versions import VersionedCollection
+from livesync.versions.contents import Contents
+from livesync.versions.erasing import forget
+from livesync.versions.records import Record
+
+SECRET = "Mrs Ada Byron, 12 St James's Square"
+
+
+@pytest.fixture
+def docs(new_collection):
+    made = new_collection({"ada": {"who": SECRET, "n": 0}, "bob": {"n": 0}, "cyd": {"n": 0}})
+    for turn in range(1, 21):
+        made.documents["ada"] = {"who": f"{SECRET} {turn}", "n": turn}
+        made.documents["bob"] = {"n": turn}
+        made.register(f"turn {turn}")
+    return made
+
+
+def everything(docs):
+    """Return all that a database stores of a history, unpacked, as one string of bytes."""
+    contents = Contents(docs.stored)
+    found = [contents.pack_of(first) for first in docs.stored.packs]
+    for key in docs.stored.records:
+        found.append([*contents.rows(key)])
+        found.append([*contents.documents(key)])
+    for history in docs.stored.documents.values():
+        found.append(history.tail)
+        found += [one.data for one in (history.segments or {}).values()]
+    found += [one.data for one in docs.stored.dictionaries.values()]
+    return pickle.dumps(found)
+
+
+def test_what_was_erased_is_found_nowhere_and_others_are_untouched(docs):
+    before = {n: docs.read("bob", n) for n in range(21)}
+    assert b"Byron" in everything(docs)
+
+    assert docs.erase("ada") == 21
+
+    assert b"Byron" not in everything(docs)
+    assert {n: docs.read("bob", n) for n in range(21)} == before
+    for n in (0, 1, 16, 20):
+        with pytest.raises(DocumentErased, match="'ada'"):
+            docs.read("ada", n)
+        assert dict(docs.read_all(n)) == {"bob": {"n": n}, "cyd": {"n": 0}}
+
+
+def test_the_tree_stays_whole(docs):
+    log = [(one.id, one.message) for one in docs.get_log()]
+    changed = docs.changed((3, None), (5, None))
+    docs.erase("ada")
+
+    assert [(one.id, one.message) for one in docs.get_log()] == log
+    assert [one.version for one in docs.history("ada")] == list(range(20, -1, -1))
+    assert docs.changed((3, None), (5, None)) == changed == ["ada", "bob"]
+    for packed in docs.stored.records.values():
+        Record.unpacked(packed).checked()
+
+
+def test_erasing_again_or_what_never_was_does_nothing(docs):
+    assert docs.erase("nobody") == 0
+    docs.erase("ada")
+    assert docs.erase("ada") == 0
+
+
+def test_the_working_document_stays_and_goes_on(docs):
+    docs.erase("ada")
+    assert docs.documents["ada"]["n"] == 20
+    assert not docs.has_changes
+    docs.documents["ada"] = {"who": "somebody"}
+    assert docs.register("on")
+    assert docs.read("ada") == {"who": "somebody"}
+
+    docs.checkout(19)
+    assert dict(docs.documents) == {"bob": {"n": 19}, "cyd": {"n": 0}}
+    assert not docs.has_changes
+    docs.checkout(21)
+    assert docs.documents["ada"] == {"who": "somebody"}
+    assert docs.documents["bob"] == {"n": 20}
+
+
+def test_deleting_the_working_document_afterwards_is_no_change(docs):
+    docs.erase("ada")
+    del docs.documents["ada"]
+    assert not docs.has_changes
+    assert docs.register("nothing") is False
+
+
+def test_a_deleted_document_is_erased_too(docs):
+    del docs.documents["ada"]
+    docs.register("gone")
+    docs.erase("ada")
+    assert b"Byron" not in everything(docs)
+    assert docs.read("ada") is None
+    with pytest.raises(DocumentErased):
+        docs.read("ada", 20)
+
+
+def test_the_dictionary_forgets_and_everything_else_reads_as_before(new_collection):
+    docs = new_collection(
+        {f"d{n:03}": {"text": f"{SECRET if n == 7 else 'plain'} text number {n} " * 8} for n in range(150)}
+    )
+    for turn in range(40):
+        docs.documents["d010"] = {"text": f"all other {turn} " * 20}
+        docs.register("turn")
+    versions = (0, 5, 39, 40)
+    before = {n: {key: one for key, one in docs.read_all(n) if key != "d007"} for n in versions}
+    assert docs.contents.is_learned("d007")
+    assert list(docs.stored.dictionaries) == [1]
+
+    docs.erase("d007")
+
+    assert list(docs.stored.dictionaries) == [2]
+    assert b"Byron" not in everything(docs)
+    assert {n: dict(docs.read_all(n)) for n in versions} == before
+    docs.documents["d011"] = {"text": "on"}
+    assert docs.register("on")
+
+
+def test_the_stash_forgets_and_a_merge_that_waits_is_named(docs):
+    docs.documents["ada"] = {"who": "stashed"}
+    docs.documents["bob"] = {"n": "stashed"}
+    docs.stash()
+    docs.erase("ada")
+    docs.stash_apply()
+    assert docs.documents["bob"] == {"n": "stashed"}
+    assert docs.documents["ada"] == {"who": f"{SECRET} 20", "n": 20}
+    docs.register("stashed")
+
+    docs.create_branch("side")
+    docs.documents["bob"] = {"n": "theirs"}
+    docs.register("theirs")
+    docs.checkout(branch="main")
+    docs.documents["bob"] = {"n": "ours"}
+    docs.register("ours")
+    docs.merge("side")
+    with pytest.raises(InvalidOperation, match="resolve or abort"):
+        docs.erase("bob")
+
+
+def test_a_version_that_holds_an_erased_document_is_not_pushed(docs, new_root, clock):
+    docs.erase("ada")
+    other = VersionedCollection(new_root(), "docs", clock=clock)
+    with pytest.raises(InvalidOperation, match="'ada' said was erased"):
+        docs.push(other)
+
+
+def test_all_histories_of_a_database_forget(docs, clock):
+    other = VersionedCollection(docs._root, "others", clock=clock)
+    other.documents["ada"] = {"who": SECRET}
+    other.init()
+    VersionedCollection(docs._root, "third", clock=clock).init()
+
+    assert forget(docs._root, "ada") == ("docs", "others")
+    assert forget({}, "ada") == ()
