@@ -97,7 +97,7 @@ def names_of(requirements):
 def test_the_dependencies_are_what_is_imported():
     declared = names_of(PROJECT["project"]["dependencies"])
     extras = PROJECT["project"]["optional-dependencies"]
-    for_us = ("all", "dev", "test", "plone-test")
+    for_us = ("all", "bench", "dev", "test", "plone-test")
     optional = set().union(*(names_of(extras[name]) for name in extras if name not in for_us))
 
     used = imported_packages()

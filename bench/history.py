@@ -1,0 +1,408 @@
+"""Versions of documents, beside git with a file a document (its command line, and pygit2).
+
+The same documents and edits, generated and real, in one run. "First touch" means that the connection's cache
+was emptied before; the operating system's is warm. pygit2 comes with the extra ``bench``; without it its
+figures are missing.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import transaction
+from BTrees.OOBTree import OOBTree
+from persistent import Persistent
+
+from livesync.versions import VersionedCollection
+from livesync.versions.threeway import ABSENT
+from livesync.versions.working import WorkingCopy
+
+from .catalogue import opened
+from .edits import Document, Edits, document, document_id, edited, generated, real
+from .gits import Git, PyGit, has_pygit2
+from .rows import Row, check
+from .timing import timed
+
+TITLE = "history: versions of documents, beside git and pygit2"
+QUICK = {"documents": 120, "versions": 6, "changes": 8, "long": 40, "most": 240, "samples": 10}
+
+
+class Kept(Persistent):
+    """A document of an application: an object of its own."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+
+
+class Objects(WorkingCopy):
+    """Documents of an application, an object each, and how long it takes to write them."""
+
+    def __init__(self, tree: Any) -> None:
+        self.tree = tree
+        self.touched: set[str] = set()
+        self.seconds = 0.0
+
+    def get(self, one: str) -> Any:
+        """Return a document."""
+        found = self.tree.get(one)
+        return ABSENT if found is None else found.document
+
+    def put(self, documents: Iterable[tuple[str, Any]]) -> None:
+        """Write documents as the application does."""
+        for one, value in documents:
+            if value is ABSENT or value is None:
+                del self.tree[one]
+            elif one in self.tree:
+                self.tree[one].document = value
+            else:
+                self.tree[one] = Kept(value)
+            self.touched.add(one)
+
+    def write(self, documents: Iterable[tuple[str, Any]]) -> None:
+        """Write documents of a checkout, and note how long it took."""
+        documents = list(documents)
+        self.seconds = timed(lambda: self.put(documents)).wall_s
+
+    def ids(self) -> Iterator[str]:
+        """Yield all ids."""
+        return iter(self.tree)
+
+    def changed(self) -> Iterable[str]:
+        """Return what was written."""
+        return list(self.touched)
+
+    def settle(self) -> None:
+        """Note that it was looked at."""
+        self.touched.clear()
+
+    def drop(self) -> None:
+        """Nothing is kept elsewhere."""
+
+    def rename(self, new: str) -> None:
+        """Nothing is named after the collection."""
+
+
+class Made(Objects):
+    """So many documents that they are made when they are read, but for those that were edited."""
+
+    def __init__(self, documents: int) -> None:
+        super().__init__({})
+        self.documents = documents
+
+    def get(self, one: str) -> Any:
+        """Return a document."""
+        return self.tree.get(one) or document(int(one[5:]))
+
+    def put(self, documents: Iterable[tuple[str, Any]]) -> None:
+        """Keep what was edited."""
+        for one, value in documents:
+            self.tree[one] = value
+            self.touched.add(one)
+
+    def ids(self) -> Iterator[str]:
+        """Yield all ids."""
+        return map(document_id, range(self.documents))
+
+
+class Store:
+    """A database file with a collection.
+
+    Args:
+        connection: Open.
+        path: Of the file.
+        working: The documents.
+    """
+
+    def __init__(self, connection: Any, path: Path, working: Objects) -> None:
+        self.connection, self.path, self.working = connection, path, working
+        self.manager = connection.transaction_manager
+        ticks = count(1_900_000_000)
+        self.collection = VersionedCollection(
+            connection, "talks", working=working, author="ada", clock=lambda: float(next(ticks))
+        )
+        self.bytes = 0
+
+    def host_commit(self, version: dict[str, Any]) -> float:
+        """Write documents as the application does; return the seconds, commit included."""
+
+        def write() -> None:
+            self.working.put(version.items())
+            self.manager.commit()
+
+        return timed(write).wall_s
+
+    def version(self, make: Callable[[], bool]) -> float:
+        """Make a version; return the seconds, commit included, and count its bytes."""
+        before = os.path.getsize(self.path)
+
+        def register() -> None:
+            check(make(), "no version was made")
+            self.manager.commit()
+
+        seconds = timed(register).wall_s
+        self.bytes += os.path.getsize(self.path) - before
+        return seconds
+
+    def ms(self, read: Callable[[], Any], is_first_touch: bool = False) -> float:
+        """Return the milliseconds of a read."""
+        if is_first_touch:
+            self.connection.cacheMinimize()
+        return timed(read).wall_s * 1000
+
+
+def measure(
+    documents: int = 10_000,
+    versions: int = 100,
+    changes: int = 100,
+    long: int = 2_000,
+    most: int = 1_000_000,
+    samples: int = 300,
+) -> list[Row]:
+    """Return times and sizes of both.
+
+    Args:
+        documents: How many generated ones.
+        versions: How many after the first.
+        changes: Documents that each version edits.
+        long: Changes of the one document that has many.
+        most: Documents of the large collection that a small one is compared with.
+        samples: How many documents are read.
+    """
+    rows = []
+    if not has_pygit2():
+        rows.append(Row("pygit2 is not installed (extra bench): figures that are missing", 4))
+    for edits in generated(documents, versions, changes), real(versions, changes):
+        with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+            rows += _beside_git(Path(directory), edits, samples)
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        rows += _long(Path(directory), long)
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        rows += _growing(Path(directory), documents, most, changes, samples)
+    return rows
+
+
+# -- beside git ----------------------------------------------------------------------------------------
+
+
+def _beside_git(directory: Path, edits: Edits, samples: int) -> list[Row]:
+    git = Git(directory / "git", edits)
+    pygit = PyGit(directory / "pygit", git.files) if has_pygit2() else None
+    with opened(directory / "Data.fs") as db:
+        connection = db.open(transaction_manager=transaction.TransactionManager())
+        tree = connection.root()["talks objects"] = OOBTree()
+        store = Store(connection, directory / "Data.fs", Objects(tree))
+        store.host_commit(edits.first)
+        try:
+            return _compared(store, git, pygit, edits, samples)
+        finally:
+            store.manager.abort()
+            connection.close()
+
+
+def _compared(store: Store, git: Git, pygit: PyGit | None, edits: Edits, samples: int) -> list[Row]:
+    name = edits.name
+    git.write(edits.first)
+    first = {"git": git.commit("first"), "ours": store.version(store.collection.init)}
+    if pygit is not None:
+        pygit.commit(edits.first, "first")
+    times: dict[str, list[float]] = {"git": [], "pygit2": [], "ours": [], "host": []}
+    for number, version in enumerate(edits.versions, 1):
+        message = f"version {number}"
+        git.write(version)
+        times["git"].append(git.commit(message) * 1000)
+        if pygit is not None:
+            times["pygit2"].append(pygit.commit(version, message) * 1000)
+        times["host"].append(store.host_commit(version) * 1000)
+        register = lambda: store.collection.register(message)  # noqa: B023, E731
+        times["ours"].append(store.version(register) * 1000)
+    found = {side: median(each) for side, each in times.items() if each}
+    changes = round(median(len(version) for version in edits.versions))
+    about = f"{name}, {len(edits.first):,} documents"
+    rows = [
+        Row(f"{about}: the first version", first["ours"], "s"),
+        Row("  git", first["git"], "s"),
+        Row(f"{name}: register {changes} changed documents", found["ours"], "ms"),
+        Row("  ratio to git's add + commit", found["ours"] / found["git"], at_most=0.2),
+    ]
+    if pygit is not None:
+        rows.append(Row("  ratio to pygit2", found["ours"] / found["pygit2"], at_most=0.4))
+    rows.append(Row("  ratio to the application's commit of them", found["ours"] / found["host"], at_most=3))
+    rows += _reads(store, pygit, edits, samples)
+    rows += _ways(store, git, edits)
+    git.gc()
+    rows += [
+        Row(f"{name}: bytes of all versions", store.bytes / 1e6, "MB"),
+        Row("  ratio to git's repository after gc", store.bytes / git.size(), at_most=1),
+    ]
+    return rows
+
+
+def _states(edits: Edits, number: int) -> dict[str, Document]:
+    """Return all documents of a version."""
+    now: dict[str, Any] = dict(edits.first)
+    for version in edits.versions[:number]:
+        now |= version
+    return {one: value for one, value in now.items() if value is not None}
+
+
+def _reads(store: Store, pygit: PyGit | None, edits: Edits, samples: int) -> list[Row]:
+    name, middle = edits.name, len(edits.versions) // 2
+    collection = store.collection
+    then = _states(edits, middle)
+    chosen = random.Random(5).sample(sorted(then), min(samples, len(then)))
+    for one in chosen:
+        check(collection.read(one, middle, "main") == then[one], f"{one} is another one at {middle}")
+    touched = [store.ms(lambda: collection.read(one, middle, "main"), True) for one in chosen]  # noqa: B023
+    warm = [_warm(lambda: collection.read(one, middle, "main")) for one in chosen]  # noqa: B023
+    rows = [Row(f"{name}: one document at version {middle}, warm", median(warm), "ms")]
+    if pygit is not None:
+        loose = [_warm(lambda: pygit.read(one, middle)) for one in chosen]  # noqa: B023
+        pygit.packed()
+        packed = [_warm(lambda: pygit.read(one, middle)) for one in chosen]  # noqa: B023
+        rows += [
+            Row("  ratio to pygit2, packed", median(warm) / median(packed), at_most=1),
+            Row("  ratio to pygit2, loose", median(warm) / median(loose)),
+        ]
+    changed = sorted({one for version in edits.versions for one in version})
+    some = random.Random(6).sample(changed, min(samples, len(changed)))
+    histories = [store.ms(lambda: collection.history(one), True) for one in some]  # noqa: B023
+    logs = [store.ms(collection.get_log, True) for _ in range(min(samples, 50))]
+    check(len(collection.get_log()) == len(edits.versions) + 1, "the log lacks versions")
+    return [
+        *rows,
+        Row("  first touch, median", median(touched), "ms", at_most=0.2),
+        Row("  first touch, 95th percentile", _p95(touched), "ms", at_most=0.5),
+        Row(f"{name}: history of one document, first touch", median(histories), "ms", at_most=0.5),
+        Row(f"{name}: log of {len(edits.versions)} versions, first touch", median(logs), "ms", at_most=0.4),
+    ]
+
+
+def _warm(read: Callable[[], Any]) -> float:
+    read()
+    return timed(read).wall_s * 1000
+
+
+def _p95(values: list[float]) -> float:
+    return quantiles(values, n=20)[-1] if len(values) > 1 else values[0]
+
+
+def _ways(store: Store, git: Git, edits: Edits) -> list[Row]:
+    name, last = edits.name, len(edits.versions)
+    middle = last // 2
+    collection = store.collection
+    ends = (0, "main"), (last, "main")
+    changed = collection.changed(*ends)
+    final = _states(edits, last)
+    expected = [one for one in {**edits.first, **final} if edits.first.get(one) != final.get(one)]
+    check(changed == sorted(expected), "other documents changed than those that did")
+    ours = median(store.ms(lambda: collection.changed(*ends)) for _ in range(7))
+    named = ("diff", "--name-only", "--no-renames", git.commits[0], git.commits[last])
+    check(len(git.run(*named).split()) == len(changed), "git sees other changes")
+    gits = median(timed(lambda: git.run(*named)).wall_s * 1000 for _ in range(7))
+    return [
+        Row(f"{name}: ids changed between the first version and the last, net", ours, "ms"),
+        Row("  ratio to git", ours / gits, at_most=0.5),
+        *_checkouts(store, git, edits, last, middle),
+    ]
+
+
+def _checkouts(store: Store, git: Git, edits: Edits, last: int, middle: int) -> list[Row]:
+    collection, working = store.collection, store.working
+    then, now = _states(edits, middle), _states(edits, last)
+    back = {one: then.get(one) for one in {**then, **now} if then.get(one) != now.get(one)}
+    forth = {one: now.get(one) for one in back}
+    own, whole, bare, gits = [], [], [], []
+    for _ in range(3):
+        bare.append(store.host_commit(back) * 1000)
+        store.host_commit(forth)
+        working.settle()
+        called = timed(lambda: check(collection.checkout(middle, "main"), "no checkout")).wall_s
+        own.append((called - working.seconds) * 1000)
+        whole.append((called + timed(store.manager.commit).wall_s) * 1000)
+        check(all(working.get(one) == (ABSENT if then.get(one) is None else then[one]) for one in back),
+              "the checkout wrote other documents")  # fmt: skip
+        collection.checkout(last, "main")
+        store.manager.commit()
+        gits.append(timed(lambda: git.run("checkout", "-q", git.commits[middle])).wall_s * 1000)
+        git.run("checkout", "-q", git.commits[last])
+    title = f"{edits.name}: checkout of version {middle} from {last}, {len(back):,} documents"
+    return [
+        Row(f"{title}: livesync's work", median(own), "ms"),
+        Row("  ratio to git's checkout", median(own) / median(gits), at_most=0.2),
+        Row("  with the documents written and committed", median(whole), "ms"),
+        Row("  ratio to these alone", median(whole) / median(bare), at_most=1.4),
+    ]
+
+
+# -- many changes of one document, and many documents ----------------------------------------------------
+
+
+def _long(directory: Path, long: int) -> list[Row]:
+    with opened(directory / "Data.fs") as db:
+        connection = db.open(transaction_manager=transaction.TransactionManager())
+        store = Store(connection, directory / "Data.fs", Made(100))
+        store.version(store.collection.init)
+        dice = random.Random(1)
+        one = document_id(50)
+        for number in range(long):
+            store.working.put([(one, {**edited(store.working.get(one), dice), "edit": number})])
+            check(store.collection.register(f"edit {number}"), "no version was made")
+            if number % 50 == 0:
+                store.manager.commit()
+        store.manager.commit()
+        check(len(store.collection.history(one)) == long + 1, "the history lacks versions")
+        took = median(store.ms(lambda: store.collection.history(one), True) for _ in range(7))
+        connection.close()
+    return [Row(f"history of a document with {long:,} changes, first touch", took, "ms", at_most=5)]
+
+
+def _growing(directory: Path, documents: int, most: int, changes: int, samples: int) -> list[Row]:
+    small = _scale(directory / "small", documents, changes, samples)
+    large = _scale(directory / "large", most, changes, samples)
+    limits = {"register": 1.8, "warm": 1.5, "log": 1.5, "touched": 2.5, "objects": 1.2}
+    told = {
+        "register": "register",
+        "warm": "one document, warm",
+        "log": "log, warm",
+        "touched": "one document, first touch",
+        "objects": "objects that a register writes",
+    }
+    title = f"{most:,} documents / {documents:,}: "
+    return [Row(title + told[key], large[key] / small[key], at_most=limits[key]) for key in limits]
+
+
+def _scale(directory: Path, documents: int, changes: int, samples: int) -> dict[str, float]:
+    directory.mkdir()
+    dice = random.Random(3)
+    with opened(directory / "Data.fs") as db:
+        connection = db.open(transaction_manager=transaction.TransactionManager())
+        store = Store(connection, directory / "Data.fs", Made(documents))
+        collection, working = store.collection, store.working
+        store.version(collection.init)
+        registers = []
+        changed: list[str] = []
+        for number in range(20):
+            some = [document_id(dice.randrange(documents)) for _ in range(changes)]
+            working.put((one, edited(working.get(one), dice)) for one in some)
+            changed += some
+            register = lambda: collection.register(f"version {number}")  # noqa: B023, E731
+            registers.append(store.version(register) * 1000)
+        chosen = [*dice.sample(changed, min(samples // 2, len(changed)))]
+        chosen += [document_id(dice.randrange(documents)) for _ in range(samples - len(chosen))]
+        touched = [store.ms(lambda: collection.read(one, 10, "main"), True) for one in chosen]  # noqa: B023
+        found = {
+            "register": median(registers[5:]),
+            "warm": median(_warm(lambda: collection.read(one, 10, "main")) for one in chosen),  # noqa: B023
+            "log": median(_warm(collection.get_log) for _ in range(15)),
+            "touched": median(touched),
+            "objects": median([sum(1 for _ in each) for each in db.storage.iterator()][-10:]),
+        }
+        connection.close()
+    return found
