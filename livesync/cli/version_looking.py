@@ -44,7 +44,7 @@ def _at(number: int) -> str:
 
 def log(session: Session) -> int:
     """List versions, newest first; with ``--graph`` all of them, drawn."""
-    from ..versions.log import log_entries
+    from ..versions.log import log_entries, names_of
     from ..versions.refs import find_version
 
     args = session.args
@@ -53,7 +53,7 @@ def log(session: Session) -> int:
             return _graph(session, collection)
         _, key = find_version(collection, args.ref)
         entries = log_entries(collection.contents, collection.names.places(), key)[: args.limit]
-        names = _names(collection)
+        names = names_of(collection.names)
         shown = [(entry, version_of(collection, entry.key)) for entry in entries]
     return _list(session, shown, names)
 
@@ -71,29 +71,15 @@ def _list(session: Session, shown: list[tuple[LogEntry, dict[str, Any]]], names:
     return ExitCode.OK
 
 
-def _names(collection: VersionedCollection) -> dict[int, list[str]]:
-    """Return what points at versions: HEAD, branches and tags."""
-    found: dict[int, list[str]] = {}
-    head_branch, head = collection.names.head
-    for name, branch in sorted(collection.names.branches().items()):
-        is_current = name == head_branch and not collection.is_detached
-        found.setdefault(branch.tip, []).append(f"HEAD -> {name}" if is_current else name)
-    if collection.is_detached:
-        found.setdefault(head, []).insert(0, "HEAD")
-    for name, key in sorted(collection.names.tags.items()):
-        found.setdefault(key, []).append(f"tag: {name}")
-    return found
-
-
 def _decoration(names: list[str] | None) -> str:
     return f" ({', '.join(names)})" if names else ""
 
 
 def _graph(session: Session, collection: VersionedCollection) -> int:
     from ..versions.graph import drawn
-    from ..versions.log import log_entry
+    from ..versions.log import log_entry, names_of
 
-    stored, names, places = collection.contents.stored, _names(collection), collection.names.places()
+    stored, names, places = collection.contents.stored, names_of(collection.names), collection.names.places()
     entries = [log_entry(collection.contents, places, key) for key in stored.records]
     entries.sort(key=lambda entry: (-entry.record.generation, -entry.record.time_us, entry.key))
     by_key = {entry.key: entry for entry in entries}
@@ -190,7 +176,7 @@ def _coloured(session: Session, line: str) -> str:
 
 def history(session: Session) -> int:
     """List the versions that changed one document."""
-    from ..versions.log import documents_history
+    from ..versions.log import documents_history, names_of
     from ..versions.refs import find_version
 
     args = session.args
@@ -199,7 +185,7 @@ def history(session: Session) -> int:
         entries = documents_history(collection.contents, collection.names.places(), args.document, key)
         if not entries:
             raise UsageError(f"no version up to this one has a document {args.document!r}")
-        names = _names(collection)
+        names = names_of(collection.names)
         shown = [(entry, version_of(collection, entry.key)) for entry in entries]
     return _list(session, shown, names)
 

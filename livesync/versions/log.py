@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from .contents import Contents
 from .entries import Entries
-from .names import Places
+from .names import Names, Places
 from .records import Counts, Record
 from .tree import NO_VERSION, key_of, parent_of, stretches, way_up
 
@@ -111,3 +111,17 @@ def documents_history(contents: Contents, places: Places, document_id: str, key:
 def ancestors(contents: Contents, key: int) -> list[int]:
     """Return the versions from ``key`` to the root along first parents."""
     return list(way_up(contents.forks, key))
+
+
+def names_of(names: Names) -> dict[int, list[str]]:
+    """Return what points at versions, by key: HEAD, the branches whose tips they are, and tags."""
+    found: dict[int, list[str]] = {}
+    head_branch, head = names.head
+    for name, branch in sorted(names.branches().items()):
+        is_current = name == head_branch and not names.is_detached
+        found.setdefault(branch.tip, []).append(f"HEAD -> {name}" if is_current else name)
+    if names.is_detached:
+        found.setdefault(head, []).insert(0, "HEAD")
+    for name, key in sorted(names.tags.items()):
+        found.setdefault(key, []).append(f"tag: {name}")
+    return found

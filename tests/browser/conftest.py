@@ -24,6 +24,7 @@ from livesync.demo.replay import prepare, replay
 from livesync.demo.wiring import recorded
 from livesync.host import load_host
 from livesync.tasks import LiveSyncUpdateTask
+from livesync.versions import VersionedCollection
 from livesync.web.app import make_app
 from livesync.web.users import Role, Users
 
@@ -51,6 +52,22 @@ def chromium() -> str | None:
     """The browser of this machine."""
     named = os.environ.get("LIVESYNC_CHROMIUM")
     return named or shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+
+def add_versions(root: Any) -> None:
+    """Make versions of some documents, with a branch that was merged."""
+    made = VersionedCollection(root, "notes", author="ada")
+    made.documents.update({"first": {"title": "First", "n": 1}, "second": {"title": "Second"}})
+    made.init("As it was imported")
+    made.create_branch("rework")
+    made.documents["second"] = {"title": "The second", "tags": ["new"]}
+    made.register("Another title")
+    made.checkout(branch="main")
+    made.documents["first"] = {"title": "First", "n": 2}
+    made.register("Counted on")
+    made.merge("rework")
+    made.tag("imported", 0)
 
 
 class Site:
@@ -116,6 +133,7 @@ class Site:
         LiveSyncUpdateTask(self.db, self.host, only_due=False).run(time.time())
         self.edit(5)
         committed(self.db, lambda root: SyncManager.get(root).pause("asleep"))
+        committed(self.db, add_versions)
         LiveSyncUpdateTask(self.db, self.host, agents=["search"], only_due=False).run(time.time())
 
     def stored(self, agent_id: str) -> Any:

@@ -34,6 +34,7 @@ PAGES = {
     "prune": "/track/prune",
     "peers": "/peers",
     "history": "/history",
+    "document-history": "/history/document?collection=notes&document=second",
     "not-found": "/nowhere",
 }
 
@@ -62,6 +63,14 @@ def test_a_page_keeps_nobody_out_in_any_light_or_size(ada, name):
     ada.go(PAGES[name])
 
     look(ada, name)
+
+
+def test_a_version_keeps_nobody_out(ada):
+    ada.go("/history")
+    ada.page.get_by_role("link", name="rework:0").click()
+
+    assert ada.page.locator("pre.diff ins").first.inner_text() == '+  "title": "The second",'
+    look(ada, "version")
 
 
 def test_the_login_keeps_nobody_out(visit):

@@ -60,6 +60,10 @@ def served(environ, start_response):
 SCHEMA.app = served
 
 
+#: What stands in paths where it is of no consequence.
+NAMES = {"agent": "index", "job": "0" * 16, "task": "x", "collection": "talks", "version": "0" * 64}
+
+
 @SCHEMA.hook("map_path_parameters")
 def of_what_there_is(context, path_parameters):
     """Let most of what is asked for be there, where its name is one."""
@@ -71,7 +75,7 @@ def of_what_there_is(context, path_parameters):
 
 def test_nobody_gets_anything_without_a_login(desk):
     for operation in OPERATIONS:
-        path = operation.path.format(agent="index", job="0" * 16, task="x")
+        path = operation.path.format(**NAMES)
         answer = desk.ask(operation.method, path, {} if operation.body else None, role=None)
 
         if operation.role == "public":
@@ -82,7 +86,7 @@ def test_nobody_gets_anything_without_a_login(desk):
 
 def test_whoever_may_look_may_not_operate(desk):
     for operation in OPERATIONS:
-        path = operation.path.format(agent="index", job="0" * 16, task="x")
+        path = operation.path.format(**NAMES)
         answer = desk.ask(operation.method, path, {} if operation.body else None, role=Role.SEE)
 
         assert (answer.status_int == 403) is (operation.role == "operate"), operation.name

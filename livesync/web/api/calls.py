@@ -115,6 +115,14 @@ _OF_AGENT: Final = Parameter("agent", _AGENT_ID, "Of this agent only.")
 _TASK: Final = Parameter("task", _AGENT_ID, "The task.", "path", True)
 _JOB: Final = Parameter("job", {"type": "string", "pattern": "^[0-9a-f]{16}$"}, "The job.", "path", True)
 
+_COLLECTION: Final = Parameter(
+    "collection", {"type": "string", "minLength": 1, "maxLength": 200}, "The collection.", "path", True
+)
+_VERSION: Final = Parameter(
+    "version", {"type": "string", "pattern": "^[0-9a-f]{64}$"}, "The version's id.", "path", True
+)
+_DOCUMENT_ID: Final = Parameter("document_id", _OBJECT_ID.schema, "The document.", required=True)
+
 
 def _me(call: Call) -> schemas.Me:
     who = call.request.livesync_identity
@@ -328,6 +336,31 @@ OPERATIONS: Final = (
         "GET", "/runs", "listRuns", "see", "runs", "The ledger: the last runs of all agents, or of one.",
         lambda call: ops.list_runs(call.ctx, call.query.get("agent"), **call.page), schemas.RunPage,
         parameters=(_OF_AGENT, *_PAGED), errors=(404,),
+    ),
+    Operation(
+        "GET", "/collections", "listCollections", "see", "history",
+        "The collections whose versions are kept, by name.",
+        lambda call: ops.list_collections(call.ctx), schemas.Collections,
+    ),
+    Operation(
+        "GET", "/collections/{collection}/versions", "listVersions", "see", "history",
+        "Versions of all branches, the newest first, with the graph that they make.",
+        lambda call: ops.list_versions(call.ctx, call.path["collection"], **call.page), schemas.VersionPage,
+        parameters=(_COLLECTION, *_PAGED), errors=(404,),
+    ),
+    Operation(
+        "GET", "/collections/{collection}/versions/{version}", "showVersion", "see", "history",
+        "One version, and what it changed.",
+        lambda call: ops.show_version(call.ctx, call.path["collection"], call.path["version"]),
+        schemas.VersionDetail, parameters=(_COLLECTION, _VERSION), errors=(404,),
+    ),
+    Operation(
+        "GET", "/collections/{collection}/document", "showDocumentHistory", "see", "history",
+        "The versions that changed a document, with what each changed.",
+        lambda call: ops.show_document(
+            call.ctx, call.path["collection"], call.query["document_id"], **call.page
+        ),
+        schemas.DocumentHistory, parameters=(_COLLECTION, _DOCUMENT_ID, *_PAGED), errors=(404,),
     ),
     Operation(
         "GET", "/dead-letters", "listDeadLetters", "see", "dead letters",

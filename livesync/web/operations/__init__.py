@@ -19,6 +19,7 @@ from .agents import (
 )
 from .connection import try_connection, try_options
 from .dead import discard_dead, list_dead, show_dead
+from .history import list_collections, list_versions, show_document, show_version
 from .peers import get_peers
 from .runs import list_runs
 from .status import get_samples, get_status, runner_state
@@ -51,11 +52,13 @@ __all__ = [
     "get_samples",
     "get_status",
     "list_agents",
+    "list_collections",
     "list_dead",
     "list_jobs",
     "list_runs",
     "list_tasks",
     "list_track",
+    "list_versions",
     "list_waiting",
     "pause",
     "prune",
@@ -70,6 +73,8 @@ __all__ = [
     "set_schedule",
     "show_agent",
     "show_dead",
+    "show_document",
+    "show_version",
     "simulate_agent",
     "task_kinds",
     "try_connection",

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pyramid.config import Configurator
 
-from . import acting, agents, asking, assets, dead, door, jobs, lists, overview, pruning, tasks
+from . import acting, agents, asking, assets, dead, door, history, jobs, lists, overview, pruning, tasks
 from .frame import ADDRESSES, route
 
 _GET: Final = ("GET", "HEAD")
@@ -58,7 +58,9 @@ VIEWS: Final[tuple[tuple[str, str | tuple[str, ...], str, Callable[..., Any]], .
     ("track", _GET, "see", lists.track_page),
     ("track-prune", (*_GET, "POST"), "operate", pruning.prune),
     ("peers", _GET, "see", lists.peers_page),
-    ("history", _GET, "see", lists.history_page),
+    ("history", _GET, "see", history.history_page),
+    ("version", _GET, "see", history.version_page),
+    ("document-history", _GET, "see", history.document_page),
 )
 
 

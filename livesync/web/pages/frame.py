@@ -54,6 +54,8 @@ ADDRESSES: Final[Mapping[str, str]] = {
     "track-prune": "/track/prune",
     "peers": "/peers",
     "history": "/history",
+    "version": "/history/version/{version}",
+    "document-history": "/history/document",
     "static": "/static/{digest}/{file}",
 }
 

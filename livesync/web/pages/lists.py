@@ -117,8 +117,3 @@ def peers_page(request: Request) -> Response:
     """Show the peers that this database syncs with, the last sessions, and conflicts."""
     found = operations.get_peers(request.livesync)
     return Page(request, "Peers", "peers").response("peers.html", found=found)
-
-
-def history_page(request: Request) -> Response:
-    """Say what there is of versions."""
-    return Page(request, "History", "history").response("history.html")

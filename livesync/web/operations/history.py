@@ -1,0 +1,166 @@
+"""Versions of documents: which there are, what one changed, and how a document came to be as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from ...database import connected
+from ...errors import NotFound
+from .. import schemas
+from ..context import WebContext
+from .paging import PAGE, checked_limit, offset_of
+
+if TYPE_CHECKING:
+    from ...versions.collection import VersionedCollection
+    from ...versions.log import LogEntry
+
+#: Documents of a version whose differences are shown, and lines of all of them.
+_DOCUMENTS: Final = 100
+_LINES: Final = 4_000
+
+
+class UnknownVersion(NotFound):
+    """Raised when there is no such collection, version or document."""
+
+
+def list_collections(ctx: WebContext) -> schemas.Collections:
+    """Return the collections whose versions this database keeps, by name."""
+    from ...versions.stored import find_histories
+
+    ctx.check_database()
+    with connected(ctx.db) as root:
+        histories = find_histories(root)
+        return schemas.Collections(collections=[] if histories is None else list(histories))
+
+
+@contextmanager
+def _opened(ctx: WebContext, name: str) -> Iterator[VersionedCollection]:
+    from ...versions.collection import VersionedCollection
+    from ...versions.stored import find_history
+
+    ctx.check_database()
+    with connected(ctx.db) as root:
+        if find_history(root, name) is None:
+            raise UnknownVersion(f"there is no collection {name!r} with versions")
+        yield VersionedCollection(root, name)
+
+
+def list_versions(
+    ctx: WebContext, name: str, cursor: str | None = None, limit: int = PAGE
+) -> schemas.VersionPage:
+    """Return versions of all branches, the newest first, with the graph that they make.
+
+    Raises:
+        UnknownVersion: There is no such collection.
+        BadRequest: The cursor or the limit is none.
+    """
+    from ...versions.graph import drawn
+    from ...versions.log import log_entry
+
+    begin, size = offset_of(cursor), checked_limit(limit)
+    with _opened(ctx, name) as collection:
+        stored, places = collection.contents.stored, collection.names.places()
+        entries = [log_entry(collection.contents, places, key) for key in stored.records]
+        entries.sort(key=lambda entry: (-entry.record.generation, -entry.record.time_us, entry.key))
+        parents = [(entry.key, [stored.keys[one] for one in entry.record.parents]) for entry in entries]
+        names = _names(collection)
+        versions = []
+        for number, (entry, drawing) in enumerate(zip(entries, drawn(parents))):
+            if number == begin + size:
+                break
+            if number >= begin:
+                graph = [*drawing.before, drawing.mark, *drawing.after]
+                versions.append(_shown(entry, names.get(entry.key, []), graph))
+    end = begin + len(versions)
+    return schemas.VersionPage(versions=versions, next=str(end) if end < len(entries) else None)
+
+
+def show_version(ctx: WebContext, name: str, version_id: str) -> schemas.VersionDetail:
+    """Return one version and what it changed against its first parent.
+
+    Raises:
+        UnknownVersion: There is none of this id.
+    """
+    from ...versions.log import log_entry
+    from ...versions.tree import NO_VERSION, parent_of
+    from ...versions.ways import net_rows
+
+    with _opened(ctx, name) as collection:
+        contents = collection.contents
+        is_id = len(version_id) == 64 and set(version_id) <= set("0123456789abcdef")
+        key = contents.stored.keys.get(bytes.fromhex(version_id)) if is_id else None
+        if key is None:
+            raise UnknownVersion(f"there is no version {version_id[:12]} of {name!r}")
+        entry = log_entry(contents, collection.names.places(), key)
+        parent = parent_of(contents.forks, key)
+        changes: list[schemas.DocumentChange] = []
+        room = _LINES
+        for document_id, before, after in () if parent == NO_VERSION else net_rows(contents, parent, key):
+            change = _change(document_id, before, after)
+            room -= len(change.lines)
+            if len(changes) == _DOCUMENTS or room < 0:
+                break
+            changes.append(change)
+        names = _names(collection).get(key, [])
+    total = 0 if parent == NO_VERSION else sum(entry.counts)
+    return schemas.VersionDetail(
+        version=_shown(entry, names, []), changes=changes, more=max(0, total - len(changes))
+    )
+
+
+def show_document(
+    ctx: WebContext, name: str, document_id: str, cursor: str | None = None, limit: int = PAGE
+) -> schemas.DocumentHistory:
+    """Return the versions of the current branch that changed a document, with what each changed.
+
+    Raises:
+        UnknownVersion: There is no such collection, or no version of this branch has the document.
+        BadRequest: The cursor or the limit is none.
+    """
+    from ...versions.tree import parent_of
+
+    begin, size = offset_of(cursor), checked_limit(limit)
+    with _opened(ctx, name) as collection:
+        contents, names = collection.contents, _names(collection)
+        entries = collection.history(document_id)
+        if not entries:
+            raise UnknownVersion(f"no version of the current branch has a document {document_id!r}")
+        found = []
+        for entry in entries[begin : begin + size]:
+            before = contents.value(document_id, parent_of(contents.forks, entry.key))
+            change = _change(document_id, before, contents.value(document_id, entry.key))
+            shown = _shown(entry, names.get(entry.key, []), [])
+            found.append(schemas.VersionOfDocument(version=shown, change=change.change, lines=change.lines))
+    end = begin + len(found)
+    return schemas.DocumentHistory(versions=found, next=str(end) if end < len(entries) else None)
+
+
+def _names(collection: VersionedCollection) -> dict[int, list[str]]:
+    from ...versions.log import names_of
+
+    return names_of(collection.names)
+
+
+def _shown(entry: LogEntry, names: list[str], graph: list[str]) -> schemas.Version:
+    return schemas.Version(
+        id=entry.id,
+        name=f"{entry.branch}:{entry.version}" if entry.branch else "",
+        time=entry.record.time_us / 1_000_000,
+        author=entry.author,
+        message=entry.message,
+        parents=[parent.hex() for parent in entry.record.parents],
+        counts=schemas.VersionCounts(**entry.counts._asdict()),
+        names=names,
+        graph=graph,
+    )
+
+
+def _change(document_id: str, before: object, after: object) -> schemas.DocumentChange:
+    from ...versions.showing import unified
+    from ...versions.threeway import ABSENT
+
+    kind = "deleted" if after is ABSENT else "created" if before is ABSENT else "changed"
+    lines = unified(before, after, "before", "after").split("\n")[2:]
+    return schemas.DocumentChange(document_id=document_id, change=kind, lines=lines)

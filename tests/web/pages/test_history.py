@@ -1,0 +1,87 @@
+"""Versions of documents as pages, and as the API, show them."""
+
+import pytest
+
+from livesync.versions import VersionedCollection
+
+
+@pytest.fixture
+def versions(desk):
+    """A collection with a branch that was merged."""
+    with desk.db.transaction() as connection:
+        docs = VersionedCollection(
+            connection, "talks", author="ada", clock=iter(range(10**9, 2 * 10**9)).__next__
+        )
+        docs.documents.update({"a/1": {"title": "A", "n": 1}, "b": {"title": "<B>"}})
+        docs.init("begun")
+        docs.create_branch("side")
+        docs.documents["b"] = {"title": "<i>B</i>"}
+        docs.register("theirs & ours")
+        docs.checkout(branch="main")
+        docs.documents["a/1"] = {"title": "A", "n": 2}
+        docs.register("more")
+        docs.merge("side")
+        docs.tag("first", 0)
+    return docs
+
+
+def rows(page):
+    return [" ".join(row.get_text(" ").split()) for row in page.html.select("tbody tr")]
+
+
+def test_without_versions_the_page_says_how_to_begin(ada):
+    assert "livesync version init" in ada.get("/history").text
+
+
+def test_all_versions_are_listed_with_their_graph_and_names(ada, versions):
+    page = ada.get("/history")
+    found = rows(page)
+    assert [row.split(" ")[0] for row in found] == ["*", "*", "|", "|/"]
+    assert "main:2" in found[0]
+    assert "HEAD -> main" in found[0]
+    assert "tag: first" in found[3]
+    assert "2 created" in found[3]
+    assert page.html.find("td", class_="graph").pre.get_text() == "*\n|\\"
+
+
+def test_a_version_shows_what_it_changed_in_colours_and_nothing_is_taken_for_markup(ada, versions):
+    page = ada.get("/history")
+    link = next(a for a in page.html.select("tbody th a") if a.get_text() == "side:0")
+    page = ada.get(link["href"])
+    assert [tag.get_text() for tag in page.html.select("pre.diff del")] == ['-  "title": "<B>"']
+    assert [tag.get_text() for tag in page.html.select("pre.diff ins")] == ['+  "title": "<i>B</i>"']
+    assert "theirs & ours" in page.html.find("h1").find_next("p").get_text()
+    assert page.html.find("i") is None
+
+
+def test_a_documents_past_is_shown(ada, versions):
+    page = ada.get("/history/document?collection=talks&document=a/1")
+    titles = [heading.get_text(" ", strip=True) for heading in page.html.select("section h2")]
+    assert titles == ["main:1 changed", "main:0 created"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/history?collection=nope",
+        "/history/document?collection=talks&document=nope",
+        "/history/document",
+        "/history/version/zz?collection=talks",
+        f"/history/version/{'0' * 64}?collection=talks",
+        f"/history/version/{'0' * 64}",
+    ],
+)
+def test_what_is_not_there_is_not_found(ada, versions, path):
+    assert "Traceback" not in ada.get(path, 404).text
+
+
+def test_the_api_gives_versions_in_parts(desk, versions):
+    first = desk.ask("GET", "/collections/talks/versions?limit=3").json
+    rest = desk.ask("GET", f"/collections/talks/versions?limit=3&cursor={first['next']}").json
+    names = [one["name"] for one in (*first["versions"], *rest["versions"])]
+    assert (sorted(names), rest["next"]) == (["main:0", "main:1", "main:2", "side:0"], None)
+    detail = desk.ask("GET", f"/collections/talks/versions/{first['versions'][0]['id']}").json
+    assert [one["document_id"] for one in detail["changes"]] == ["b"]
+    past = desk.ask("GET", "/collections/talks/document?document_id=b").json
+    assert [one["change"] for one in past["versions"]] == ["changed", "created"]
+    assert desk.ask("GET", "/collections").json == {"collections": ["talks"]}
