@@ -129,7 +129,7 @@ class Asking:
                 failure, after_s = exc, exc.retry_after_s
             except _Unsigned as exc:
                 unsigned += not may_retry(exc.refusal.code)
-                if unsigned > _UNSIGNED or tries > self.retries.most:
+                if exc.refusal.code == "not_logged_in" or unsigned > _UNSIGNED or tries > self.retries.most:
                     raise exc.refusal from None
                 failure, after_s = exc, exc.refusal.retry_after_s
             logger.debug("%s, try %d: %s", what, tries, failure)

@@ -241,9 +241,7 @@ class Runner:
             self._asked += [agent_id for agent_id in asked if agent_id in active]
             self._look_at = found.look_at
 
-    def _plan_of(
-        self, seen: Seen, now: float, asked: Iterable[str], busy: Set[Work] | None = None
-    ) -> Plan:
+    def _plan_of(self, seen: Seen, now: float, asked: Iterable[str], busy: Set[Work] | None = None) -> Plan:
         """Return the plan; the lock is held.
 
         Args:

@@ -235,3 +235,36 @@ def test_a_database_that_takes_no_part_says_so(livesync):
 
     assert livesync("peer", "sync").code == ExitCode.NOT_INSTALLED
     assert "livesync peer init" in livesync("peer", "sync").err
+
+
+def test_a_server_is_asked_for_a_certificate_in_the_name_of_a_user(
+    livesync, world, served, monkeypatch, caplog
+):
+    world.trust.run(lambda trust: trust.add_definition(PART))
+    world.options["login"] = lambda name, password: (name, password) == ("ada", "pass word")
+    world.restart()
+    served.app = world.app
+    monkeypatch.setenv("RIGHT", "pass word")
+    monkeypatch.setenv("WRONG", "password")
+    livesync("install")
+    livesync("peer", "init")
+    asked = ("peer", "cert", "request", "--profile", PROFILE, "--scope", "part", "-p", "part=F1")
+    at = ("--from", served.url, "--insecure-http", "--user", "ada")
+
+    wrong = livesync(*asked, *at, "--password", "env:WRONG", "--trust-root")
+    unasked = livesync(*asked, *at, "--trust-root")
+    distrusted = livesync(*asked, *at, "--password", "env:RIGHT")
+    given = livesync(*asked, *at, "--password", "env:RIGHT", "--trust-root")
+    add(livesync, served.url)
+
+    assert len(caplog.messages) == 1, "a password is tried once"
+    assert (wrong.code, wrong.err.count("\n")) == (ExitCode.REFUSED, 1)
+    assert "password" in wrong.err
+    assert "pass word" not in wrong.err
+    assert unasked.code == ExitCode.USAGE
+    assert "nobody to ask for a password" in unasked.err
+    assert distrusted.code == ExitCode.REFUSED
+    assert "is not trusted here" in distrusted.err
+    assert given.code == ExitCode.OK, given.err
+    world.fill(2)
+    assert livesync("peer", "sync").out.startswith("school: 2 received, 0 sent; ")
