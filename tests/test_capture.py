@@ -2,13 +2,12 @@
 
 import subprocess
 import sys
-from contextlib import contextmanager
 
 import pytest
 import transaction
 import zope.event
 from persistent import Persistent
-from persistent.mapping import PersistentMapping
+from support.folders import Folder, FolderHost
 from ZODB.DB import DB
 from ZODB.DemoStorage import DemoStorage
 from zope.lifecycleevent import (
@@ -21,55 +20,26 @@ from zope.lifecycleevent import (
     Sequence,
 )
 
-from livesync import Capture, Host, LiveSyncError, SyncManager, gathering, record_action
+from livesync import Capture, LiveSyncError, SyncManager, gathering, record_action
 from livesync.errors import NoConnection
 from livesync.track import lanes
 
 PARTS = {"created", "deleted"}
 
 
-class Node(PersistentMapping):
-    """A folder or a page; ``uid`` stays, its path does not."""
+class Node(Folder):
+    """A folder or a page."""
 
-    __parent__ = None
     name = ""
     title = ""
-
-    def __init__(self, uid):
-        super().__init__()
-        self.uid = uid
 
 
 class Hidden(Persistent):
     __parent__ = None
 
 
-class NodeHost(Host):
+class NodeHost(FolderHost):
     """Ids stay what they are."""
-
-    @contextmanager
-    def at(self, connection):
-        yield self
-
-    def object_id(self, obj):
-        return obj.uid
-
-    def get(self, object_id):
-        return None
-
-    def iter_objects(self, after=None):
-        return iter(())
-
-    def contents(self, obj):
-        for inner in obj.values():
-            yield inner
-            yield from self.contents(inner)
-
-    def is_excluded(self, obj, audience="public"):
-        return False
-
-    def document(self, obj, audience="public"):
-        return {}
 
     def is_never_synced(self, obj):
         return not isinstance(obj, Node)

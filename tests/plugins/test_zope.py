@@ -1,12 +1,11 @@
 """Zope's start-up: what is attached, installed, refused; and what its events become."""
 
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
 import transaction
 import zope.event
-from persistent.mapping import PersistentMapping
+from support.folders import Folder
 from ZODB.DB import DB
 from ZODB.DemoStorage import DemoStorage
 from ZODB.MappingStorage import MappingStorage
@@ -18,7 +17,7 @@ from zope.lifecycleevent import (
     ObjectRemovedEvent,
 )
 
-from livesync import Host, SyncManager
+from livesync import SyncManager
 from livesync.errors import UsageError
 from livesync.plugins import zope as plugin
 from livesync.plugins._zope_settings import KEYS, ZopeSettings, read_zope_settings
@@ -26,42 +25,8 @@ from livesync.settings import Settings
 from livesync.track import inbox
 
 
-class Folder(PersistentMapping):
-    __parent__ = None
-
-    def __init__(self, uid):
-        super().__init__()
-        self.uid = uid
-
-
-class FolderHost(Host):
-    @contextmanager
-    def at(self, connection):
-        yield self
-
-    def object_id(self, obj):
-        return obj.uid
-
-    def get(self, object_id):
-        return None
-
-    def iter_objects(self, after=None):
-        return iter(())
-
-    def contents(self, obj):
-        for inner in obj.values():
-            yield inner
-            yield from self.contents(inner)
-
-    def is_excluded(self, obj, audience="public"):
-        return False
-
-    def document(self, obj, audience="public"):
-        return {}
-
-
 def settings(**given):
-    return ZopeSettings(Settings(host=f"{__name__}:FolderHost", site=given.pop("site", "")), **given)
+    return ZopeSettings(Settings(host="support.folders:FolderHost", site=given.pop("site", "")), **given)
 
 
 @pytest.fixture

@@ -120,16 +120,7 @@ def verify_agent(ctx: WebContext, agent_id: str, how: schemas.Verify, who: str =
         SiteDiffers: The database is a copy.
         SameAtWork, TooBusy: No more is taken now.
     """
-    _check(ctx, agent_id)
-
-    def work(control: JobControl) -> schemas.VerifyOutcome:
-        with (
-            _working(ctx) as manager,
-            verify.verify(manager, agent_id, ctx.host, how.quick, control.progress, control.stop) as found,
-        ):
-            return _verified(found, None)
-
-    return started(ctx, "verify", agent_id, who, work)
+    return _compared(ctx, "verify", agent_id, how, who, lambda manager, found, control: None)
 
 
 def repair_agent(ctx: WebContext, agent_id: str, how: schemas.Verify, who: str = "") -> schemas.Job:
@@ -140,6 +131,26 @@ def repair_agent(ctx: WebContext, agent_id: str, how: schemas.Verify, who: str =
         SiteDiffers: The database is a copy.
         SameAtWork, TooBusy: No more is taken now.
     """
+
+    def mend(manager: SyncManager, found: verify.Verification, control: JobControl) -> schemas.RunOutcome:
+        result = RunResult()
+        if found.complete and found.differs:
+            control.progress(0, found.missing + found.stale + found.orphaned)
+            result = verify.repair(manager, agent_id, ctx.host, found, control.progress, control.stop)
+        return _outcome(ctx, agent_id, result, not control.stop())
+
+    return _compared(ctx, "repair", agent_id, how, who, mend)
+
+
+def _compared(
+    ctx: WebContext,
+    kind: str,
+    agent_id: str,
+    how: schemas.Verify,
+    who: str,
+    then: Callable[[SyncManager, verify.Verification, JobControl], schemas.RunOutcome | None],
+) -> schemas.Job:
+    """Begin a comparison, and do what is to be done with what it finds while that is at hand."""
     _check(ctx, agent_id)
 
     def work(control: JobControl) -> schemas.VerifyOutcome:
@@ -147,13 +158,9 @@ def repair_agent(ctx: WebContext, agent_id: str, how: schemas.Verify, who: str =
             _working(ctx) as manager,
             verify.verify(manager, agent_id, ctx.host, how.quick, control.progress, control.stop) as found,
         ):
-            result = RunResult()
-            if found.complete and found.differs:
-                control.progress(0, found.missing + found.stale + found.orphaned)
-                result = verify.repair(manager, agent_id, ctx.host, found, control.progress, control.stop)
-            return _verified(found, _outcome(ctx, agent_id, result, not control.stop()))
+            return _verified(found, then(manager, found, control))
 
-    return started(ctx, "repair", agent_id, who, work)
+    return started(ctx, kind, agent_id, who, work)
 
 
 def simulate_agent(ctx: WebContext, agent_id: str, what: schemas.Simulate, who: str = "") -> schemas.Job:
