@@ -11,6 +11,8 @@ from livesync.errors import (
 )
 from livesync.versions import VersionedCollection
 
+from .editing import edit
+
 
 @pytest.fixture
 def docs(new_collection):
@@ -23,15 +25,6 @@ def contents(docs):
 
 def flags(docs):
     return docs.has_changes, docs.is_detached, docs.has_stash, docs.has_conflicts
-
-
-def edit(docs, message=None, **documents):
-    for document_id, document in documents.items():
-        if document is None:
-            del docs.documents[document_id]
-        else:
-            docs.documents[document_id] = document
-    return message is None or docs.register(message)
 
 
 # -- the first version ---------------------------------------------------------------------------------

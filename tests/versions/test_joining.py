@@ -9,14 +9,7 @@ from livesync.versions.ancestry import is_ancestor, merge_bases
 from livesync.versions.records import Record
 from livesync.versions.threeway import ABSENT, Kind, Strategies
 
-
-def edit(docs, message=None, **documents):
-    for document_id, document in documents.items():
-        if document is None:
-            del docs.documents[document_id]
-        else:
-            docs.documents[document_id] = document
-    return message is None or docs.register(message)
+from .editing import edit
 
 
 @pytest.fixture

@@ -10,14 +10,7 @@ from livesync.versions.exchange import sent
 from livesync.versions.records import Record
 from livesync.versions.remotes import REBRANCHED
 
-
-def edit(docs, message=None, **documents):
-    for document_id, document in documents.items():
-        if document is None:
-            del docs.documents[document_id]
-        else:
-            docs.documents[document_id] = document
-    return message is None or docs.register(message)
+from .editing import edit
 
 
 @pytest.fixture
