@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from .changes import SerializationResult as SerializationResult
     from .changes import SyncSession as SyncSession
     from .changes import SyncSessionStatus as SyncSessionStatus
+    from .client import PullClient as PullClient
+    from .client import PushClient as PushClient
+    from .client import SyncSessionClient as SyncSessionClient
     from .clocks import VectorClock as VectorClock
     from .clocks import VectorClockItem as VectorClockItem
     from .clocks import concurrent as concurrent
     from .clocks import descends as descends
     from .clocks import merge as merge
+    from .connection import NetworkSyncConnection as NetworkSyncConnection
     from .events import EventsManager as EventsManager
     from .executor import ChangesExecutor as ChangesExecutor
     from .executor import MissingDependency as MissingDependency
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from .memory import MemoryDataStore as MemoryDataStore
     from .model import ModelRegistry as ModelRegistry
     from .model import SyncableModel as SyncableModel
+    from .opening import open_provider as open_provider
     from .orchestrator import BaseSyncLock as BaseSyncLock
     from .orchestrator import SyncLock as SyncLock
     from .orchestrator import SyncOrchestrator as SyncOrchestrator
@@ -44,6 +49,7 @@ if TYPE_CHECKING:
     from .query import Query as Query
     from .query import SortOrder as SortOrder
     from .reader import TrackReader as TrackReader
+    from .syncing import PeerSync as PeerSync
     from .zodbstore import ZODBDataStore as ZODBDataStore
 
 _HOMES = {
@@ -68,13 +74,18 @@ _HOMES = {
     "MemorySyncProvider": "provider",
     "MissingDependency": "executor",
     "ModelRegistry": "model",
+    "NetworkSyncConnection": "connection",
     "Operation": "changes",
+    "PeerSync": "syncing",
+    "PullClient": "client",
+    "PushClient": "client",
     "Query": "query",
     "SerializationResult": "changes",
     "SortOrder": "query",
     "SyncLock": "orchestrator",
     "SyncOrchestrator": "orchestrator",
     "SyncSession": "changes",
+    "SyncSessionClient": "client",
     "SyncSessionStatus": "changes",
     "SyncableModel": "model",
     "TrackReader": "reader",
@@ -85,6 +96,7 @@ _HOMES = {
     "concurrent": "clocks",
     "descends": "clocks",
     "merge": "clocks",
+    "open_provider": "opening",
 }
 
 __all__ = [
@@ -109,13 +121,18 @@ __all__ = [
     "MemorySyncProvider",
     "MissingDependency",
     "ModelRegistry",
+    "NetworkSyncConnection",
     "Operation",
+    "PeerSync",
+    "PullClient",
+    "PushClient",
     "Query",
     "SerializationResult",
     "SortOrder",
     "SyncLock",
     "SyncOrchestrator",
     "SyncSession",
+    "SyncSessionClient",
     "SyncSessionStatus",
     "SyncableModel",
     "TrackReader",
@@ -126,6 +143,7 @@ __all__ = [
     "concurrent",
     "descends",
     "merge",
+    "open_provider",
 ]
 
 
