@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from dataclasses import replace
 
 from pyramid.request import Request
 from pyramid.response import Response
@@ -12,7 +11,7 @@ from pyramid.response import Response
 from ...errors import LiveSyncError
 from .. import operations, schemas, words
 from ..errors import SameAtWork
-from .confirming import Asked, ask, is_confirmed
+from .confirming import Asked, answered, ask, is_confirmed, wrong
 from .forms import Field, Form
 from .frame import go, who_asks
 from .refusals import REFUSALS, status_of
@@ -51,22 +50,23 @@ def begin(request: Request) -> Response:
             )
         ),
     )
-    if request.method == "GET":
-        return ask(request, asked)
-    asked = replace(asked, form=asked.form.filled(request.POST))
-    where = asked.form.values()["where"]
-    if where not in ("export", "now", "start"):
-        return _wrong(request, asked, {"where": "Choose one of them"})
 
-    def carry_out() -> Response:
-        if where == "export":
-            job = operations.export_agent(request.livesync, agent.id, schemas.Export(), who_asks(request))
-            return go(request, "job", job=job.id)
-        point = schemas.Activate(begin="start" if where == "start" else "now")
-        operations.activate(request.livesync, agent.id, point)
-        return go(request, "agent", f"{agent.name} is active", agent=agent.id)
+    def take(asked: Asked) -> Response:
+        where = asked.form.values()["where"]
+        if where not in ("export", "now", "start"):
+            return wrong(request, asked, {"where": "Choose one of them"})
 
-    return _carried_out(request, asked, carry_out)
+        def carry_out() -> Response:
+            if where == "export":
+                job = operations.export_agent(request.livesync, agent.id, schemas.Export(), who_asks(request))
+                return go(request, "job", job=job.id)
+            point = schemas.Activate(begin="start" if where == "start" else "now")
+            operations.activate(request.livesync, agent.id, point)
+            return go(request, "agent", f"{agent.name} is active", agent=agent.id)
+
+        return _carried_out(request, asked, carry_out)
+
+    return answered(request, asked, take)
 
 
 def export(request: Request) -> Response:
@@ -108,15 +108,18 @@ def export(request: Request) -> Response:
             Field("anew", "From the beginning", kind="check", help="Not from where one was left off"),
         ),
     )  # fmt: skip
-    if request.method == "GET":
-        return ask(request, asked)
-    asked = replace(asked, form=asked.form.filled(request.POST))
-    what, errors = _export_of(asked.form.values())
-    if errors or what is None:
-        return _wrong(request, asked, errors)
-    return _begun(
-        request, asked, lambda: operations.export_agent(request.livesync, agent.id, what, who_asks(request))
-    )
+
+    def take(asked: Asked) -> Response:
+        what, errors = _export_of(asked.form.values())
+        if errors or what is None:
+            return wrong(request, asked, errors)
+        return _begun(
+            request,
+            asked,
+            lambda: operations.export_agent(request.livesync, agent.id, what, who_asks(request)),
+        )
+
+    return answered(request, asked, take)
 
 
 def _export_of(values: dict[str, str]) -> tuple[schemas.Export | None, dict[str, str]]:
@@ -180,20 +183,21 @@ def enqueue(request: Request) -> Response:
         back=("agent", {"agent": agent.id}),
         form=Form.of(Field("objects", "Objects", kind="area", help="Their ids, one a line", required=True)),
     )
-    if request.method == "GET":
-        return ask(request, asked)
-    asked = replace(asked, form=asked.form.filled(request.POST))
-    ids = _lines(asked.form.values()["objects"])
-    error = _wrong_ids(ids)
-    if error:
-        return _wrong(request, asked, {"objects": error})
 
-    def carry_out() -> Response:
-        found = operations.enqueue(request.livesync, agent.id, schemas.Enqueue(object_ids=ids))
-        text = f"{words.plural(found.queued, 'object is', 'objects are')} queued; the next runs send them"
-        return go(request, "agent", text, agent=agent.id)
+    def take(asked: Asked) -> Response:
+        ids = _lines(asked.form.values()["objects"])
+        error = _wrong_ids(ids)
+        if error:
+            return wrong(request, asked, {"objects": error})
 
-    return _carried_out(request, asked, carry_out)
+        def carry_out() -> Response:
+            found = operations.enqueue(request.livesync, agent.id, schemas.Enqueue(object_ids=ids))
+            text = f"{words.plural(found.queued, 'object is', 'objects are')} queued; the next runs send them"
+            return go(request, "agent", text, agent=agent.id)
+
+        return _carried_out(request, asked, carry_out)
+
+    return answered(request, asked, take)
 
 
 def rewind(request: Request) -> Response:
@@ -215,22 +219,23 @@ def rewind(request: Request) -> Response:
             Field("position", "Or to a position", keyboard="numeric", help="A number, as the track shows it"),
         ),
     )
-    if request.method == "GET":
-        return ask(request, asked)
-    asked = replace(asked, form=asked.form.filled(request.POST))
-    to, errors = _moment(asked.form.values())
-    if to is None:
-        return _wrong(request, asked, errors)
-    sure = _sure_to_rewind(request, agent, to)
-    if request.POST.get("sure") != "yes":
-        return ask(request, sure)
 
-    def carry_out() -> Response:
-        operations.rewind(request.livesync, agent.id, to)
-        text = f"{agent.name}'s pointer has moved; it goes on from there once it is activated"
-        return go(request, "agent", text, agent=agent.id)
+    def take(asked: Asked) -> Response:
+        to, errors = _moment(asked.form.values())
+        if to is None:
+            return wrong(request, asked, errors)
+        sure = _sure_to_rewind(request, agent, to)
+        if request.POST.get("sure") != "yes":
+            return ask(request, sure)
 
-    return _carried_out(request, asked, carry_out)
+        def carry_out() -> Response:
+            operations.rewind(request.livesync, agent.id, to)
+            text = f"{agent.name}'s pointer has moved; it goes on from there once it is activated"
+            return go(request, "agent", text, agent=agent.id)
+
+        return _carried_out(request, asked, carry_out)
+
+    return answered(request, asked, take)
 
 
 def _sure_to_rewind(request: Request, agent: schemas.Agent, to: schemas.Rewind) -> Asked:
@@ -308,13 +313,14 @@ def remove(request: Request) -> Response:
         is_dangerous=True,
         form=Form.of(Field("id", "Its id", help=f"To be sure, write: {agent.id}", required=True)),
     )
-    if request.method == "GET":
-        return ask(request, asked)
-    asked = replace(asked, form=asked.form.filled(request.POST))
-    if asked.form.values()["id"] != agent.id:
-        return _wrong(request, asked, {"id": f"Write {agent.id}, and it is removed"})
-    operations.remove_agent(request.livesync, agent.id)
-    return go(request, "agents", f"{agent.name} is removed; what its service holds stays there")
+
+    def take(asked: Asked) -> Response:
+        if asked.form.values()["id"] != agent.id:
+            return wrong(request, asked, {"id": f"Write {agent.id}, and it is removed"})
+        operations.remove_agent(request.livesync, agent.id)
+        return go(request, "agents", f"{agent.name} is removed; what its service holds stays there")
+
+    return answered(request, asked, take)
 
 
 # -- what they share -----------------------------------------------------------------------------
@@ -322,10 +328,6 @@ def remove(request: Request) -> Response:
 
 def _agent(request: Request) -> schemas.Agent:
     return operations.show_agent(request.livesync, request.matchdict["agent"]).agent
-
-
-def _wrong(request: Request, asked: Asked, errors: dict[str, str]) -> Response:
-    return ask(request, replace(asked, form=asked.form.with_errors(errors)), 422)
 
 
 def _begun(request: Request, asked: Asked, begin: Callable[[], schemas.Job]) -> Response:

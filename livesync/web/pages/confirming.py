@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -55,6 +55,18 @@ class Asked:
 def is_confirmed(request: Request) -> bool:
     """Tell whether somebody has said yes on such a page."""
     return request.method == "POST" and bool(request.POST.get("confirmed") == "yes")
+
+
+def answered(request: Request, asked: Asked, take: Callable[[Asked], Response]) -> Response:
+    """Ask; where it was answered, let ``take`` have the question with what was filled in."""
+    if request.method == "GET":
+        return ask(request, asked)
+    return take(replace(asked, form=asked.form.filled(request.POST)))
+
+
+def wrong(request: Request, asked: Asked, errors: dict[str, str]) -> Response:
+    """Return the page that asks again, with what is wrong beside the fields of these names."""
+    return ask(request, replace(asked, form=asked.form.with_errors(errors)), 422)
 
 
 def ask(request: Request, asked: Asked, status: int = 200) -> Response:

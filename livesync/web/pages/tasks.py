@@ -15,7 +15,7 @@ from ...errors import LiveSyncError, OptionError, UnknownAgent
 from ...periodic.base import load_kind
 from .. import operations, schemas, words
 from ..errors import SameAtWork
-from .confirming import Asked, ask, is_confirmed
+from .confirming import Asked, answered, ask, is_confirmed, wrong
 from .forms import Field, Form, Group, by_field, option_groups, read_options
 from .frame import Page, go, who_asks
 from .refusals import REFUSALS, status_of, text_of
@@ -76,17 +76,18 @@ def schedule(request: Request) -> Response:
         section="tasks",
         form=Form.of(*_schedule_fields(every, agent.cron, agent.zone)),
     )
-    if request.method == "GET":
-        return ask(request, asked)
-    asked = replace(asked, form=asked.form.filled(request.POST))
-    found, errors = _schedule_of(asked.form.values())
-    if errors:
-        return ask(request, replace(asked, form=asked.form.with_errors(errors)), 422)
-    try:
-        changed = operations.set_schedule(request.livesync, agent.id, found)
-    except REFUSALS as exc:
-        return ask(request, replace(asked, form=_refused(asked.form, exc)), status_of(exc))
-    return go(request, "tasks", f"{agent.name} runs {shown_schedule(changed)}")
+
+    def take(asked: Asked) -> Response:
+        found, errors = _schedule_of(asked.form.values())
+        if errors:
+            return wrong(request, asked, errors)
+        try:
+            changed = operations.set_schedule(request.livesync, agent.id, found)
+        except REFUSALS as exc:
+            return ask(request, replace(asked, form=_refused(asked.form, exc)), status_of(exc))
+        return go(request, "tasks", f"{agent.name} runs {shown_schedule(changed)}")
+
+    return answered(request, asked, take)
 
 
 def _schedule_fields(every: str = "", cron: str = "", zone: str = "") -> tuple[Field, Field, Field]:
