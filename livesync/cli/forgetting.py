@@ -68,7 +68,7 @@ def _from_histories(session: Session, object_id: str) -> tuple[str, ...]:
     """Return the names of the collections that it was erased from, as a document of their versions."""
 
     def erased(root: Any) -> tuple[str, ...]:
-        if "livesync.versions" not in root:
+        if "livesync.versions" not in root and "livesync.versions.deltas" not in root:
             return ()
         from ..versions.erasing import forget as forgotten
 

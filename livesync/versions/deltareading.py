@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from BTrees.OOBTree import OOBTree
 
-from ..errors import BranchNotFound, InvalidCollectionState, InvalidCollectionVersion, InvalidOperation
+from ..errors import (
+    BranchNotFound,
+    DocumentErased,
+    InvalidCollectionState,
+    InvalidCollectionVersion,
+    InvalidOperation,
+)
+from .changesets import ERASED
 from .contents import Contents
 from .deltadocs import NOTES, PLACES, DeltaDocument, DeltaTree
 from .names import Names, check_branch_name
-from .stored import StoredHistory, find_history
+from .stored import DELTAS_KEY, StoredHistory, find_history
 from .threeway import ABSENT
 from .tree import NO_VERSION, fork_of, stretches, way_between
 from .values import CODEC, Codec
-
-#: Where deltas of collections without versions lie in a database's root.
-ROOT_KEY: Final = "livesync.versions.deltas"
 
 #: (number, branch) of a version.
 Place = tuple[int, str]
@@ -46,11 +50,11 @@ class DeltaReader:
         """Make the place where deltas lie; False where there is one, or the collection has versions."""
         if self._found() is not None:
             return False
-        if ROOT_KEY not in self._root:
-            self._root[ROOT_KEY] = OOBTree()
+        if DELTAS_KEY not in self._root:
+            self._root[DELTAS_KEY] = OOBTree()
         stored = StoredHistory(self.name)
         stored.settings = {NOTES: OOBTree(), PLACES: OOBTree()}
-        self._root[ROOT_KEY][self.name] = stored
+        self._root[DELTAS_KEY][self.name] = stored
         return True
 
     # -- reading -----------------------------------------------------------------------------------
@@ -155,6 +159,7 @@ class DeltaReader:
 
         Raises:
             InvalidCollectionState: A delta does not fit its document.
+            DocumentErased: What a document said was erased.
         """
         current = (
             dict(documents) if isinstance(documents, Mapping) else {one["_id"]: one for one in documents}
@@ -164,6 +169,8 @@ class DeltaReader:
         for document_id, deltas in per_document_deltas.items():
             value = updated.get(document_id) or ABSENT
             for delta in deltas:
+                if delta == ERASED:
+                    raise DocumentErased(document_id)
                 value = contents.applied({} if value is ABSENT else value, delta)
             updated[document_id] = {} if value is ABSENT else value
         return (updated, current) if return_current_documents else updated
@@ -174,7 +181,7 @@ class DeltaReader:
         found = find_history(self._root, self.name)
         if found is not None:
             return found
-        standalone: StoredHistory | None = self._root.get(ROOT_KEY, {}).get(self.name)
+        standalone: StoredHistory | None = self._root.get(DELTAS_KEY, {}).get(self.name)
         return standalone
 
     def _contents(self) -> Contents:

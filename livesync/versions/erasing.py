@@ -17,7 +17,7 @@ from .contents import Contents
 from .entries import Entries, Entry, Kind, rewritten
 from .frames import Frames
 from .stash import applied_stash, packed_stash
-from .stored import StoredHistory, find_histories
+from .stored import DELTAS_KEY, StoredHistory, find_histories
 from .values import CODEC, Codec, hash_of
 
 
@@ -44,15 +44,17 @@ def erase(contents: Contents, document_id: str) -> int:
 
 
 def forget(root: Any, document_id: str, codec: Codec = CODEC) -> tuple[str, ...]:
-    """Erase a document from all histories of a database; return the names of those that had it.
+    """Erase a document from all histories of a database, and from deltas of collections without versions.
+
+    Returns:
+        The names of those that had it.
 
     Raises:
         InvalidOperation: As :func:`erase`; nothing was erased from the collections after that one.
     """
-    histories: dict[str, StoredHistory] = dict(find_histories(root) or {})
-    return tuple(
-        name for name, stored in sorted(histories.items()) if erase(Contents(stored, codec), document_id)
-    )
+    histories: list[tuple[str, StoredHistory]] = sorted((find_histories(root) or {}).items())
+    histories += sorted(root.get(DELTAS_KEY, {}).items())
+    return tuple(name for name, stored in histories if erase(Contents(stored, codec), document_id))
 
 
 def _erase_entries(contents: Contents, document_id: str) -> int:

@@ -19,6 +19,9 @@ from ..errors import UpgradeNeeded
 #: Where all histories lie in a database's root.
 ROOT_KEY: Final = "livesync.versions"
 
+#: Where deltas of collections without versions lie in a database's root, as histories without records.
+DELTAS_KEY: Final = "livesync.versions.deltas"
+
 #: What ``StoredHistory.schema`` is for data of this code.
 SCHEMA: Final = 1
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from ..errors import UnkeptValue
 from . import delta
-from .changesets import GONE, NOTHING, SHORT, Row, change_set
+from .changesets import ERASED, GONE, NOTHING, SHORT, Row, change_set
 from .contents import Contents, State
 from .entries import Entry, Kind, append
 from .records import Counts, Record, made_id, new_state, rows_hash, state_change
@@ -158,7 +158,7 @@ def _worked_out(contents: Contents, key: int, parent: int, change: Change) -> _W
     old = contents.state(document_id, parent)
     if body is None and old.value is ABSENT:
         return None  # it was erased: nothing is left that could be deleted
-    forward, backward = _deltas(contents, old.value, value)
+    forward, backward = _deltas(contents, old, value)
     entry = _entry(contents, key, old, body, after, forward)
     if same is not None:
         entry = Entry(key, Kind.SAME, same, after, b"")
@@ -170,13 +170,13 @@ def _short(content_hash: bytes) -> bytes:
     return content_hash[:SHORT] or NOTHING
 
 
-def _deltas(contents: Contents, old: Any, new: Any) -> tuple[bytes, bytes]:
+def _deltas(contents: Contents, old: State, new: Any) -> tuple[bytes, bytes]:
     encode = contents.codec.encode
-    if old is ABSENT:
-        return encode([None, new]), GONE
+    if old.value is ABSENT:
+        return GONE if new is ABSENT else encode([None, new]), ERASED if old.hash else GONE
     if new is ABSENT:
-        return GONE, encode([None, old])
-    made = delta.make(old, new, contents.codec)
+        return GONE, encode([None, old.value])
+    made = delta.make(old.value, new, contents.codec)
     assert made is not None, "the hashes differ"
     return encode(made.forward), encode(made.backward)
 

@@ -16,12 +16,15 @@ from ZODB.DemoStorage import DemoStorage
 
 from livesync.errors import (
     BranchNotFound,
+    DocumentErased,
     InvalidCollectionState,
     InvalidCollectionVersion,
     InvalidOperation,
     UnkeptValue,
 )
 from livesync.versions import DeltasCollection
+from livesync.versions.changesets import ERASED
+from livesync.versions.erasing import forget
 from livesync.versions.values import CODEC
 
 from .typed import documents as typed_documents
@@ -355,6 +358,27 @@ def test_rebranch_takes_head_along(versions):
     DeltasCollection(versions._root, "docs").rebranch((2, "main"), "moved", 1)
     assert (versions.version, versions.branch) == (0, "moved")
     assert dict(versions.read_all()) == {"a": {"n": 1}, "b": {"b": 2}}
+
+
+# -- forgetting -----------------------------------------------------------------------------------------
+
+
+def test_what_is_forgotten_is_erased_from_deltas_with_versions_and_without(grown, versions):
+    deltas, _ = grown
+    path = deltas.path((0, "main"), (3, "main"))
+    assert forget(deltas._root, "a") == ("docs",)
+    found = deltas.get_deltas(path)
+    assert deltas.apply_deltas({"b": found["b"]}, {}) == {"b": {"b": 2}}
+    with pytest.raises(DocumentErased, match="'a'"):
+        deltas.apply_deltas(found, {"a": {"n": 0}})
+    deltas.add_delta({"n": 3}, {"n": 4}, "a", 4, "main", at(9), way(*MAIN[:4]))
+    (later,) = deltas.get_delta_documents_in_path(deltas.path((3, "main"), (4, "main")))["a"]
+    assert CODEC.decode(later.forward) == [None, {"n": 4}]
+    assert later.backward == ERASED
+    assert forget(versions._root, "a") == ("docs",)
+    view = DeltasCollection(versions._root, "docs")
+    with pytest.raises(DocumentErased, match="'a'"):
+        moved(view, (0, "main"), (1, "main"), {"a": {"n": 0}})
 
 
 # -- exact values ---------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import pytest
 
 from livesync.errors import DocumentErased, InvalidOperation
 from livesync.versions import VersionedCollection
+from livesync.versions.changesets import ERASED
 from livesync.versions.contents import Contents
 from livesync.versions.erasing import forget
 from livesync.versions.records import Record
@@ -159,3 +160,13 @@ def test_all_histories_of_a_database_forget(docs, clock):
 
     assert forget(docs._root, "ada") == ("docs", "others")
     assert forget({}, "ada") == ()
+
+
+def test_what_was_erased_may_be_changed_and_what_it_was_before_is_told_as_erased(docs):
+    docs.erase("ada")
+    docs.documents["ada"] = {"n": "after"}
+    assert docs.register("after")
+
+    (ada,) = docs.contents.rows(docs.names.head[1])
+    assert ada.backward == ERASED
+    assert docs.read("ada") == {"n": "after"}
