@@ -34,6 +34,10 @@ TITLE = "history: versions of documents, beside git and pygit2"
 QUICK = {"documents": 120, "versions": 6, "changes": 8, "long": 40, "most": 240, "samples": 10}
 
 
+#: Objects that a connection keeps, so that "warm" is warm.
+_CACHE = 100_000
+
+
 class Kept(Persistent):
     """A document of an application: an object of its own."""
 
@@ -194,7 +198,7 @@ def measure(
 def _beside_git(directory: Path, edits: Edits, samples: int) -> list[Row]:
     git = Git(directory / "git", edits)
     pygit = PyGit(directory / "pygit", git.files) if has_pygit2() else None
-    with opened(directory / "Data.fs") as db:
+    with opened(directory / "Data.fs", cache_size=_CACHE) as db:
         connection = db.open(transaction_manager=transaction.TransactionManager())
         tree = connection.root()["talks objects"] = OOBTree()
         store = Store(connection, directory / "Data.fs", Objects(tree))
@@ -381,7 +385,7 @@ def _growing(directory: Path, documents: int, most: int, changes: int, samples: 
 def _scale(directory: Path, documents: int, changes: int, samples: int) -> dict[str, float]:
     directory.mkdir()
     dice = random.Random(3)
-    with opened(directory / "Data.fs") as db:
+    with opened(directory / "Data.fs", cache_size=_CACHE) as db:
         connection = db.open(transaction_manager=transaction.TransactionManager())
         store = Store(connection, directory / "Data.fs", Made(documents))
         collection, working = store.collection, store.working

@@ -118,7 +118,10 @@ class Contents:
         newest = None if history is None else Entries(history).newest(self.forks, key)
         if newest is not None:
             return newest.hash
-        return b"" if key == NO_VERSION else self._first(document_id).hash
+        first = None if key == NO_VERSION else self._first_bytes(document_id)
+        if first is None:
+            return b""
+        return first[1:] if first[:1] == ERASED else hash_of(first)
 
     def is_erased(self, document_id: str, key: int) -> bool:
         """Tell whether there was a document at a version, and what it said was erased since."""

@@ -16,7 +16,7 @@ from .stored import StoredHistory, find_history
 from .threeway import ABSENT
 from .tree import Branch
 from .values import CODEC, Codec
-from .ways import steps_between, walked
+from .ways import is_at_start, steps_between, walked
 from .working import MappingCopy, WorkingCopy
 from .writing import Change, Why, differs, write_version
 
@@ -267,7 +267,7 @@ class TrackedCollection:
             ]
             documents = []
             for one, value in working.read(ids):
-                if differs(contents, one, value, head):
+                if not is_at_start(contents, steps[one], value) and differs(contents, one, value, head):
                     raise InvalidOperation(
                         f"document {one!r} was changed, and nobody has said so: commit the change first"
                     )

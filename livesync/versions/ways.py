@@ -83,10 +83,19 @@ def walked(contents: Contents, document_id: str, step: Step, value: Any, end: in
     return contents.value(document_id, end)
 
 
+def is_at_start(contents: Contents, step: Step, value: Any) -> bool:
+    """Tell whether a document has the short hash that a way begins with.
+
+    It is a hint, as short hashes decide nothing alone: a way's end is verified by itself.
+    """
+    short = NOTHING if value is ABSENT else hash_of(contents.codec.encode(value))[:SHORT]
+    return short == step.start
+
+
 def net_rows(contents: Contents, start: int, end: int) -> Iterator[tuple[str, Any, Any]]:
     """Yield (id, document before, document after) of what differs between two versions."""
     for document_id in changed_ids(contents, start, end):
         yield document_id, contents.value(document_id, start), contents.value(document_id, end)
 
 
-__all__ = ["Row", "Step", "changed_ids", "net_rows", "steps_between", "walked"]
+__all__ = ["Row", "Step", "changed_ids", "is_at_start", "net_rows", "steps_between", "walked"]
