@@ -51,6 +51,8 @@ READING: Final = frozenset(
         "version_looking:log",
         "version_looking:show",
         "version_looking:status",
+        "version_keeping:blame",
+        "version_keeping:fsck",
     }
 )
 

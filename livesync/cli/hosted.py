@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..web.commands import Command
 
 #: Arguments that name a file or a directory, where they are text.
-_PATHS: Final = ("ids", "to", "from_file")
+_PATHS: Final = ("ids", "to", "from_file", "file")
 
 #: What is not for a process that serves others.
 _NOT_HERE: Final = frozenset({"serving:serve"})

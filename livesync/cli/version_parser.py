@@ -19,6 +19,7 @@ def add_version_commands(commands: Commands) -> None:
     _add_looking(commands)
     _add_going(commands)
     _add_joining(commands)
+    _add_keeping(commands)
 
 
 def _named(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -194,3 +195,46 @@ def _add_joining(commands: Commands) -> None:
         )
         _named(parser).add_argument("remote", metavar="URI", help="the other database, as a zodburi")
         parser.add_argument("-b", "--branch", metavar="NAME", help="which branch (default: the current one)")
+
+
+def _add_keeping(commands: Commands) -> None:
+    blame = commands.add(
+        "blame",
+        "version_keeping:blame",
+        "show who made what of a document",
+        "Show for each value of a document which version made it so, who, and when.",
+    )
+    _named(blame).add_argument("document", metavar="DOCUMENT", help="a document's id")
+    blame.add_argument("--at", default="HEAD", metavar="VERSION", help=_REF)
+    fsck = commands.add(
+        "fsck",
+        "version_keeping:fsck",
+        "look the versions over",
+        "Read everything that is kept, compare all hashes, links and what lies twice, and name what is wrong;"
+        " exit code 1 if anything is.",
+    )
+    _named(fsck)
+    gc = commands.add(
+        "gc",
+        "version_keeping:gc",
+        "remove versions that nothing leads to",
+        "Remove versions that no branch or tag leads to any more, as a pull that was aborted leaves them.",
+    )
+    _named(gc)
+    export = commands.add(
+        "export",
+        "version_keeping:export",
+        "write versions into a file",
+        "Write all versions of the branches, and what they need, into a file, to be carried elsewhere.",
+    )
+    _named(export).add_argument("file", metavar="FILE", help="a new file")
+    export.add_argument(
+        "-b", "--branch", action="append", metavar="NAME", help="only this branch; repeatable"
+    )
+    import_ = commands.add(
+        "import",
+        "version_keeping:import_",
+        "pull what a file holds",
+        "Pull all branches of a file that `livesync version export` wrote, as from another database.",
+    )
+    _named(import_).add_argument("file", metavar="FILE", help="the file")

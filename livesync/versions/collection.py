@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..errors import CollectionAlreadyInitialised, InvalidOperation
+from .checking import Fault, check
 from .contents import Contents
-from .cutting import cut_branches, doomed_by, remove_versions
+from .cutting import cut_branches, doomed_by, remove_versions, unreachable
 from .erasing import erase
 from .looking import LookingCollection
 from .names import MAIN, Names, check_branch_name
@@ -301,6 +302,23 @@ class VersionedCollection(LookingCollection, RemoteCollection):
         if names.head[0] not in names.branches():
             names.set_head(names.place(names.head[1])[1], names.head[1])
         return True
+
+    def collect_garbage(self) -> int:
+        """Remove the versions that nothing leads to any more, as a pull that was aborted leaves them.
+
+        Returns:
+            How many. Space comes back when the database is packed.
+        """
+        if not self.is_tracked:
+            return 0
+        pending = self._pending()
+        doomed = unreachable(self.contents, () if pending is None else pending.parents)
+        remove_versions(self.contents, doomed)
+        return len(doomed)
+
+    def check(self) -> list[Fault]:
+        """Return everything that is wrong with what is kept; all of it is read, nothing is written."""
+        return list(check(self.contents)) if self.is_tracked else []
 
     # -- the collection as a whole -----------------------------------------------------------------
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from ..errors import InvalidOperation
+from .ancestry import all_before
 from .contents import Contents
 from .entries import rewritten
 from .names import Names
 from .records import Record
-from .tree import Branch, is_on_way, parent_of
+from .tree import NO_VERSION, Branch, is_on_way, parent_of
 
 
 def doomed_by(contents: Contents, key: int) -> set[int]:
@@ -66,3 +67,20 @@ def remove_versions(contents: Contents, doomed: Collection[int]) -> None:
         del stored.keys[Record.unpacked(stored.records[key]).id]
         del stored.records[key]
         stored.changes.pop(key, None)
+
+
+def unreachable(contents: Contents, kept: Collection[int] = ()) -> set[int]:
+    """Return the versions that no branch, tag or HEAD leads to, along any parents.
+
+    Args:
+        contents: Of the history.
+        kept: Versions that are needed besides.
+    """
+    names = Names(contents.stored.references)
+    starts = {branch.tip for branch in names.branches().values()}
+    starts |= {*names.tags.values(), names.head[1], *kept}
+    reached: set[int] = set()
+    for key in starts - {NO_VERSION}:
+        if key not in reached:
+            reached |= all_before(contents, key)
+    return set(contents.stored.records) - reached

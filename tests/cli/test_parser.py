@@ -44,6 +44,7 @@ EXPECTED = {
     "livesync version": {
         *("init", "register", "status", "stash", "discard", "log", "show", "diff", "history"),
         *("checkout", "branch", "tag", "merge", "cherry-pick", "revert", "conflicts", "push", "pull"),
+        *("blame", "fsck", "gc", "export", "import"),
     },
     "livesync peer scope": {"list", "add", "show"},
     "livesync peer conflict": {"list", "show", "reinstate"},

@@ -239,3 +239,30 @@ def test_json_says_all_of_a_version(begun):
         (0, "main", "begun", 2)
     ]
     assert json.loads(begun("status", json_=True)[1])["tracked"] is True
+
+
+def test_a_history_is_looked_over_and_carried_in_a_file(torn, tmp_path):
+    code, out, _ = torn("fsck")
+    assert (code, out) == (0, "3 versions: nothing is wrong\n")
+    assert torn("gc")[1].startswith("0 versions removed")
+    file = str(tmp_path / "talks.bundle")
+    assert torn("export", file)[1] == f"3 versions written to {file}\n"
+    assert torn("export", file)[0] == 2
+    assert torn("export", str(tmp_path / "no" / "file"))[0] == 2
+    ZODB.DB(FileStorage(str(tmp_path / "c.fs"))).close()
+    other = Desk(tmp_path / "c.fs", torn.capsys)
+    assert other("import", file)[:2] == (0, f"{file}: main, side\n")
+    assert "theirs" in other("log", "side")[1]
+    (tmp_path / "broken").write_bytes(b"nonsense")
+    code, _, err = other("import", str(tmp_path / "broken"))
+    assert (code, err) == (4, "livesync: this is no bundle of livesync\n")
+    assert other("import", str(tmp_path / "nothing"))[0] == 2
+
+
+def test_blame_names_the_version_of_each_value(begun):
+    begun.write(a={"title": "A", "n": 2})
+    begun("register", "-m", "one", "--author", "ada")
+    lines = begun("blame", "a")[1].splitlines()
+    assert [line.split(" ", 1)[1].split("-")[0][:9] for line in lines] == ["0 (main) ", "1 (main) "]
+    assert "ada" in lines[1]
+    assert begun("blame", "nope")[0] == 2
