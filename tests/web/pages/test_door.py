@@ -113,11 +113,23 @@ def test_the_token_of_somebody_else_is_refused(ada, bob, desk):
     assert answer.status_int == 403
 
 
+#: What some addresses need besides.
+QUERIES = {
+    "dead-letter": "?agent=index&object=a/1",
+    "version": "?collection=talks",
+    "document-history": "?collection=talks&document=a/1",
+}
+
+
 def path_of(name, desk):
     """The address of a page, with something in it to look at."""
     jobs = desk.ask("GET", "/jobs").json["jobs"]
-    path = ADDRESSES[name].format(agent="index", job=jobs[0]["id"] if jobs else "0", task="tidy")
-    return f"{path}?agent=index&object=a/1" if name == "dead-letter" else path
+    job = jobs[0]["id"] if jobs else "0"
+    version = ""
+    if name == "version":
+        version = desk.ask("GET", "/collections/talks/versions").json["versions"][0]["id"]
+    path = ADDRESSES[name].format(agent="index", job=job, task="tidy", version=version)
+    return path + QUERIES.get(name, "")
 
 
 def test_who_may_only_see_gets_nothing_that_changes_anything(bob, dead):
@@ -134,7 +146,7 @@ def test_who_may_only_see_gets_nothing_that_changes_anything(bob, dead):
     assert dead.state() == before
 
 
-def test_who_may_only_see_has_no_button_but_the_one_that_logs_out(bob, dead):
+def test_who_may_only_see_has_no_button_but_the_one_that_logs_out(bob, dead, versions):
     for name in SEEN:
         page = bob.get(path_of(name, dead)).html
 
@@ -143,7 +155,7 @@ def test_who_may_only_see_has_no_button_but_the_one_that_logs_out(bob, dead):
         assert not any("…" in link.get_text() for link in page.find_all("a")), name
 
 
-def test_every_page_has_its_landmarks_and_one_heading_of_the_first_rank(ada, dead):
+def test_every_page_has_its_landmarks_and_one_heading_of_the_first_rank(ada, dead, versions):
     for name in SEEN:
         answer = ada.get(path_of(name, dead))
         page = answer.html

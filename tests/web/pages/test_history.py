@@ -2,28 +2,6 @@
 
 import pytest
 
-from livesync.versions import VersionedCollection
-
-
-@pytest.fixture
-def versions(desk):
-    """A collection with a branch that was merged."""
-    with desk.db.transaction() as connection:
-        docs = VersionedCollection(
-            connection, "talks", author="ada", clock=iter(range(10**9, 2 * 10**9)).__next__
-        )
-        docs.documents.update({"a/1": {"title": "A", "n": 1}, "b": {"title": "<B>"}})
-        docs.init("begun")
-        docs.create_branch("side")
-        docs.documents["b"] = {"title": "<i>B</i>"}
-        docs.register("theirs & ours")
-        docs.checkout(branch="main")
-        docs.documents["a/1"] = {"title": "A", "n": 2}
-        docs.register("more")
-        docs.merge("side")
-        docs.tag("first", 0)
-    return docs
-
 
 def rows(page):
     return [" ".join(row.get_text(" ").split()) for row in page.html.select("tbody tr")]
