@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 from .contents import Contents
@@ -98,14 +99,23 @@ def log_entries(contents: Contents, places: Places, key: int) -> list[LogEntry]:
     return found
 
 
-def documents_history(contents: Contents, places: Places, document_id: str, key: int) -> list[LogEntry]:
-    """Return the versions on the way from ``key`` to the root that changed a document, the newest first."""
+def documents_history(
+    contents: Contents, places: Places, document_id: str, key: int, limit: int | None = None
+) -> list[LogEntry]:
+    """Return the versions on the way from ``key`` to the root that changed a document, the newest first.
+
+    Only what these need is read where ``limit`` says how many at most.
+    """
+    return [log_entry(contents, places, one) for one in islice(_keys(contents, document_id, key), limit)]
+
+
+def _keys(contents: Contents, document_id: str, key: int) -> Iterator[int]:
     history = contents.stored.documents.get(document_id)
-    keys = [] if history is None else [one.key for one in Entries(history).on_way(contents.forks, key)]
+    if history is not None:
+        yield from (one.key for one in Entries(history).on_way(contents.forks, key))
     root = next(iter(contents.stored.records))
     if contents.hash(document_id, root):
-        keys.append(root)
-    return [log_entry(contents, places, one) for one in keys]
+        yield root
 
 
 def ancestors(contents: Contents, key: int) -> list[int]:

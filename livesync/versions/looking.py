@@ -116,13 +116,23 @@ class LookingCollection(TrackedCollection):
                 yield document_id, then, now
 
     def history(
-        self, document_id: str, version: int | None = None, branch: str | None = None
+        self,
+        document_id: str,
+        version: int | None = None,
+        branch: str | None = None,
+        *,
+        limit: int | None = None,
     ) -> list[LogEntry]:
-        """Return the versions that changed a document, the newest first; arguments as :meth:`read`."""
+        """Return the versions that changed a document, the newest first.
+
+        Args:
+            document_id, version, branch: As :meth:`read` takes them.
+            limit: How many at most; the rest is not read.
+        """
         if not self.is_tracked:
             return []
         key = self._key(version, branch)
-        return documents_history(self.contents, self.names.places(), document_id, key)
+        return documents_history(self.contents, self.names.places(), document_id, key, limit)
 
     def blame(self, document_id: str, version: int | None = None, branch: str | None = None) -> list[Blamed]:
         """Return every value of a document with the version that made it so; arguments as :meth:`read`.

@@ -496,3 +496,12 @@ def test_an_aborted_transaction_leaves_nothing_of_a_version(new_root, clock):
     connection.cacheMinimize()
     assert docs.read("d001") == {"n": -1}
     assert docs.read("d001", 0)["n"] == 1
+
+
+def test_a_history_may_be_cut_after_the_newest_versions(docs):
+    for number in range(2, 40):
+        edit(docs, f"edit {number}", a={"n": number, "text": f"{number} " * number})
+    whole = docs.history("a")
+    assert [entry.message for entry in docs.history("a", limit=3)] == ["edit 39", "edit 38", "edit 37"]
+    assert docs.history("a", limit=len(whole) + 1) == docs.history("a", limit=len(whole)) == whole
+    assert docs.history("a", limit=0) == docs.history("nobody", limit=2) == []
