@@ -90,8 +90,9 @@ def _peer_app(session: Session, db: Any, host: Any, keys: KeyRing) -> Any:
     from ..peering.signing import SharedKey
     from ..peering.trust import TrustStore
     from ..peering.wire import CAPABILITIES
-    from ..peerserver.app import PeerApp, make_provider
+    from ..peerserver.app import PeerApp
     from ..peerserver.gate import Gate
+    from ..replication.opening import open_provider
 
     trust = TrustStore(db)
     for chain in trust.read(lambda found: found.own_chains(keys)):
@@ -104,7 +105,7 @@ def _peer_app(session: Session, db: Any, host: Any, keys: KeyRing) -> Any:
     login = _login(session)
     if login is None:
         capabilities -= {"signing-requests"}
-    provider = make_provider(db, host)
+    provider = open_provider(db, host)
     return PeerApp(
         provider,
         Gate(provider.data_store, keys, provider.node.clock),

@@ -15,19 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pyramid.config import Configurator
 
-from ..errors import NotInstalled
-from ..host import Host
-from ..manager import SyncManager
 from ..peering import compression, wire
 from ..peering.controller import Operation as StageOperation
 from ..peering.controller import SessionController, StageEvent
 from ..peering.signing import Login, MayGive
 from ..peering.stages import Stage
-from ..replication.executor import ChangesExecutor
-from ..replication.hostexecutor import HostExecutor
 from ..replication.operations import OPERATIONS as STAGE_OPERATIONS
 from ..replication.provider import ZODBSyncProvider
-from ..replication.reader import TrackReader
 from ..replication.transfers import Transfer
 from ..replication.zodbstore import ZODBDataStore
 from .sequence import Sequences
@@ -113,37 +107,6 @@ class PeerApp:
         """Keep nothing of a transfer in memory."""
         with self._lock:
             self._transfers.pop(transfer_id, None)
-
-
-def make_provider(
-    db: Any, host: Host | None, *, clock: Callable[[], float] = time.time, create: bool = True
-) -> ZODBSyncProvider:
-    """Return this database's side of two-way sync.
-
-    Args:
-        db: An open ``ZODB.DB``.
-        host: The application; None where there is none: items lie in the store only.
-        clock: Epoch seconds.
-        create: Make the store where there is none.
-
-    Raises:
-        NotInstalled: There is none, and ``create`` is False.
-    """
-    store = ZODBDataStore(db, create=create)
-    if host is None:
-        return ZODBSyncProvider(None, store, changes_executor=ChangesExecutor(), clock=clock)
-    reader = TrackReader() if store.read(lambda: _has_manager(store)) else None
-    return ZODBSyncProvider(None, store, changes_executor=HostExecutor(host), reader=reader, clock=clock)
-
-
-def _has_manager(store: ZODBDataStore) -> bool:
-    connection = store.connection
-    assert connection is not None
-    try:
-        SyncManager.get(connection.root())
-    except NotInstalled:
-        return False
-    return True
 
 
 def make_app(app: PeerApp, *, prefix: str = "") -> Any:
