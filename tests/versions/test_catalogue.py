@@ -1,4 +1,4 @@
-"""Versions of an application's documents, fed by the track."""
+"""Versions of the demo's catalogue, which an application edits and the track follows."""
 
 import pytest
 import transaction
