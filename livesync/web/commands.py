@@ -197,6 +197,7 @@ class Running:
                 continue
 
     def __iter__(self) -> Iterator[bytes]:
+        yield b"\n"  # at once: whoever asked is to know that it was taken, however long it says nothing
         while True:
             try:
                 piece = self._pieces.get(timeout=_ALIVE_S)

@@ -236,6 +236,8 @@ def slowly(cli, hosting, filled, tmp_path):
     assert (
         cli("agent", "add", "index", "--type", "file", "-o", "directory=out", "-o", "batch_size=1").code == 0
     )
+    # the process's own runner is to leave it alone, which else runs what is active
+    assert cli("agent", "add_task", "index", "--cron", "0 0 29 2 *").code == 0
     assert cli("agent", "activate", "index", "--from-start").code == 0
     clients = []
 
@@ -246,7 +248,7 @@ def slowly(cli, hosting, filled, tmp_path):
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), cwd=tmp_path,
             )
         )  # fmt: skip
-        eventually(lambda: [*(tmp_path / "out").glob("*.jsonl")])
+        eventually(lambda: holder(cli))  # and some seconds of rendering are to come
         return clients[-1]
 
     start.process = process
