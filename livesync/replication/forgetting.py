@@ -16,13 +16,11 @@ from typing import Any, Final
 import msgspec
 
 from ..forms import decode_json
-from ..peering import compression, wire
 from ..peering.records import StoredSessions
 from . import conflicts, writing
 from .base import BaseDataStore
 from .hostexecutor import DOCUMENT
 from .provider import ZODBSyncProvider
-from .transfers import Transfer
 from .zodbstore import ZODBDataStore
 
 #: What stands where a text spoke of the item.
@@ -59,8 +57,11 @@ def forget(provider: ZODBSyncProvider, object_id: str) -> ForgottenItems:
     store = provider.data_store
     item_ids = store.read(lambda: _items_of(store, object_id))
     transfers = store.read(lambda: _transfers_with(store, {*item_ids, object_id}))
-    for transfer_id in transfers:
-        Transfer(provider, transfer_id).give_up()
+    if transfers:
+        from .transfers import Transfer  # where there are transfers, the extra that they need is installed
+
+        for transfer_id in transfers:
+            Transfer(provider, transfer_id).give_up()
 
     def work() -> tuple[int, int]:
         count = 0
@@ -142,6 +143,8 @@ def _stored_sessions(store: ZODBDataStore) -> StoredSessions | None:
 
 def _buffered(data: bytes) -> set[Any]:
     """Return the ids of the items in a buffer, and of the documents that they are."""
+    from ..peering import compression, wire
+
     buffer = decode_json(compression.unpack(data, "zstd", wire.MAX_BUFFER_UNPACKED), wire.Buffer)
     documented = {_documented(item.entity, item.payload) for item in buffer.items}
     return {item.id for item in buffer.items} | documented

@@ -1,5 +1,6 @@
 """livesync peer conflict: list, show and reinstate."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -218,3 +219,16 @@ def test_a_database_without_two_way_sync_says_nothing_of_it(tmp_path, no_fsync, 
     code, out = forget(site, "x", capsys)
     assert code == 0
     assert "two-way" not in out
+
+
+def test_an_object_is_forgotten_where_nothing_but_the_package_itself_is_installed(sites, capsys, monkeypatch):
+    for name in [*sys.modules]:
+        if name.startswith(("livesync.replication.transfers", "livesync.peering.compression")):
+            monkeypatch.delitem(sys.modules, name)
+    for name in ("zstandard", "cryptography", "http_message_signatures"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+    code, out = forget(sites[1], TALK, capsys)
+
+    assert code == 0
+    assert "two-way sync: erased in 1 conflicts" in out
