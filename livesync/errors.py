@@ -100,6 +100,26 @@ class UpgradeNeeded(LiveSyncError):
         self.expected = expected
 
 
+def check_schema(what: str, stored: int, expected: int) -> None:
+    """Make sure that data are not of a newer schema than the code.
+
+    Args:
+        what: What has a schema, for the message.
+        stored: The data's.
+        expected: The code's.
+
+    Raises:
+        UpgradeNeeded: They are.
+    """
+    if stored > expected:
+        raise UpgradeNeeded(
+            f"{what} is {stored}, this livesync's is {expected};"
+            " use the livesync that wrote it, or a newer one",
+            stored=stored,
+            expected=expected,
+        )
+
+
 class SiteDiffers(LiveSyncError):
     """Raised when the manager names another site than this process: the database is a copy."""
 

@@ -15,7 +15,7 @@ from persistent.mapping import PersistentMapping
 
 from ..agent import check_agent_id
 from ..database import committed, connected
-from ..errors import UnknownPeer, UpgradeNeeded, UsageError
+from ..errors import UnknownPeer, UsageError, check_schema
 from .http import check_url
 from .scopes import Filter, check_profile
 
@@ -212,13 +212,7 @@ class PeerRegistry:
 
 
 def _checked(found: StoredPeers) -> StoredPeers:
-    if found.schema > SCHEMA:
-        raise UpgradeNeeded(
-            f"the stored schema of peers is {found.schema}, this livesync's is {SCHEMA};"
-            " use the livesync that wrote it, or a newer one",
-            stored=found.schema,
-            expected=SCHEMA,
-        )
+    check_schema("the stored schema of peers", found.schema, SCHEMA)
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent import Persistent
 
-from ..errors import UpgradeNeeded
+from ..errors import check_schema
 from .stages import Stage, Status
 
 #: Where it lies in a database's root.
@@ -265,13 +265,7 @@ class StoredSessions(Persistent):
             if not create:
                 raise LookupError("this database has had no session with a peer")
             found = root[ROOT_KEY] = cls()
-        if found.schema > SCHEMA:
-            raise UpgradeNeeded(
-                f"the stored schema of sessions is {found.schema}, this livesync's is {SCHEMA};"
-                " use the livesync that wrote it, or a newer one",
-                stored=found.schema,
-                expected=SCHEMA,
-            )
+        check_schema("the stored schema of sessions", found.schema, SCHEMA)
         assert isinstance(found, cls)
         return found
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent import Persistent
 
-from ..errors import NotInstalled, UpgradeNeeded
+from ..errors import NotInstalled, check_schema
 from .nonces import SECRET_BYTES
 from .randomness import Random
 
@@ -71,13 +71,7 @@ def find_trust(root: Any) -> StoredTrust:
         raise NotInstalled("this database has no peers yet: livesync peer init")
     if not isinstance(found, StoredTrust):
         raise NotInstalled(f"what lies under {ROOT_KEY!r} in this database is not livesync's")
-    if found.schema > SCHEMA:
-        raise UpgradeNeeded(
-            f"the stored schema of certificates is {found.schema}, this livesync's is {SCHEMA};"
-            " use the livesync that wrote it, or a newer one",
-            stored=found.schema,
-            expected=SCHEMA,
-        )
+    check_schema("the stored schema of certificates", found.schema, SCHEMA)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from transaction import TransactionManager
 
 from ..database import ATTEMPTS
-from ..errors import NotInstalled, UpgradeNeeded
+from ..errors import NotInstalled, check_schema
 from .base import BaseDataStore, Savepoint
 from .digests import Tally
 from .stored import ROOT_KEY, SCHEMA, StoredReplica
@@ -186,11 +186,5 @@ def find_replica(root: Any) -> StoredReplica:
         raise NotInstalled("this database takes no part in two-way sync yet: livesync peer init")
     if not isinstance(found, StoredReplica):
         raise NotInstalled(f"what lies under {ROOT_KEY!r} in this database is not livesync's")
-    if found.schema > SCHEMA:
-        raise UpgradeNeeded(
-            f"two-way sync's stored schema is {found.schema}, this livesync's is {SCHEMA};"
-            " use the livesync that wrote it, or a newer one",
-            stored=found.schema,
-            expected=SCHEMA,
-        )
+    check_schema("two-way sync's stored schema", found.schema, SCHEMA)
     return found

@@ -11,7 +11,7 @@ from .contents import Contents
 from .entries import Entries
 from .names import Names, Places
 from .records import Counts, Record
-from .tree import NO_VERSION, key_of, parent_of, stretches, way_up
+from .tree import NO_VERSION, key_of, parent_of, stretches
 
 
 class LogEntry(NamedTuple):
@@ -116,11 +116,6 @@ def _keys(contents: Contents, document_id: str, key: int) -> Iterator[int]:
     root = next(iter(contents.stored.records))
     if contents.hash(document_id, root):
         yield root
-
-
-def ancestors(contents: Contents, key: int) -> list[int]:
-    """Return the versions from ``key`` to the root along first parents."""
-    return list(way_up(contents.forks, key))
 
 
 def names_of(names: Names) -> dict[int, list[str]]:

@@ -14,7 +14,7 @@ from BTrees.LOBTree import LOBTree
 from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent import Persistent
 
-from ..errors import UpgradeNeeded
+from ..errors import check_schema
 
 #: Where all histories lie in a database's root.
 ROOT_KEY: Final = "livesync.versions"
@@ -196,11 +196,6 @@ def find_history(root: Any, name: str) -> StoredHistory | None:
     """
     histories = find_histories(root)
     found: StoredHistory | None = None if histories is None else histories.get(name)
-    if found is not None and found.schema > SCHEMA:
-        raise UpgradeNeeded(
-            f"the stored schema of histories is {found.schema}, this livesync's is {SCHEMA};"
-            " use the livesync that wrote it, or a newer one",
-            stored=found.schema,
-            expected=SCHEMA,
-        )
+    if found is not None:
+        check_schema("the stored schema of histories", found.schema, SCHEMA)
     return found

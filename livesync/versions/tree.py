@@ -175,16 +175,3 @@ def way_between(forks: Forks, start: int, end: int) -> Way:
 def is_on_way(forks: Forks, key: int, descendant: int) -> bool:
     """Tell whether a version lies on the way from another one to the root."""
     return fork_of(forks, key, descendant) == key
-
-
-def below(forks: Forks, key: int) -> set[int]:
-    """Return the lines of which all versions come after ``key``, besides the rest of its own line."""
-    found: set[int] = set()
-    for line in sorted(forks):
-        fork = forks[line]
-        if fork == NO_VERSION:
-            continue
-        on_own_line = line_of(fork) == line_of(key) and position_of(fork) >= position_of(key)
-        if on_own_line or line_of(fork) in found:
-            found.add(line)
-    return found

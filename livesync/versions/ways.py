@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from .changesets import NOTHING, SHORT, Row
+from .changesets import NOTHING, SHORT
 from .contents import Contents
 from .threeway import ABSENT
 from .tree import way_between
@@ -96,6 +96,3 @@ def net_rows(contents: Contents, start: int, end: int) -> Iterator[tuple[str, An
     """Yield (id, document before, document after) of what differs between two versions."""
     for document_id in changed_ids(contents, start, end):
         yield document_id, contents.value(document_id, start), contents.value(document_id, end)
-
-
-__all__ = ["Row", "Step", "changed_ids", "is_at_start", "net_rows", "steps_between", "walked"]
