@@ -1,0 +1,75 @@
+"""Versions of documents."""
+
+from __future__ import annotations
+
+from .base import Value
+
+
+class Collections(Value, frozen=True):
+    """The collections whose versions are kept, by name."""
+
+    collections: list[str]
+
+
+class VersionCounts(Value, frozen=True):
+    """How many documents a version created, changed and deleted."""
+
+    created: int
+    changed: int
+    deleted: int
+
+
+class Version(Value, frozen=True):
+    """A version of a collection's documents.
+
+    ``name`` is its branch and number, "" where it has none any more; ``parents`` are ids, the first one
+    first; ``names`` the branches and tags that point at it; ``graph`` the lines that draw it beside others.
+    """
+
+    id: str
+    name: str
+    time: float
+    author: str
+    message: str
+    parents: list[str]
+    counts: VersionCounts
+    names: list[str]
+    graph: list[str]
+
+
+class VersionPage(Value, frozen=True):
+    """Versions of all branches, the newest first; ``next`` is the cursor of what is older."""
+
+    versions: list[Version]
+    next: str | None
+
+
+class DocumentChange(Value, frozen=True):
+    """What became of a document: ``created``, ``changed`` or ``deleted``; ``lines`` of a unified diff."""
+
+    document_id: str
+    change: str
+    lines: list[str]
+
+
+class VersionDetail(Value, frozen=True):
+    """A version and what it changed; ``more`` documents are not shown."""
+
+    version: Version
+    changes: list[DocumentChange]
+    more: int
+
+
+class VersionOfDocument(Value, frozen=True):
+    """A version that changed a document, and how: ``lines`` of a unified diff."""
+
+    version: Version
+    change: str
+    lines: list[str]
+
+
+class DocumentHistory(Value, frozen=True):
+    """The versions that changed a document, the newest first; ``next`` is the cursor of what is older."""
+
+    versions: list[VersionOfDocument]
+    next: str | None
