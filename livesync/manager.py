@@ -35,9 +35,9 @@ from .errors import (
 )
 from .host import Host
 from .status import AgentStatus, ManagerStatus, agent_status_of, status_of
+from .track import collecting, queue
 from .track import inbox as inboxes
-from .track import queue
-from .track.changes import Commit, Part
+from .track.changes import Part
 from .track.lanes import append
 from .track.multipointer import ListMultiPointerTrack
 from .track.payload import paged_payload, small_payload
@@ -478,28 +478,7 @@ class SyncManager(Persistent):
             How many actions moved. The caller commits and calls again until fewer than 50,000 did.
         """
         now = time.time() if now is None else now
-        marker = self._inbox.collected
-        taking = inboxes.Taking(self._inbox, COLLECT_LIMIT)
-        self.track.extend_commits(self._placed(taking))
-        if taking.count and self.track._p_jar is not None:
-            # Appending writes pages, and sealing the track itself: without this, two collectors could
-            # do the one and the other at once, and an action would lie where nobody reads any more.
-            self.track._p_jar.readCurrent(self.track)
-        if taking.complete:
-            self._seal(now, marker.last_position if taking.count else None)
-        else:
-            self._note_opened(now, marker.last_position)
-        return taking.count
-
-    def _placed(self, taking: inboxes.Taking) -> Iterator[tuple[int, Commit]]:
-        """Yield what collect takes, each commit with its position."""
-        marker = self._inbox.collected
-        position = max(self.track.floor + 1, marker.last_position)
-        for commit in taking:
-            position = max(int(commit.time // self.granularity), position)
-            yield position, commit
-        if taking.count:
-            marker.last_position = position
+        return collecting.collect(self.track, self._inbox, self.granularity, now, COLLECT_LIMIT)
 
     def waiting(self) -> Iterator[ActionWrapper]:
         """Yield what lies in the inbox, oldest first; each with the time of its commit."""
@@ -652,35 +631,6 @@ class SyncManager(Persistent):
                 agent_id=agent_id,
                 state=self.stored(agent_id).state,
             )
-
-    def _seal(self, now: float, opened: int | None) -> None:
-        marker = self._inbox.collected
-        bound = int(now // self.granularity) - 1
-        for position, since in marker.opened:
-            # a clock that has stepped back starts counting anew
-            if now - since >= self.granularity:
-                bound = max(bound, position)
-        if bound > self.track.sealed:
-            self.track.seal(bound)
-        kept = tuple(
-            (position, min(since, now)) for position, since in marker.opened if position > self.track.sealed
-        )
-        if kept != marker.opened:
-            marker.opened = kept
-        if opened is not None:
-            self._note_opened(now, opened)
-
-    def _note_opened(self, now: float, position: int) -> None:
-        marker = self._inbox.collected
-        if position <= self.track.sealed or any(position == known for known, _ in marker.opened):
-            return
-        opened = [(known, min(since, now)) for known, since in marker.opened]
-        if opened and now - opened[-1][1] < self.granularity / 4:
-            # sealing a little early is never wrong, and the list stays short
-            opened[-1] = (position, opened[-1][1])
-        else:
-            opened.append((position, now))
-        marker.opened = tuple(opened)
 
 
 def _become(stored: StoredAgent, state: State, reason: StopReason | None = None, detail: str = "") -> None:
