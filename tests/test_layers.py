@@ -11,7 +11,7 @@ import livesync
 PACKAGE = Path(livesync.__file__).parent
 
 GROUND = {"errors", "forms", "relcache", "relstorage", "zeoclient", "imports", "process"}
-GROUND |= {"options", "database", "action", "host"}
+GROUND |= {"httpcalls", "options", "database", "action", "host"}
 TRACK = GROUND | {"track", "timetable", "commits"}
 AGENT = TRACK | {"agent"}
 MANAGER = AGENT | {"conflicts", "leases", "status", "manager"}
@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "process": set(),
     "imports": set(),
     "forms": set(),
+    "httpcalls": set(),
     "options": {"errors", "imports"},
     "relstorage": {"errors"},
     "relcache": set(),

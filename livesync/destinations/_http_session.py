@@ -6,7 +6,6 @@ uploader's), and nothing that is secret gets into a message.
 
 from __future__ import annotations
 
-import ssl
 import threading
 from collections.abc import Mapping
 from typing import Any, Final
@@ -17,6 +16,7 @@ from requests.adapters import HTTPAdapter
 
 from ..agent import SyncAgent
 from ..errors import OptionError, RetryLater, ServiceRefuses
+from ..httpcalls import NoAuth, system_error
 from ..options import Option
 from ._answers import Answer, without_secrets
 
@@ -122,13 +122,6 @@ class HTTPService:
         return session
 
 
-class NoAuth(requests.auth.AuthBase):
-    """Sends nothing, and keeps requests from looking for a password in ~/.netrc."""
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        return request
-
-
 class HeaderAuth(requests.auth.AuthBase):
     """Sends one value in the header ``Authorization``."""
 
@@ -184,7 +177,7 @@ def _read(response: requests.Response, limit: int) -> Answer:
 
 def _failure(exc: Exception, url: str, timeout_s: float) -> RetryLater | ServiceRefuses:
     """Return what it means that there was no answer."""
-    cause = _system_error(exc)
+    cause = system_error(exc)
     if isinstance(exc, requests.exceptions.SSLError):
         why = getattr(cause, "verify_message", "") or getattr(cause, "reason", "") or "TLS failed"
         return ServiceRefuses(f"{url} cannot be trusted: {why}; check its certificate and the CA bundle")
@@ -194,14 +187,3 @@ def _failure(exc: Exception, url: str, timeout_s: float) -> RetryLater | Service
         return ServiceRefuses(f"{url} is no URL that a request can be sent to: check the URL")
     why = cause.strerror if cause is not None and cause.strerror else type(exc).__name__
     return RetryLater(reason=f"{url} did not answer: {why}")
-
-
-def _system_error(exc: BaseException) -> OSError | None:
-    """Return the error of the system or of TLS that lies below ``exc``, None if there is none."""
-    seen: list[BaseException] = [exc]
-    for error in seen:
-        if isinstance(error, ssl.SSLError) or (isinstance(error, OSError) and error.errno is not None):
-            return error
-        below = (error.__cause__, error.__context__, getattr(error, "reason", None), *error.args)
-        seen += (other for other in below if isinstance(other, BaseException) and other not in seen)
-    return None

@@ -21,8 +21,9 @@ from ..agent import SyncAgent
 from ..delivery.record import Op, Outcome, Verdict
 from ..errors import BatchRefused, DeliveryError, OptionError, RetryLater, ServiceRefuses
 from ..forms import decode_json
+from ..httpcalls import NoAuth
 from ._answers import Answer, outcome, retry_after_s, without_secrets
-from ._http_session import ANSWER_BYTES, HeaderAuth, HTTPService, NoAuth, bearer
+from ._http_session import ANSWER_BYTES, HeaderAuth, HTTPService, bearer
 
 #: The options of which one way to prove who we are is made.
 _WAYS_IN: Final = ("username", "api_key", "token")

@@ -18,6 +18,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from ..errors import PeerUnreachable, UsageError
+from ..httpcalls import NoAuth, system_error
 
 _READ_BYTES: Final = 256 * 1024
 
@@ -73,7 +74,7 @@ class PeerHTTP:
 
     def prepare(self, method: str, path: str, body: bytes) -> requests.PreparedRequest:
         """Return a request; its ``path_url`` is what is signed of the address."""
-        request = requests.Request(method, self.base_url + path, data=body or None, auth=_nobody)
+        request = requests.Request(method, self.base_url + path, data=body or None, auth=NoAuth())
         return self._opened().prepare_request(request)
 
     def send(self, request: requests.PreparedRequest, headers: Mapping[str, str], limit: int) -> RawAnswer:
@@ -142,7 +143,7 @@ class PeerHTTP:
 
     def _failure(self, exc: Exception) -> PeerUnreachable:
         """Return what it means that there was no answer."""
-        cause = _system_error(exc)
+        cause = system_error(exc)
         if isinstance(exc, requests.exceptions.SSLError) and isinstance(cause, ssl.SSLCertVerificationError):
             return PeerUnreachable(
                 f"{self.base_url} cannot be trusted: {cause.verify_message}; check its TLS certificate, and"
@@ -154,22 +155,6 @@ class PeerHTTP:
             return PeerUnreachable(f"{self.base_url} is no URL that a request can be sent to: check it")
         why = cause.strerror if cause is not None and cause.strerror else type(exc).__name__
         return NoAnswer(f"{self.base_url} did not answer: {why}")
-
-
-def _nobody(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Send no password, and keep requests from looking for one in ~/.netrc."""
-    return request
-
-
-def _system_error(exc: BaseException) -> OSError | None:
-    """Return the error of the system or of TLS that lies below ``exc``, None if there is none."""
-    seen: list[BaseException] = [exc]
-    for error in seen:
-        if isinstance(error, ssl.SSLError) or (isinstance(error, OSError) and error.errno is not None):
-            return error
-        below = (error.__cause__, error.__context__, getattr(error, "reason", None), *error.args)
-        seen += (other for other in below if isinstance(other, BaseException) and other not in seen)
-    return None
 
 
 def check_url(url: str, insecure_http: bool = False) -> str:
