@@ -88,17 +88,26 @@ class Contents:
         Raises:
             InvalidCollectionState: What is stored is damaged; the text names document and version.
         """
+        found = self.state_unless(document_id, key, None)
+        assert found is not None, "no content hash is None"
+        return found
+
+    def state_unless(self, document_id: str, key: int, known: bytes | None) -> State | None:
+        """Return a document at a version; None where its content hash is ``known``, without reading it.
+
+        Raises:
+            InvalidCollectionState: What is stored is damaged; the text names document and version.
+        """
         if key == NO_VERSION:
-            return _NEVER
+            return None if known == b"" else _NEVER
         history = self.stored.documents.get(document_id)
         try:
-            if history is None:
-                return self._first(document_id)
-            entries = Entries(history)
-            newest = entries.newest(self.forks, key)
-            return (
-                self._first(document_id) if newest is None else self._resolved(document_id, entries, newest)
-            )
+            entries = None if history is None else Entries(history)
+            newest = None if entries is None else entries.newest(self.forks, key)
+            if entries is None or newest is None:
+                first = self._first(document_id)
+                return None if first.hash == known else first
+            return None if newest.hash == known else self._resolved(document_id, entries, newest)
         except (BrokenDelta, BrokenValue, InvalidCollectionState, ormsgpack.MsgpackDecodeError) as exc:
             raise InvalidCollectionState(
                 f"document {document_id!r} cannot be read at version {key:#x}: {exc}"
@@ -213,7 +222,8 @@ class Contents:
     def learn(self, documents: Sequence[tuple[str, bytes]], number: int) -> None:
         """Train a dictionary on some of the documents, where they are enough, and note on which."""
         samples = sampled(documents)
-        dictionary = train([body for _, body in samples])
+        total = sum(len(body) for _, body in documents)
+        dictionary = train([body for _, body in samples], total)
         if dictionary is not None:
             self.stored.dictionaries[number] = Packet(with_sum(dictionary))
             marks = b"".join(sorted(_mark(document_id) for document_id, _ in samples))

@@ -33,6 +33,7 @@ from .texts import apply_text, diff_texts
 from .values import Codec
 
 _PLAIN: Final = frozenset({int, bool, type(None)})
+_TEXT: Final = frozenset({str})
 
 
 def make(a: Any, b: Any, codec: Codec) -> Deltas | None:
@@ -48,13 +49,15 @@ def make(a: Any, b: Any, codec: Codec) -> Deltas | None:
         return replaced(a, b)
     if kind in _PLAIN:
         return None if a == b else replaced(a, b)
+    if kind is str or kind is bytes:
+        return None if a == b else diff_texts(a, b)
+    if codec.encode(a) == codec.encode(b):
+        return None
     if kind is dict:
         return _dicts(a, b, codec)
     if kind is list or kind is tuple:
         return diff_rows(a, b, codec, make)
-    if kind is str or kind is bytes:
-        return None if a == b else diff_texts(a, b)
-    return None if codec.encode(a) == codec.encode(b) else replaced(a, b)
+    return replaced(a, b)
 
 
 def apply(value: Any, delta: Delta) -> Any:
@@ -95,9 +98,14 @@ class _Edits:
         self.set: list[Any] = []
         self.deleted: list[Any] = []
 
-    def delta(self, old: dict[Any, Any], new: dict[Any, Any]) -> Delta:
-        """Return it; empty where nothing differs."""
-        row = [self.edited, self.set, self.deleted, self._order(old, new)]
+    def delta(self, old: dict[Any, Any], new: dict[Any, Any], is_ordered: bool) -> Delta:
+        """Return it; empty where nothing differs.
+
+        Args:
+            old, new: The dicts.
+            is_ordered: Whether both have the same keys in the same order.
+        """
+        row = [self.edited, self.set, self.deleted, [] if is_ordered else self._order(old, new)]
         while row and not row[-1]:
             row.pop()
         return row
@@ -123,7 +131,7 @@ def _dicts(a: dict[Any, Any], b: dict[Any, Any], codec: Codec) -> Deltas | None:
             backward.set += key, old
             continue
         new = b[key]
-        if new is old:
+        if new is old or (type(new) is str and type(old) is str and new == old):
             continue
         inner = make(old, new, codec)
         if inner is None:
@@ -138,13 +146,14 @@ def _dicts(a: dict[Any, Any], b: dict[Any, Any], codec: Codec) -> Deltas | None:
         if key not in a:
             forward.set += key, new
             backward.deleted.append(key)
-    there = forward.delta(a, b)
-    return Deltas(there, backward.delta(b, a)) if there else None
+    is_ordered = list(a) == list(b)
+    there = forward.delta(a, b, is_ordered)
+    return Deltas(there, backward.delta(b, a, is_ordered)) if there else None
 
 
 def _same_key_types(a: dict[Any, Any], b: dict[Any, Any]) -> bool:
     """Tell whether keys that are equal are also of one type; 1, True and 1.0 are equal."""
-    if all(type(key) is str for key in a) or all(type(key) is str for key in b):
+    if _TEXT.issuperset(map(type, a)) or _TEXT.issuperset(map(type, b)):
         return True
     kinds = {key: _exact(key) for key in a}
     return all(key not in kinds or kinds[key] == _exact(key) for key in b)

@@ -20,8 +20,12 @@ except ImportError:  # pragma: no cover - the extra is not installed
 
 T = TypeVar("T")
 
-#: Bytes of a dictionary.
-_DICTIONARY_BYTES: Final = 16_384
+#: Bytes of a dictionary at most, and how much of the documents it may be.
+_DICTIONARY_BYTES: Final = 65_536
+_SHARE: Final = 32
+
+#: A dictionary is no smaller.
+_FEWEST_BYTES: Final = 4_096
 
 #: Documents that a dictionary is trained on at most, and from how many on it is worth it.
 _SAMPLES: Final = 2_000
@@ -39,12 +43,18 @@ def sampled(documents: Sequence[T]) -> Sequence[T]:
     return documents[::step][:_SAMPLES]
 
 
-def train(samples: Sequence[bytes]) -> bytes | None:
-    """Return a dictionary for such bytes; None where they are too few, or too much alike."""
+def train(samples: Sequence[bytes], total: int) -> bytes | None:
+    """Return a dictionary for such bytes; None where they are too few, or too much alike.
+
+    Args:
+        samples: Some of the documents.
+        total: Bytes of all documents: what a dictionary takes is to be small beside what it saves.
+    """
     if len(samples) < FEWEST_SAMPLES:
         return None
+    size = min(_DICTIONARY_BYTES, max(_FEWEST_BYTES, total // _SHARE))
     try:
-        made = _zstd().train_dictionary(_DICTIONARY_BYTES, list(samples))
+        made = _zstd().train_dictionary(size, list(samples))
     except zstandard.ZstdError:
         return None
     data: bytes = made.as_bytes()

@@ -153,11 +153,9 @@ def _worked_out(contents: Contents, key: int, parent: int, change: Change) -> _W
     document_id, value, same = change
     body = None if value is ABSENT else encoded(contents, document_id, value)
     after = b"" if body is None else hash_of(body)
-    if contents.hash(document_id, parent) == after:
-        return None
-    old = contents.state(document_id, parent)
-    if body is None and old.value is ABSENT:
-        return None  # it was erased: nothing is left that could be deleted
+    old = contents.state_unless(document_id, parent, after)
+    if old is None or (body is None and old.value is ABSENT):
+        return None  # it is the same; or it was erased, and nothing is left that could be deleted
     forward, backward = _deltas(contents, old, value)
     entry = _entry(contents, key, old, body, after, forward)
     if same is not None:
