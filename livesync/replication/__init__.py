@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .query import Query as Query
     from .query import SortOrder as SortOrder
     from .reader import TrackReader as TrackReader
+    from .remote import RemoteProvider as RemoteProvider
     from .syncing import PeerSync as PeerSync
     from .zodbstore import ZODBDataStore as ZODBDataStore
 
@@ -80,6 +81,7 @@ _HOMES = {
     "PullClient": "client",
     "PushClient": "client",
     "Query": "query",
+    "RemoteProvider": "remote",
     "SerializationResult": "changes",
     "SortOrder": "query",
     "SyncLock": "orchestrator",
@@ -127,6 +129,7 @@ __all__ = [
     "PullClient",
     "PushClient",
     "Query",
+    "RemoteProvider",
     "SerializationResult",
     "SortOrder",
     "SyncLock",

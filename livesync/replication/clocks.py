@@ -213,5 +213,18 @@ def merged(*clocks: Stamps) -> dict[str, int]:
     return result
 
 
+def common(clocks: Iterable[Stamps]) -> dict[str, int]:
+    """Return what all of several clocks say: the smaller stamps, of those providers that each one names."""
+    found = list(clocks)
+    if not found:
+        return {}
+    first, *rest = found
+    return {
+        provider: min(stamp, *(clock[provider] for clock in rest)) if rest else stamp
+        for provider, stamp in first.items()
+        if all(provider in clock for clock in rest)
+    }
+
+
 def _stamps(clock: VectorClock | Stamps) -> Stamps:
     return clock.stamps() if isinstance(clock, VectorClock) else clock

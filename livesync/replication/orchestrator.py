@@ -10,8 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Final
 
-from ..errors import SessionTimedOut, SyncRunning
+from ..errors import BufferGap, OfferChanged, SessionTimedOut, SyncRunning, TransferEnded
 from ..peering.partitions import EVERYTHING, minimal
 from . import queries
 from .changes import SyncSession, SyncSessionStatus
@@ -60,6 +61,10 @@ class SyncLock(BaseSyncLock):
             yield
         finally:
             self._lock.release()
+
+
+#: After these, a session that was cut does not go on: the next one begins anew.
+_NEVER_RESUMED: Final = (BufferGap, OfferChanged, TransferEnded)
 
 
 @dataclass(slots=True)
@@ -115,7 +120,8 @@ class SyncOrchestrator:
         Args:
             initial_source_provider_id: Who sends first; None: the first provider.
             query: Sync what it selects; None: by partitions.
-            prefixes: Sync what lies under these.
+            prefixes: Sync what lies under these; a remote provider takes "everything" as all that the
+                certificates of both ends allow.
 
         Raises:
             SyncRunning: Somebody else holds the lock.
@@ -173,13 +179,19 @@ class SyncOrchestrator:
         prefixes: tuple[str, ...],
     ) -> SyncSession:
         transfer = _Transfer(source, target, self._clock() + self.maximum_duration_seconds, self._clock)
+        place = ("", "", prefixes)
         try:
             transfer.meet()
             if query is not None:
                 return transfer.run_query(query)
+            prefixes = target.may_receive(source.may_send(prefixes))
+            if not prefixes:
+                return transfer.nothing()
             place = (source.provider_id, target.provider_id, prefixes)
             return transfer.run(prefixes, self._cuts, place)
         except Exception as exc:
+            if isinstance(exc, _NEVER_RESUMED):
+                self._cuts.pop(place, None)
             logger.warning("session with %s failed: %s", source, exc, exc_info=True)
             return transfer.failed(exc)
 
@@ -262,9 +274,12 @@ class _Transfer:
         self._tell(Progress("transferring", "completed", count))
 
     def _read_after(self, cut: _Cut, waiting: list[Chunk]) -> Chunk:
-        if not waiting:
-            return self._source.read(cut.offer, cut.number, cut.cursor)
-        return self._source.read(cut.offer, waiting[-1].number + 1, waiting[-1].cursor)
+        source, target = self._source, self._target
+        size = source.max_num if target.takes_items is None else min(source.max_num, target.takes_items)
+        number, cursor = cut.number, cut.cursor
+        if waiting:
+            number, cursor = waiting[-1].number + 1, waiting[-1].cursor
+        return source.read(cut.offer, number, cursor, size=size, characters=target.takes_characters)
 
     def _apply(self, cut: _Cut, waiting: list[Chunk]) -> None:
         """Apply the chunks that wait, if there are any, and note how far the session has come."""
@@ -277,6 +292,13 @@ class _Transfer:
         events = self._source.events_manager
         if type(events).on_item_changes_sent is not EventsManager.on_item_changes_sent:
             events.on_item_changes_sent([change_of(state) for state in chunk.states])
+
+    def nothing(self) -> SyncSession:
+        """Return the session of two between whom nothing may flow this way."""
+        session = self._session(SyncSessionStatus.FINISHED, "")
+        for events in self._events():
+            events.on_end_sync_session(session)
+        return session
 
     def run_query(self, query: Query) -> SyncSession:
         """Send what a query selects."""

@@ -8,14 +8,15 @@ receiver's clock moves with the last page only, to what the sender claims.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from .base import IndexKey
 from .changes import ItemChangeBatch
-from .claims import pinned
+from .claims import Claims, pinned
 from .clocks import Stamps, VectorClock, descends, merged
 from .conversion import change_of
+from .memory import MemoryDataStore
 from .node import Node
 from .query import Query, select
 from .states import ItemState
@@ -80,25 +81,81 @@ def _query_page(node: Node, after: Stamps, size: int, query: Query) -> ItemChang
     return _page(page, not rest, after, reached)
 
 
+class Pages:
+    """The pages of changes after a clock, made of what a node has sent of them.
+
+    Args:
+        after: The clock.
+        claims: What the node claims, to be claimed with the last page.
+        states: All that it sent.
+        size: Changes in a page, at most.
+    """
+
+    def __init__(self, after: Stamps, claims: Claims, states: Iterable[ItemState], size: int) -> None:
+        self._store = MemoryDataStore()
+        self._node = Node(self._store)
+        self._claims = claims
+        self._size = size
+        #: The clocks after which pages were given; the first page is fetched again, since there may be news.
+        self._known: list[Stamps] = []
+        self._store.run(lambda: self._load(after, claims, states))
+
+    def _load(self, after: Stamps, claims: Claims, states: Iterable[ItemState]) -> None:
+        store = self._store
+        store.begin()
+        for state in states:
+            store.put(state, store.get(state.item_id))
+        store.absorb({"": merged(after, *claims.values())})
+
+    def has(self, after: VectorClock) -> bool:
+        """Tell whether the page after a clock follows one that was given."""
+        return after.stamps() in self._known
+
+    def after(self, after: VectorClock) -> ItemChangeBatch:
+        """Return the page after a clock."""
+        page = self._store.run(lambda: page_after(self._node, after.stamps(), self._size, None))
+        if page.is_last_batch:
+            page.claims = {prefix: dict(clock) for prefix, clock in self._claims.items()}
+        elif page.ends_at is not None:
+            self._known.append(page.ends_at.stamps())
+        return page
+
+
+def follows(batch: ItemChangeBatch, claimed: Stamps, chain: Stamps) -> tuple[Stamps, Claims]:
+    """Tell what a page that was applied means for its receiver.
+
+    Args:
+        batch: The page.
+        claimed: What the receiver claims.
+        chain: How far the pages have come that it was given since.
+
+    Returns:
+        How far they have come now, and what it may claim: nothing before the last page, nor where one is
+        missing.
+    """
+    if batch.starts_at is None or batch.ends_at is None:
+        return chain, {}
+    chain = merged(claimed, chain)
+    if not descends(chain, batch.starts_at):
+        return {}, {}
+    if batch.claims is None:
+        return merged(chain, batch.ends_at.stamps()), {}
+    return {}, batch.claims
+
+
 def follow(node: Node, batch: ItemChangeBatch) -> None:
     """Move the clock with the last of a row of pages, if none is missing."""
-    store = node.store
-    if batch.starts_at is None or batch.ends_at is None:
-        return
-    claimed = store.claims().get("", {})
-    chain = merged(claimed, dict(store.facts.get(_CHAIN, ())))
-    if not descends(chain, batch.starts_at):
+    store, me = node.store, node.store.provider_id
+    known = dict(store.facts.get(_CHAIN, ()))
+    chain, claims = follows(batch, store.claims().get("", {}), known)
+    if not chain:
         store._remove(store.facts, _CHAIN)
-        return
-    if batch.claims is None:
-        store._set(store.facts, _CHAIN, tuple(merged(chain, batch.ends_at.stamps()).items()))
-        return
-    me = store.provider_id
-    store._remove(store.facts, _CHAIN)
+    elif chain != known:
+        store._set(store.facts, _CHAIN, tuple(chain.items()))
     store.absorb(
         {
             prefix: {provider: stamp for provider, stamp in clock.items() if provider != me}
-            for prefix, clock in batch.claims.items()
+            for prefix, clock in claims.items()
         }
     )
 

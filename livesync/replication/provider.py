@@ -87,6 +87,10 @@ class BaseSyncProvider:
         ValueError: The store is another provider's; or ``max_num`` is less than 1.
     """
 
+    #: Items, and characters of their payloads, that it takes in one chunk at most; None: however many.
+    takes_items: int | None = None
+    takes_characters: int | None = None
+
     def __init__(
         self,
         provider_id: str | None,
@@ -269,6 +273,18 @@ class BaseSyncProvider:
     def would_rename(self, other: Introduction) -> bool:
         """Tell whether :meth:`meet` would rename this one."""
         return self.data_store.read(lambda: identity.is_another(self.node, other))
+
+    def may_send(self, prefixes: tuple[str, ...]) -> tuple[str, ...]:
+        """Return what of a session's filter this provider may send: all of it, where nobody restricts it.
+
+        Raises:
+            ScopeExceeded: More was asked for than it may, by name.
+        """
+        return prefixes
+
+    def may_receive(self, prefixes: tuple[str, ...]) -> tuple[str, ...]:
+        """Return what of a session's filter it may be sent; see :meth:`may_send`."""
+        return prefixes
 
     def prepare(self) -> None:
         """Take the application's own changes, and try again what was deferred."""

@@ -9,21 +9,21 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from ..errors import CertificateRefused, LiveSyncError, SyncError, UsageError
-from ..peering.certificates import Certificate
+from ..errors import LiveSyncError, SyncError
 from ..peering.controller import one_line
 from ..peering.keyring import KeyRing
 from ..peering.peers import Peer, PeerRegistry, SessionOutcome
 from ..peering.retrying import Retries
-from ..peering.rights import Rights, may_flow
 from ..peering.scopes import Filter
 from ..peering.signals import SyncClientSignals, TransferProgress
-from ..peering.trust import Trust, TrustStore
+from ..peering.trust import TrustStore
+from .choosing import choose, filter_of
 from .client import SyncSessionClient
 from .connection import NetworkSyncConnection
 from .events import EventsManager
 from .locking import DatabaseSyncLock
 from .provider import ZODBSyncProvider
+from .remote import RemoteProvider
 from .zodbstore import ZODBDataStore
 
 logger = logging.getLogger(__name__)
@@ -195,10 +195,14 @@ class PeerSync:
             timeout_s=self.timeout_s,
         )
 
+    def remote(self, peer: Peer) -> RemoteProvider:
+        """Return a peer's provider, to be orchestrated with this database's; it is to be closed."""
+        return RemoteProvider(self.connection(peer), peer)
+
     def _session(self, connection: NetworkSyncConnection, peer: Peer) -> SyncSessionClient:
         connection.server_info  # noqa: B018 - before anything else: is anybody there?
         connection.take_revocations(peer.profile)
-        own, server = self.choose(connection, peer)
+        own, server = choose(connection, peer)
         client = connection.create_sync_session(own.certificate_id, server.chain)
         # we hold the lock: nobody is at work on an earlier one, and its transfers go on in this one
         connection.end_earlier(client.session_id)
@@ -226,79 +230,6 @@ class PeerSync:
     def _check_stop(self, progress: TransferProgress) -> None:
         if self.stop():
             raise Stopped("the sync was asked to end; the next one goes on where it was")
-
-    # -- certificates ----------------------------------------------------------------------------------
-
-    def choose(self, connection: NetworkSyncConnection, peer: Peer) -> tuple[Rights, Rights]:
-        """Return the rights of both ends that a session with a peer begins with: those that allow the most.
-
-        Raises:
-            UsageError: This database has no certificate of the profile, or none that it is told to use.
-            CertificateRefused: The server shows none that is believed here, or none that goes with ours.
-        """
-        now = self.clock()
-        own = self.trust.read(lambda trust: self._own(trust, peer, now))
-        shown = connection.get_remote_certificates(peer.profile)
-        servers = self.trust.read(lambda trust: _believed(trust, shown, peer, now))
-        pairs = [(mine, theirs) for mine in own for theirs in servers]
-        useful = [pair for pair in pairs if any(_flows(pair))]
-        if not useful:
-            raise CertificateRefused(
-                f"no certificate of this database and none of peer {peer.name} allow to exchange anything"
-            )
-        return max(useful, key=lambda pair: sum(_contains(_flows(pair), _flows(other)) for other in useful))
-
-    def _own(self, trust: Trust, peer: Peer, now: float) -> list[Rights]:
-        found = []
-        refused: CertificateRefused | None = None
-        for chain in trust.own_chains(self.keys, peer.profile):
-            if peer.certificate_id in ("", chain[-1].id):
-                try:
-                    found.append(trust.verify(chain, now))
-                except CertificateRefused as exc:
-                    refused = exc
-        if refused is not None and not found:
-            raise refused
-        if not found:
-            which = f"certificate {peer.certificate_id}" if peer.certificate_id else "certificate"
-            raise UsageError(
-                f"this database has no {which} of profile {peer.profile}; ask for one:"
-                " livesync peer cert request"
-            )
-        return found
-
-
-def _believed(trust: Trust, shown: Sequence[tuple[Certificate, ...]], peer: Peer, now: float) -> list[Rights]:
-    found = []
-    reason = "it shows none"
-    for chain in shown:
-        if peer.server_certificate_id in ("", chain[-1].id):
-            try:
-                found.append(trust.verify(chain, now, peer.profile))
-            except CertificateRefused as exc:
-                reason = str(exc)
-    if not found:
-        raise CertificateRefused(
-            f"no certificate of profile {peer.profile} of peer {peer.name} is believed here: {reason}"
-        )
-    return found
-
-
-def _flows(pair: tuple[Rights, Rights]) -> tuple[Filter, Filter]:
-    own, server = pair
-    return may_flow(own, server), may_flow(server, own)
-
-
-def _contains(one: tuple[Filter, Filter], other: tuple[Filter, Filter]) -> bool:
-    return all(small.is_subset_of(large) for small, large in zip(other, one, strict=True))
-
-
-def filter_of(peer: Peer, direction: str, own: Rights, server: Rights) -> Filter:
-    """Return what is to be sent one way: what the peer's entry says, or all that the certificates allow."""
-    asked = peer.push if direction == "push" else peer.pull
-    if asked is not None:
-        return Filter.of(asked)
-    return may_flow(own, server) if direction == "push" else may_flow(server, own)
 
 
 class _Conflicts(EventsManager):

@@ -34,6 +34,21 @@ class UnknownTransfer(NotFound):
     """Raised when this database knows no transfer of this id."""
 
 
+def check_sent(chunk: Chunk, prefixes: tuple[str, ...]) -> None:
+    """Look once more at what is about to be sent.
+
+    Raises:
+        ChangesRefused: An item lies outside of the filter, or is too large to travel.
+    """
+    for state in chunk.states:
+        if not contained_in_any(prefixes, state.partition):
+            raise ChangesRefused("the store has read something that is outside the filter; nothing is sent")
+        if len(state.payload) > wire.MAX_BUFFER_UNPACKED // 8:
+            raise ChangesRefused(
+                f"item {state.item_id!r} has {len(state.payload):,} characters: too much to be sent"
+            )
+
+
 class Transfer:
     """A transfer of this database's provider. Threads may share it, one call at a time.
 
@@ -201,15 +216,7 @@ class Transfer:
         if found.range_number and found.range_number > len(offer.ranges()):
             raise ChangesRefused("there is no such cursor in this transfer")
         chunk = self.provider.read(offer, number, found, size=size, characters=wire.CHUNK_CHARACTERS)
-        for state in chunk.states:
-            if not contained_in_any(offer.prefixes, state.partition):
-                raise ChangesRefused(
-                    "the store has read something that is outside the filter; nothing is sent"
-                )
-            if len(state.payload) > wire.MAX_BUFFER_UNPACKED // 8:
-                raise ChangesRefused(
-                    f"item {state.item_id!r} has {len(state.payload):,} characters: too much to be sent"
-                )
+        check_sent(chunk, offer.prefixes)
         return chunk_to_wire(chunk)
 
     def note_sent(self, number: int, size: int = 0, items: int = 0) -> None:

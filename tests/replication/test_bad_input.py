@@ -41,7 +41,7 @@ def everything(provider):
 def answering(provider, change):
     """Let a sender's chunks be what ``change`` makes of them."""
     read = provider.read
-    provider.read = lambda offer, number=0, cursor=None: change(read(offer, number, cursor))
+    provider.read = lambda *args, **options: change(read(*args, **options))
 
 
 def adding(bad):

@@ -206,17 +206,19 @@ def test_what_came_before_a_session_broke_off_is_applied(new_provider, tools):
         tools.put(a, str(number), str(number))
     orchestrator, read = SyncOrchestrator(SyncLock(), [a, b], 3600), a.read
 
-    def failing(offer, number=0, cursor=None):
+    def failing(offer, number, *args, **options):
         if number == 3:
             raise OSError("the line is dead")
-        return read(offer, number, cursor)
+        return read(offer, number, *args, **options)
 
     a.read = failing
     assert orchestrator.run()[0].status is SyncSessionStatus.FAILED
     assert len(tools.contents(b)) == 6
 
     numbers = []
-    a.read = lambda offer, number=0, cursor=None: numbers.append(number) or read(offer, number, cursor)
+    a.read = lambda offer, number, *args, **options: (
+        numbers.append(number) or read(offer, number, *args, **options)
+    )
     assert orchestrator.run()[0].status is SyncSessionStatus.FINISHED
     assert numbers[0] == 3
     assert tools.contents(b) == tools.contents(a)
