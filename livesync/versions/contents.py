@@ -17,6 +17,7 @@ from .changesets import ERASED, GONE, Row, hashes_of, rows_of
 from .delta import apply
 from .entries import PACKED, Entries, Entry, Kind
 from .frames import Frames, sampled, train
+from .shelves import keep_pack, packs_of
 from .stored import Packet, StoredHistory
 from .sums import with_sum
 from .threeway import ABSENT
@@ -71,14 +72,17 @@ class Contents:
 
     def __init__(self, stored: StoredHistory, codec: Codec = CODEC) -> None:
         self.stored = stored
+        self.references = stored.references
+        self.histories = stored.documents
         self.codec = codec
         self.frames = Frames(stored.dictionaries)
-        self._packs: dict[int, tuple[Packet, dict[str, bytes]]] = {}
+        self._shelves = stored.shelves
+        self._packs: dict[str, tuple[bytes, dict[str, bytes]]] = {}
 
     @property
     def forks(self) -> dict[int, int]:
         """Line -> key that it begins after."""
-        return self.stored.references.forks
+        return self.references.forks
 
     # -- one document ------------------------------------------------------------------------------
 
@@ -100,7 +104,7 @@ class Contents:
         """
         if key == NO_VERSION:
             return None if known == b"" else _NEVER
-        history = self.stored.documents.get(document_id)
+        history = self.histories.get(document_id)
         try:
             entries = None if history is None else Entries(history)
             newest = None if entries is None else entries.newest(self.forks, key)
@@ -123,7 +127,7 @@ class Contents:
 
     def hash(self, document_id: str, key: int) -> bytes:
         """Return a document's content hash at a version, without reading it; b"" where there is none."""
-        history = self.stored.documents.get(document_id) if key != NO_VERSION else None
+        history = self.histories.get(document_id) if key != NO_VERSION else None
         newest = None if history is None else Entries(history).newest(self.forks, key)
         if newest is not None:
             return newest.hash
@@ -138,7 +142,7 @@ class Contents:
 
     def entry(self, document_id: str, key: int) -> Entry | None:
         """Return what says what a document is at a version; None: its first state, or nothing."""
-        history = self.stored.documents.get(document_id)
+        history = self.histories.get(document_id)
         return None if history is None else Entries(history).newest(self.forks, key)
 
     def _resolved(self, document_id: str, entries: Entries, newest: Entry) -> State:
@@ -183,19 +187,22 @@ class Contents:
 
     def pack_of(self, document_id: str) -> dict[str, bytes]:
         """Return the pack of first states that a document's lies in, if it has one: id -> encoded."""
-        packs = self.stored.packs
-        try:
-            first = packs.maxKey(document_id)
-        except ValueError:  # all first states have greater ids
-            return {}
-        return self._pack(first, packs[first])
+        shelves = self._shelves
+        first = shelves.maxKey(document_id)
+        return self._pack(first, shelves[first][0])
 
-    def _pack(self, first: str, packet: Packet) -> dict[str, bytes]:
-        known = self._packs.get(id(packet))
-        if known is None or known[0] is not packet:
+    def packs(self) -> Iterator[dict[str, bytes]]:
+        """Yield all packs of first states, in order of the ids."""
+        return (self._unpacked(*one) for one in packs_of(self._shelves))
+
+    def _pack(self, first: str, pack: bytes) -> dict[str, bytes]:
+        if not pack:
+            return {}
+        known = self._packs.get(first)
+        if known is None or known[0] is not pack:
             if len(self._packs) >= _KEPT_PACKS:
                 self._packs.clear()
-            known = self._packs[id(packet)] = (packet, self._unpacked(first, packet.data))
+            known = self._packs[first] = (pack, self._unpacked(first, pack))
         return known[1]
 
     def _unpacked(self, first: str, data: bytes) -> dict[str, bytes]:
@@ -240,7 +247,7 @@ class Contents:
     def keep_pack(self, pack: list[Any]) -> None:
         """Keep a pack: ids and encoded documents in turn."""
         frame = self.frames.pack(ormsgpack.packb(pack), self.dictionary)
-        self.stored.packs[pack[0]] = Packet(hash_of(frame) + frame)
+        keep_pack(self._shelves, pack[0], hash_of(frame) + frame)
 
     @property
     def dictionary(self) -> int:
@@ -252,14 +259,14 @@ class Contents:
     def ids(self) -> Iterator[str]:
         """Yield the ids of all documents that any version has, in order."""
         last = None
-        for document_id in heapq.merge(self._packed_ids(), self.stored.documents):
+        for document_id in heapq.merge(self._packed_ids(), self.histories):
             if document_id != last:
                 yield document_id
             last = document_id
 
     def _packed_ids(self) -> Iterator[str]:
-        for first, packet in self.stored.packs.items():
-            yield from self._unpacked(first, packet.data)
+        for pack in self.packs():
+            yield from pack
 
     def documents(self, key: int) -> Iterator[tuple[str, Any]]:
         """Yield (id, document) of a version, in order of the ids."""

@@ -159,7 +159,7 @@ class DeltasCollection(DeltaReader):
         """
         contents = self._writable()
         body = encoded(contents, document_id, document)
-        if document_id in contents.stored.packs:
+        if document_id in contents.pack_of(document_id):
             if contents.state(document_id, 0).hash != hash_of(body):
                 raise InvalidCollectionState(f"document {document_id!r} has another first state")
         elif document_id in contents.stored.documents:
@@ -285,7 +285,7 @@ class DeltasCollection(DeltaReader):
     def _check_before(self, contents: Contents, document_id: str, old: Any, parent: int) -> None:
         """Make sure that a document is what it is said to be before; keep its first state where it is new."""
         stored = contents.stored
-        is_new = document_id not in stored.documents and document_id not in stored.packs
+        is_new = document_id not in stored.documents and document_id not in contents.pack_of(document_id)
         if is_new and old is not ABSENT and parent != NO_VERSION:
             self.keep_first_state(document_id, old)
         if contents.hash(document_id, parent) != self._hash(contents, document_id, old):

@@ -12,10 +12,10 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 import ormsgpack
-from BTrees.LOBTree import LOBTree
 
 from ..errors import InvalidCollectionState
-from .stored import DocumentHistory, Packet
+from .shelves import History
+from .stored import Packet
 from .sums import with_sum, without_sum
 from .tree import Forks, key_of, line_of, position_of, stretches
 
@@ -82,7 +82,7 @@ def unpack_entries(data: bytes) -> list[Entry]:
 class Entries:
     """The entries of one document, for reading; segments are read when they are needed."""
 
-    def __init__(self, history: DocumentHistory) -> None:
+    def __init__(self, history: History) -> None:
         self.tail = unpack_entries(history.tail)
         self._segments = history.segments
         self._read: dict[int, list[Entry]] = {}
@@ -157,7 +157,7 @@ class Entries:
                 )
 
 
-def append(history: DocumentHistory, entry: Entry, whole: Callable[[], Entry]) -> None:
+def append(history: History, entry: Entry, whole: Callable[[], Entry]) -> None:
     """Add an entry to a document.
 
     Args:
@@ -173,18 +173,17 @@ def append(history: DocumentHistory, entry: Entry, whole: Callable[[], Entry]) -
     history.tail = pack_entries([whole() if entry.kind == Kind.DELTA else entry])
 
 
-def _spill(history: DocumentHistory) -> None:
+def _spill(history: History) -> None:
     """Write the tail into segments, one a line."""
-    if history.segments is None:
-        history.segments = LOBTree()
+    segments = history.made_segments()
     lines: dict[int, list[Entry]] = {}
     for entry in unpack_entries(history.tail):
         lines.setdefault(line_of(entry.key), []).append(entry)
     for entries in lines.values():
-        history.segments[entries[0].key] = Packet(pack_entries(entries))
+        segments[entries[0].key] = Packet(pack_entries(entries))
 
 
-def rewritten(history: DocumentHistory, change: dict[int, Entry | None]) -> bool:
+def rewritten(history: History, change: dict[int, Entry | None]) -> bool:
     """Put entries in the place of others, or take them away (None); tell whether anything is left."""
     kept = []
     for entry in unpack_entries(history.tail):

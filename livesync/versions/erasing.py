@@ -108,7 +108,7 @@ def _learn_anew(contents: Contents) -> None:
     """Train the dictionary without what was erased, and write anew what is packed with it."""
     stored = contents.stored
     old = contents.dictionary
-    packs = [contents.pack_of(first) for first in stored.packs]
+    packs = list(contents.packs())
     wholes = {
         document_id: [
             (one, contents.frames.unpack(one.payload))

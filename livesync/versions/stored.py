@@ -15,6 +15,7 @@ from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent import Persistent
 
 from ..errors import check_schema
+from .shelves import Histories, ShelfTree, new_shelves
 
 #: Where all histories lie in a database's root.
 ROOT_KEY: Final = "livesync.versions"
@@ -23,7 +24,7 @@ ROOT_KEY: Final = "livesync.versions"
 DELTAS_KEY: Final = "livesync.versions.deltas"
 
 #: What ``StoredHistory.schema`` is for data of this code.
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
 
 class Packet(Persistent):
@@ -37,25 +38,6 @@ class Packet(Persistent):
 
     def __setstate__(self, state: Any) -> None:
         self.data = state
-
-
-class DocumentHistory(Persistent):
-    """The entries of one document.
-
-    Attributes:
-        tail: The newest, packed (:mod:`~livesync.versions.entries`).
-        segments: Key of the first one -> :class:`Packet` of older ones of one line; None: none.
-    """
-
-    def __init__(self) -> None:
-        self.tail = b""
-        self.segments: LOBTree | None = None
-
-    def __getstate__(self) -> Any:
-        return self.tail if self.segments is None else (self.tail, self.segments)
-
-    def __setstate__(self, state: Any) -> None:
-        self.tail, self.segments = (state, None) if isinstance(state, bytes) else state
 
 
 class ChangeSet(Persistent):
@@ -75,13 +57,6 @@ class ChangeSet(Persistent):
         self.pages = state
 
 
-class DocumentTree(OOBTree):
-    """Id -> :class:`DocumentHistory`: ids come in between all others, so that its nodes are small."""
-
-    max_leaf_size = 8
-    max_internal_size = 16
-
-
 class RecordTree(LOBTree):
     """Key -> bytes of a record."""
 
@@ -89,9 +64,11 @@ class RecordTree(LOBTree):
 
 
 class References(Persistent):
-    """What names versions, and where the working documents are.
+    """What names versions, and where the working documents are: what every read needs, in one object.
 
     Attributes:
+        name: Of the collection; "" once it was dropped.
+        settings: Plain values, and what they lead to.
         branches: Name -> (base, runs): :class:`~livesync.versions.tree.Branch`.
         tags: Name -> key.
         forks: Line -> key that it begins after.
@@ -102,7 +79,9 @@ class References(Persistent):
         remotes: Address -> {branch: id of its tip there when it was last seen}.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+        self.settings: dict[str, Any] = {}
         self.branches: dict[str, Any] = {}
         self.tags: dict[str, int] = {}
         self.forks: dict[int, int] = {}
@@ -118,30 +97,47 @@ class StoredHistory(Persistent):
 
     Attributes:
         schema: See :data:`SCHEMA`.
-        name: Of the collection; "" once it was dropped.
-        packs: First id -> :class:`Packet` of some documents as the first version had them.
-        documents: Id -> :class:`DocumentHistory`, of those that ever changed.
+        shelves: The documents (:mod:`~livesync.versions.shelves`).
         changes: Key -> :class:`ChangeSet`.
         records: Key -> bytes: who, when, why, and what identifies it.
         keys: Id of a version -> key.
         dictionaries: Number -> :class:`Packet`: what zstd knows beforehand, trained on documents.
         references: See :class:`References`.
         touched: Ids of documents to look at besides those that the working copy names.
-        settings: Plain values.
     """
 
     def __init__(self, name: str) -> None:
         self.schema = SCHEMA
-        self.name = name
-        self.packs = OOBTree()
-        self.documents = DocumentTree()
+        self.shelves: ShelfTree = new_shelves()
         self.changes = LOBTree()
         self.records = RecordTree()
         self.keys = OOBTree()
         self.dictionaries = OOBTree()
-        self.references = References()
+        self.references = References(name)
         self.touched = OOTreeSet()
-        self.settings: dict[str, Any] = {}
+
+    @property
+    def documents(self) -> Histories:
+        """The histories of the documents that ever changed, by id."""
+        return Histories(self.shelves)
+
+    @property
+    def name(self) -> str:
+        """Of the collection; "" once it was dropped."""
+        return self.references.name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self.references.name = name
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Plain values, and what they lead to; a change is assigned as a whole."""
+        return self.references.settings
+
+    @settings.setter
+    def settings(self, settings: dict[str, Any]) -> None:
+        self.references.settings = settings
 
 
 class NotedDocuments(Persistent, MutableMapping[str, Any]):

@@ -59,8 +59,10 @@ class TrackedCollection:
     def stored(self) -> StoredHistory | None:
         """What the database keeps; None: nothing."""
         # found anew only where it was dropped or renamed meanwhile: that costs two more objects
-        known = None if self._contents is None else self._contents.stored
-        return known if known is not None and known.name == self.name else find_history(self._root, self.name)
+        known = self._contents
+        if known is not None and known.references.name == self.name:
+            return known.stored
+        return find_history(self._root, self.name)
 
     @property
     def contents(self) -> Contents:
@@ -83,7 +85,7 @@ class TrackedCollection:
         Raises:
             InvalidOperation: It has no versions.
         """
-        return Names(self.contents.stored.references)
+        return Names(self.contents.references)
 
     @property
     def documents(self) -> MutableMapping[str, Any]:

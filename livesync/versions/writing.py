@@ -11,7 +11,6 @@ from .changesets import ERASED, GONE, NOTHING, SHORT, Row, change_set
 from .contents import Contents, State
 from .entries import Entry, Kind, append
 from .records import Counts, Record, made_id, new_state, rows_hash, state_change
-from .stored import DocumentHistory
 from .threeway import ABSENT
 from .values import hash_of
 
@@ -195,10 +194,7 @@ def _whole(contents: Contents, key: int, body: bytes, after: bytes) -> Entry:
 
 
 def _append(contents: Contents, one: _Written) -> None:
-    documents, document_id = contents.stored.documents, one.row.document_id
-    history = documents.get(document_id)
-    if history is None:
-        history = documents[document_id] = DocumentHistory()
+    history = contents.histories.made(one.row.document_id)
     entry, body = one.entry, one.encoded
 
     def whole() -> Entry:

@@ -47,8 +47,13 @@ def stored_bytes(docs):
 
     for number, one in stored.dictionaries.items():
         yield f"dictionary {number}", *packet(one)
-    for first, one in stored.packs.items():
-        yield f"pack {first}", *packet(one)
+    for first, (pack, _) in stored.shelves.items():
+        if pack:
+            yield (
+                f"pack {first}",
+                lambda pack=pack: pack,
+                lambda data, first=first: stored.shelves.__setitem__(first, (data, stored.shelves[first][1])),
+            )
     for document_id, history in stored.documents.items():
         yield (
             f"tail of {document_id}",

@@ -27,7 +27,7 @@ def docs(new_collection):
 def everything(docs):
     """Return all that a database stores of a history, unpacked, as one string of bytes."""
     contents = Contents(docs.stored)
-    found = [contents.pack_of(first) for first in docs.stored.packs]
+    found = list(contents.packs())
     for key in docs.stored.records:
         found.append([*contents.rows(key)])
         found.append([*contents.documents(key)])

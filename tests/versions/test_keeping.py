@@ -88,9 +88,11 @@ def test_a_flipped_byte_is_found_wherever_it_lies(grown, part):
     elif part == "changes":
         changes = stored.changes[grown.find(5)[1]]
         changes.pages = flipped(changes.pages)
+    elif part == "pack":
+        first, (pack, histories) = next(one for one in stored.shelves.items() if one[1][0])
+        stored.shelves[first] = (flipped(pack), histories)
     else:
-        packets = history.segments.values() if part == "segment" else stored.packs.values()
-        packet = next(iter(packets))
+        packet = next(iter(history.segments.values()))
         packet.data = flipped(packet.data)
     assert faults(grown) != []
 

@@ -1,0 +1,181 @@
+"""Where documents lie: shelves, each with some first states and with the histories of what falls to it.
+
+A shelf begins with an id, and has all documents up to the next one. A read needs both of its parts, so that they
+lie on one way: the first states, written once, in the leaves of the tree of shelves; the histories, which are
+written all the time, in a small tree of the shelf's own. A node costs most for what it refers to, so that
+nodes are small, and short histories lie in the tree itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from BTrees.LOBTree import LOBTree
+from BTrees.OOBTree import OOBTree
+from persistent import Persistent
+
+#: Bytes of a history that lies in its shelf's tree; a longer one is an object of its own.
+_SHORT_BYTES: Final = 256
+
+#: The first shelf begins before all ids.
+_FIRST: Final = ""
+
+
+class DocumentHistory(Persistent):
+    """The entries of one document that has many.
+
+    Attributes:
+        tail: The newest, packed (:mod:`~livesync.versions.entries`).
+        segments: Key of the first one -> :class:`~livesync.versions.stored.Packet` of older ones of one line;
+            None: none.
+    """
+
+    def __init__(self, tail: bytes = b"") -> None:
+        self.tail = tail
+        self.segments: LOBTree | None = None
+
+    def __getstate__(self) -> Any:
+        return self.tail if self.segments is None else (self.tail, self.segments)
+
+    def __setstate__(self, state: Any) -> None:
+        self.tail, self.segments = (state, None) if isinstance(state, bytes) else state
+
+
+class DocumentTree(OOBTree):
+    """Id -> the tail of a short history, or a :class:`DocumentHistory`."""
+
+    max_leaf_size = 8
+    max_internal_size = 16
+
+
+class ShelfTree(OOBTree):
+    """First id -> (packed first states or b"", :class:`DocumentTree`)."""
+
+    max_leaf_size = 16
+    max_internal_size = 24
+
+
+class History:
+    """The history of one document, to read and to write, wherever it lies."""
+
+    __slots__ = ("_document_id", "_kept", "_tree")
+
+    def __init__(self, tree: DocumentTree, document_id: str, kept: bytes | DocumentHistory) -> None:
+        self._tree, self._document_id, self._kept = tree, document_id, kept
+
+    @property
+    def tail(self) -> bytes:
+        """The newest entries, packed."""
+        kept = self._kept
+        return kept if isinstance(kept, bytes) else kept.tail
+
+    @tail.setter
+    def tail(self, tail: bytes) -> None:
+        if isinstance(self._kept, bytes):
+            self._keep(tail if len(tail) <= _SHORT_BYTES else DocumentHistory(tail))
+        else:
+            self._kept.tail = tail
+
+    @property
+    def segments(self) -> LOBTree | None:
+        """Older entries, as :class:`DocumentHistory` has them."""
+        kept = self._kept
+        return None if isinstance(kept, bytes) else kept.segments
+
+    def made_segments(self) -> LOBTree:
+        """Return the tree of older entries; it is made where there is none."""
+        if isinstance(self._kept, bytes):
+            self._keep(DocumentHistory(self._kept))
+        assert not isinstance(self._kept, bytes), "an object has just been made"
+        if self._kept.segments is None:
+            self._kept.segments = LOBTree()
+        return self._kept.segments
+
+    def _keep(self, kept: bytes | DocumentHistory) -> None:
+        self._kept = self._tree[self._document_id] = kept
+
+
+class Histories:
+    """The histories of all documents that ever changed, by id.
+
+    Args:
+        shelves: What they lie on.
+    """
+
+    def __init__(self, shelves: ShelfTree) -> None:
+        self._shelves = shelves
+
+    def _tree(self, document_id: str) -> DocumentTree:
+        tree: DocumentTree = shelf_of(self._shelves, document_id)[1]
+        return tree
+
+    def get(self, document_id: str) -> History | None:
+        """Return a document's history; None where it has none."""
+        tree = self._tree(document_id)
+        kept = tree.get(document_id)
+        return None if kept is None else History(tree, document_id, kept)
+
+    def __getitem__(self, document_id: str) -> History:
+        found = self.get(document_id)
+        if found is None:
+            raise KeyError(document_id)
+        return found
+
+    def made(self, document_id: str) -> History:
+        """Return a document's history; a new one is kept once its tail is set."""
+        tree = self._tree(document_id)
+        return History(tree, document_id, tree.get(document_id, b""))
+
+    def __delitem__(self, document_id: str) -> None:
+        del self._tree(document_id)[document_id]
+
+    def __contains__(self, document_id: str) -> bool:
+        return document_id in self._tree(document_id)
+
+    def __iter__(self) -> Iterator[str]:
+        return self.keys()
+
+    def keys(self, min: str = _FIRST) -> Iterator[str]:
+        """Yield the ids from ``min`` on, in order."""
+        return (document_id for document_id, _ in self.items(min))
+
+    def items(self, min: str = _FIRST) -> Iterator[tuple[str, History]]:
+        """Yield (id, history) from ``min`` on, in order of the ids."""
+        for _, tree in self._shelves.values(self._shelves.maxKey(min)):
+            for document_id, kept in tree.items(min):
+                yield document_id, History(tree, document_id, kept)
+
+    def values(self) -> Iterator[History]:
+        """Yield all histories, in order of the ids."""
+        return (history for _, history in self.items())
+
+
+def new_shelves() -> ShelfTree:
+    """Return a tree with one shelf, which is empty."""
+    return ShelfTree({_FIRST: (b"", DocumentTree())})
+
+
+def shelf_of(shelves: ShelfTree, document_id: str) -> tuple[bytes, DocumentTree]:
+    """Return the shelf that a document falls to: (packed first states, histories)."""
+    found: tuple[bytes, DocumentTree] = shelves[shelves.maxKey(document_id)]
+    return found
+
+
+def packs_of(shelves: ShelfTree, min: str = _FIRST) -> Iterator[tuple[str, bytes]]:
+    """Yield (first id, packed first states) of the shelves that have some, from the one of ``min`` on."""
+    for first, (pack, _) in shelves.items(shelves.maxKey(min)):
+        if pack:
+            yield first, pack
+
+
+def keep_pack(shelves: ShelfTree, first: str, pack: bytes) -> None:
+    """Keep packed first states on the shelf that begins with the first one's id, and make it where it is none."""
+    if first in shelves:
+        shelves[first] = (pack, shelves[first][1])
+        return
+    before = shelf_of(shelves, first)[1]
+    moved = dict(before.items(first))
+    for document_id in moved:
+        del before[document_id]
+    shelves[first] = (pack, DocumentTree(moved))
