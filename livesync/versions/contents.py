@@ -19,7 +19,7 @@ from .entries import PACKED, Entries, Entry, Kind
 from .frames import Frames, sampled, train
 from .shelves import keep_pack, packs_of
 from .stored import Packet, StoredHistory
-from .sums import with_sum
+from .sums import with_sum, without_sum
 from .threeway import ABSENT
 from .tree import NO_VERSION
 from .values import CODEC, Codec, hash_of
@@ -206,9 +206,8 @@ class Contents:
         return known[1]
 
     def _unpacked(self, first: str, data: bytes) -> dict[str, bytes]:
-        if hash_of(data[16:]) != data[:16]:
-            raise InvalidCollectionState(f"the pack of first states from {first!r} on is damaged")
-        parts = ormsgpack.unpackb(self.frames.unpack(data[16:]))
+        frame = without_sum(data, f"the pack of first states from {first!r} on")
+        parts = ormsgpack.unpackb(self.frames.unpack(frame))
         return dict(zip(parts[::2], parts[1::2]))
 
     def begin(self, documents: Iterable[tuple[str, bytes]]) -> None:
@@ -247,7 +246,7 @@ class Contents:
     def keep_pack(self, pack: list[Any]) -> None:
         """Keep a pack: ids and encoded documents in turn."""
         frame = self.frames.pack(ormsgpack.packb(pack), self.dictionary)
-        keep_pack(self._shelves, pack[0], hash_of(frame) + frame)
+        keep_pack(self._shelves, pack[0], with_sum(frame))
 
     @property
     def dictionary(self) -> int:
