@@ -1,9 +1,9 @@
 """Where documents lie: shelves, each with some first states and with the histories of what falls to it.
 
-A shelf begins with an id, and has all documents up to the next one. A read needs both of its parts, so that they
-lie on one way: the first states, written once, in the leaves of the tree of shelves; the histories, which are
-written all the time, in a small tree of the shelf's own. A node costs most for what it refers to, so that
-nodes are small, and short histories lie in the tree itself.
+A shelf begins with an id, and has all documents up to the next one. A read needs both of its parts, so that
+they lie on one way: the first states, written once, in the leaves of the tree of shelves; the histories,
+which are written all the time, in a small tree of the shelf's own. Reading a node costs most for what it
+refers to, so that nodes are small, and short histories lie in the tree itself.
 """
 
 from __future__ import annotations
@@ -136,14 +136,14 @@ class Histories:
     def __iter__(self) -> Iterator[str]:
         return self.keys()
 
-    def keys(self, min: str = _FIRST) -> Iterator[str]:
-        """Yield the ids from ``min`` on, in order."""
-        return (document_id for document_id, _ in self.items(min))
+    def keys(self, start: str = _FIRST) -> Iterator[str]:
+        """Yield the ids from ``start`` on, in order."""
+        return (document_id for document_id, _ in self.items(start))
 
-    def items(self, min: str = _FIRST) -> Iterator[tuple[str, History]]:
-        """Yield (id, history) from ``min`` on, in order of the ids."""
-        for _, tree in self._shelves.values(self._shelves.maxKey(min)):
-            for document_id, kept in tree.items(min):
+    def items(self, start: str = _FIRST) -> Iterator[tuple[str, History]]:
+        """Yield (id, history) from ``start`` on, in order of the ids."""
+        for _, tree in self._shelves.values(self._shelves.maxKey(start)):
+            for document_id, kept in tree.items(start):
                 yield document_id, History(tree, document_id, kept)
 
     def values(self) -> Iterator[History]:
@@ -162,15 +162,15 @@ def shelf_of(shelves: ShelfTree, document_id: str) -> tuple[bytes, DocumentTree]
     return found
 
 
-def packs_of(shelves: ShelfTree, min: str = _FIRST) -> Iterator[tuple[str, bytes]]:
-    """Yield (first id, packed first states) of the shelves that have some, from the one of ``min`` on."""
-    for first, (pack, _) in shelves.items(shelves.maxKey(min)):
+def packs_of(shelves: ShelfTree, start: str = _FIRST) -> Iterator[tuple[str, bytes]]:
+    """Yield (first id, packed first states) of the shelves that have some, from the one of ``start`` on."""
+    for first, (pack, _) in shelves.items(shelves.maxKey(start)):
         if pack:
             yield first, pack
 
 
 def keep_pack(shelves: ShelfTree, first: str, pack: bytes) -> None:
-    """Keep packed first states on the shelf that begins with the first one's id, and make it where it is none."""
+    """Keep packed first states on the shelf that begins with the first one's id; make it where it is none."""
     if first in shelves:
         shelves[first] = (pack, shelves[first][1])
         return

@@ -1,0 +1,46 @@
+"""Where documents lie: a shelf for each range of ids."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from livesync.versions.shelves import Histories, keep_pack, new_shelves, packs_of, shelf_of
+
+IDS = st.text(alphabet="abc\ud800", max_size=3)
+
+
+def test_a_short_history_lies_in_its_tree_and_a_long_one_is_an_object():
+    shelves = new_shelves()
+    history = Histories(shelves).made("a")
+    history.tail = b"x" * 256
+    assert shelves[""][1]["a"] == history.tail == b"x" * 256
+    history.tail += b"y"
+    assert shelves[""][1]["a"].tail == history.tail == b"x" * 256 + b"y"
+    history.tail = b"z"
+    assert Histories(shelves)["a"].tail == shelves[""][1]["a"].tail == b"z"
+
+
+def test_a_history_whose_tail_is_never_set_is_not_kept():
+    histories = Histories(new_shelves())
+    histories.made("a")
+    assert ("a" in histories, histories.get("a"), list(histories)) == (False, None, [])
+
+
+@given(st.lists(st.tuples(IDS, st.sampled_from(["history", "pack", "delete"])), max_size=40), IDS)
+def test_histories_are_found_whatever_shelves_are_made_between_them(steps, start):
+    shelves, histories, packs = new_shelves(), {}, {}
+    for number, (document_id, what) in enumerate(steps):
+        data = b"%d" % number
+        if what == "history":
+            Histories(shelves).made(document_id).tail = histories[document_id] = data
+        elif what == "pack":
+            keep_pack(shelves, document_id, data)
+            packs[document_id] = data
+        elif document_id in histories:
+            del histories[document_id]
+            del Histories(shelves)[document_id]
+    found = Histories(shelves)
+    assert {one: found[one].tail for one in found} == histories
+    assert list(found.keys(start)) == sorted(one for one in histories if one >= start)
+    assert dict(packs_of(shelves)) == packs
+    last = max((first for first in packs if first <= start), default="")
+    assert shelf_of(shelves, start)[0] == packs.get(last, b"")
