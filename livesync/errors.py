@@ -41,6 +41,7 @@
     │   ├── CollectionAlreadyInitialised  init was called before
     │   ├── InvalidOperation              what was asked is not for a collection in this state
     │   ├── InvalidCollectionVersion      there is no such version
+    │   ├── VersionPruned                 its record is there, and its contents were pruned
     │   ├── InvalidCollectionState        what is stored contradicts itself
     │   ├── BranchNotFound                there is no such branch
     │   ├── UnkeptValue (TypeError)       a value is of a type that a history cannot give back
@@ -505,6 +506,21 @@ class InvalidCollectionVersion(HistoryError, LookupError):
     def __init__(self, version: int | None, branch: str) -> None:
         what = f"version {branch!r}" if version is None else f"version {version} of branch {branch!r}"
         super().__init__(f"{what} does not exist")
+        self.version = version
+        self.branch = branch
+
+
+class VersionPruned(HistoryError, LookupError):
+    """Raised when what documents were at a version is asked for, and its contents were pruned on purpose.
+
+    Args:
+        version: Its number.
+        branch: Its branch; "": it has no name any more.
+    """
+
+    def __init__(self, version: int, branch: str) -> None:
+        what = f"version {version} of branch {branch!r}" if branch else "a version without a name"
+        super().__init__(f"the contents of {what} were pruned: its record is all that is left")
         self.version = version
         self.branch = branch
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..errors import InvalidCollectionState
 from .changesets import ERASED, NOTHING, SHORT
-from .contents import Contents
+from .contents import PRUNED, Contents
 from .entries import Entries
 from .names import Names
 from .records import Record, made_id, new_state, rows_hash, state_change
@@ -37,7 +37,9 @@ class Fault(NamedTuple):
 def check(contents: Contents) -> Iterator[Fault]:
     """Yield everything that is wrong with a history; it reads all of it, and writes nothing.
 
-    What was erased is not wrong: its hashes are there, and are compared.
+    What was erased is not wrong: its hashes are there, and are compared. Nor is what was pruned: of such a
+    version the record is looked at, and of the next one that has contents whether its documents are those
+    that its record says; which of them it changed itself is not known any more.
     """
     places = Names(contents.stored.references).places()
     for key in sorted(contents.stored.records):
@@ -49,6 +51,7 @@ def check(contents: Contents) -> Iterator[Fault]:
             yield Fault(where, "", str(exc))
     yield from _documents(contents)
     yield from _references(contents)
+    yield from _pruned(contents)
 
 
 def _version(contents: Contents, key: int, where: str) -> Iterator[Fault]:
@@ -69,24 +72,28 @@ def _version(contents: Contents, key: int, where: str) -> Iterator[Fault]:
     if parent != (NO_VERSION if not parents else stored.keys[record.parents[0]]):
         yield Fault(where, "", "it does not lie after its first parent")
         return
-    yield from _content(contents, key, parent, record, parents[0].state if parents else b"", where)
+    if contents.is_pruned(key):
+        if key in stored.changes:
+            yield Fault(where, "", "it was pruned, and has a change set")
+        return
+    yield from _content(contents, key, parent, record, where)
 
 
-def _content(
-    contents: Contents, key: int, parent: int, record: Record, before: bytes, where: str
-) -> Iterator[Fault]:
+def _content(contents: Contents, key: int, parent: int, record: Record, where: str) -> Iterator[Fault]:
     """Compare what a version changed, by its change set, by its documents' histories, and by its record."""
+    base = contents.kept_at(parent)
+    before = b"" if base == NO_VERSION else Record.unpacked(contents.stored.records[base]).state
     hashes = []
     if parent == NO_VERSION:
         hashes = [(one, b"", contents.hash(one, key)) for one in contents.ids() if contents.hash(one, key)]
     else:
         for document_id, *shorts in contents.short_hashes(key):
-            row = (document_id, contents.hash(document_id, parent), contents.hash(document_id, key))
+            row = (document_id, contents.hash(document_id, base), contents.hash(document_id, key))
             if [whole[:SHORT] or NOTHING for whole in row[1:]] != shorts:
                 yield Fault(where, document_id, "its change set and the document's history differ")
             hashes.append(row)
-        yield from _deltas(contents, key, parent, where)
-    if rows_hash(hashes) != record.rows:
+        yield from _deltas(contents, key, base, where)
+    if base == parent and rows_hash(hashes) != record.rows:
         yield Fault(where, "", "it holds other changes than its record says")
     if new_state(before, state_change(hashes)) != record.state:
         yield Fault(where, "", "its documents are not those that its record says")
@@ -128,6 +135,9 @@ def _documents(contents: Contents) -> Iterator[Fault]:
             for entry in entries:
                 if document_id not in named.get(entry.key, {document_id}):
                     yield Fault(f"version {entry.key:#x}", document_id, "its change set does not name it")
+                if contents.is_pruned(entry.key):
+                    yield Fault(f"version {entry.key:#x}", document_id, "it was pruned, and says something")
+                    continue
                 contents.state(document_id, entry.key)
         except InvalidCollectionState as exc:
             yield Fault("history", document_id, str(exc))
@@ -149,3 +159,13 @@ def _references(contents: Contents) -> Iterator[Fault]:
     for version_id, key in contents.stored.keys.items():
         if key not in records:
             yield Fault("ids", "", f"{version_id.hex()[:12]} leads to nothing")
+
+
+def _pruned(contents: Contents) -> Iterator[Fault]:
+    """Follow what says that versions were pruned."""
+    for name, branch in Names(contents.stored.references).branches().items():
+        if contents.is_pruned(branch.tip):
+            yield Fault(f"branch {name}", "", "its newest version was pruned")
+    for key in contents.stored.settings.get(PRUNED, ()):
+        if key not in contents.stored.records:
+            yield Fault("pruned", "", f"version {key:#x} is missing")

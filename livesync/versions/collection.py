@@ -13,8 +13,9 @@ from typing import Any, Final
 from ..errors import CollectionAlreadyInitialised, InvalidOperation
 from .checking import Fault, check
 from .contents import Contents
-from .cutting import cut_branches, doomed_by, remove_versions, unreachable
+from .cutting import cut_branches, doomed_by, remove_versions
 from .erasing import erase
+from .keeping import KeepingCollection
 from .looking import LookingCollection
 from .names import MAIN, Names, check_branch_name
 from .remotes import RemoteCollection
@@ -28,7 +29,7 @@ from .writing import Change, write_root
 FIRST_MESSAGE: Final = "Initial collection."
 
 
-class VersionedCollection(LookingCollection, RemoteCollection):
+class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection):
     """One collection's versions.
 
     Args:
@@ -281,7 +282,8 @@ class VersionedCollection(LookingCollection, RemoteCollection):
 
         Raises:
             BranchNotFound, InvalidCollectionVersion: There is no such version.
-            InvalidOperation: A version that stays has merged one of them, or conflicts wait.
+            InvalidOperation: A version that stays has merged one of them, the contents of the version before
+                it were pruned, or conflicts wait.
             ReadOnlyHost: The application takes no documents back.
         """
         if not self.is_tracked:
@@ -293,6 +295,12 @@ class VersionedCollection(LookingCollection, RemoteCollection):
         if parent == NO_VERSION:
             self.drop()
             return True
+        if contents.is_pruned(parent):
+            number, name = names.place(parent)
+            raise InvalidOperation(
+                f"version {number} of {name!r}, which would be the newest then, was pruned: begin there, or"
+                " before it"
+            )
         doomed = doomed_by(contents, key)
         if names.head[1] in doomed:
             self.discard_changes()
@@ -302,19 +310,6 @@ class VersionedCollection(LookingCollection, RemoteCollection):
         if names.head[0] not in names.branches():
             names.set_head(names.place(names.head[1])[1], names.head[1])
         return True
-
-    def collect_garbage(self) -> int:
-        """Remove the versions that nothing leads to any more, as a pull that was aborted leaves them.
-
-        Returns:
-            How many. Space comes back when the database is packed.
-        """
-        if not self.is_tracked:
-            return 0
-        pending = self._pending()
-        doomed = unreachable(self.contents, () if pending is None else pending.parents)
-        remove_versions(self.contents, doomed)
-        return len(doomed)
 
     def check(self) -> list[Fault]:
         """Return everything that is wrong with what is kept; all of it is read, nothing is written."""

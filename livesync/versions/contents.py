@@ -12,21 +12,25 @@ from typing import Any, Final, NamedTuple
 
 import ormsgpack
 
-from ..errors import BrokenDelta, BrokenValue, InvalidCollectionState
+from ..errors import BrokenDelta, BrokenValue, InvalidCollectionState, VersionPruned
 from .changesets import ERASED, GONE, Row, hashes_of, rows_of
 from .delta import apply
 from .entries import PACKED, Entries, Entry, Kind
 from .frames import Frames, sampled, train
+from .names import Names
 from .shelves import keep_pack, packs_of
 from .stored import Packet, StoredHistory
 from .sums import with_sum, without_sum
 from .threeway import ABSENT
-from .tree import NO_VERSION
+from .tree import NO_VERSION, parent_of
 from .values import CODEC, Codec, hash_of
 
 #: Documents, and bytes before compression, in a pack of first states.
 _PACK_DOCUMENTS: Final = 8
 _PACK_BYTES: Final = 32_768
+
+#: The key of ``StoredHistory.settings`` under which the set of the versions lies whose contents were pruned.
+PRUNED: Final = "pruned"
 
 #: Packs that are kept unpacked.
 _KEPT_PACKS: Final = 32
@@ -84,12 +88,40 @@ class Contents:
         """Line -> key that it begins after."""
         return self.references.forks
 
+    # -- which versions have contents --------------------------------------------------------------
+
+    def is_pruned(self, key: int) -> bool:
+        """Tell whether a version's record is all that is left of it."""
+        pruned = self.references.settings.get(PRUNED)
+        return pruned is not None and key in pruned
+
+    def check_kept(self, key: int) -> None:
+        """Make sure that a version's contents were not pruned.
+
+        Raises:
+            VersionPruned: They were.
+        """
+        pruned = self.references.settings.get(PRUNED)
+        if pruned is not None and key in pruned:
+            raise VersionPruned(*Names(self.references).place(key))
+
+    def kept_at(self, key: int) -> int:
+        """Return the newest version with contents at ``key`` or before it, along first parents."""
+        while self.is_pruned(key):
+            key = parent_of(self.forks, key)
+        return key
+
+    def base_of(self, key: int) -> int:
+        """Return what a version's changes are relative to: the last version before it that has contents."""
+        return self.kept_at(parent_of(self.forks, key))
+
     # -- one document ------------------------------------------------------------------------------
 
     def state(self, document_id: str, key: int) -> State:
         """Return a document at a version, with what a next delta has to know.
 
         Raises:
+            VersionPruned: The version's contents were pruned.
             InvalidCollectionState: What is stored is damaged; the text names document and version.
         """
         found = self.state_unless(document_id, key, None)
@@ -100,10 +132,12 @@ class Contents:
         """Return a document at a version; None where its content hash is ``known``, without reading it.
 
         Raises:
+            VersionPruned: The version's contents were pruned.
             InvalidCollectionState: What is stored is damaged; the text names document and version.
         """
         if key == NO_VERSION:
             return None if known == b"" else _NEVER
+        self.check_kept(key)
         history = self.histories.get(document_id)
         try:
             entries = None if history is None else Entries(history)
@@ -121,12 +155,18 @@ class Contents:
         """Return a document at a version; :data:`~livesync.versions.threeway.ABSENT` where there is none.
 
         Raises:
+            VersionPruned: The version's contents were pruned.
             InvalidCollectionState: What is stored is damaged.
         """
         return self.state(document_id, key).value
 
     def hash(self, document_id: str, key: int) -> bytes:
-        """Return a document's content hash at a version, without reading it; b"" where there is none."""
+        """Return a document's content hash at a version, without reading it; b"" where there is none.
+
+        Raises:
+            VersionPruned: The version's contents were pruned.
+        """
+        self.check_kept(key)
         history = self.histories.get(document_id) if key != NO_VERSION else None
         newest = None if history is None else Entries(history).newest(self.forks, key)
         if newest is not None:
@@ -141,7 +181,12 @@ class Contents:
         return self.hash(document_id, key) != b"" and self.value(document_id, key) is ABSENT
 
     def entry(self, document_id: str, key: int) -> Entry | None:
-        """Return what says what a document is at a version; None: its first state, or nothing."""
+        """Return what says what a document is at a version; None: its first state, or nothing.
+
+        Raises:
+            VersionPruned: The version's contents were pruned.
+        """
+        self.check_kept(key)
         history = self.histories.get(document_id)
         return None if history is None else Entries(history).newest(self.forks, key)
 
@@ -268,7 +313,12 @@ class Contents:
             yield from pack
 
     def documents(self, key: int) -> Iterator[tuple[str, Any]]:
-        """Yield (id, document) of a version, in order of the ids."""
+        """Yield (id, document) of a version, in order of the ids.
+
+        Raises:
+            VersionPruned: The version's contents were pruned.
+        """
+        self.check_kept(key)
         for document_id in self.ids():
             value = self.value(document_id, key)
             if value is not ABSENT:
@@ -277,7 +327,10 @@ class Contents:
     # -- versions' changes -------------------------------------------------------------------------
 
     def rows(self, key: int) -> Iterator[Row]:
-        """Yield what a version changed against its first parent; of the root nothing: it is all there is."""
+        """Yield what a version changed against its :meth:`base_of`: its first parent, unless that was pruned.
+
+        Of the root nothing: it is all there is. Of a version whose contents were pruned nothing either.
+        """
         stored = self.stored.changes.get(key)
         if stored is not None:
             yield from rows_of(stored, self.frames)

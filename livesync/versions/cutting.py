@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from ..errors import InvalidOperation
 from .ancestry import all_before
-from .contents import Contents
+from .contents import PRUNED, Contents
 from .entries import rewritten
 from .names import Names
 from .records import Record
-from .tree import NO_VERSION, Branch, is_on_way, parent_of
+from .tree import NO_VERSION, Branch, is_on_way, line_of, parent_of
 
 
 def doomed_by(contents: Contents, key: int) -> set[int]:
@@ -67,20 +67,60 @@ def remove_versions(contents: Contents, doomed: Collection[int]) -> None:
         del stored.keys[Record.unpacked(stored.records[key]).id]
         del stored.records[key]
         stored.changes.pop(key, None)
+    forget_pruned(contents, doomed)
+
+
+def forget_pruned(contents: Contents, keys: Iterable[int]) -> list[int]:
+    """Note no longer that these versions were pruned; return those that were."""
+    pruned = contents.stored.settings.get(PRUNED)
+    if pruned is None:
+        return []
+    found = [key for key in keys if key in pruned]
+    for key in found:
+        pruned.remove(key)
+    return found
+
+
+def drop_lines(contents: Contents) -> int:
+    """Forget the lines that hold no version and that nothing begins after; return how many.
+
+    The newest stays: numbers of lines count on from it.
+    """
+    stored = contents.stored
+    references = stored.references
+    used = {line_of(key) for key in stored.records}
+    used |= {line_of(key) for line, key in references.forks.items() if line in used and key != NO_VERSION}
+    used.add(max(references.forks))
+    forks = {line: key for line, key in references.forks.items() if line in used}
+    number = len(references.forks) - len(forks)
+    if number:
+        references.forks = forks
+        references.used = {line: count for line, count in references.used.items() if line in used}
+    return number
 
 
 def unreachable(contents: Contents, kept: Collection[int] = ()) -> set[int]:
-    """Return the versions that no branch, tag or HEAD leads to, along any parents.
+    """Return the versions that no branch, tag, HEAD or remote leads to, along any parents.
+
+    What a remote was last seen to have counts, so that a next exchange finds it.
 
     Args:
         contents: Of the history.
         kept: Versions that are needed besides.
     """
-    names = Names(contents.stored.references)
+    stored = contents.stored
+    names = Names(stored.references)
     starts = {branch.tip for branch in names.branches().values()}
-    starts |= {*names.tags.values(), names.head[1], *kept}
+    starts |= {*names.tags.values(), names.head[1], *kept, *known_elsewhere(contents)}
     reached: set[int] = set()
     for key in starts - {NO_VERSION}:
         if key not in reached:
             reached |= all_before(contents, key)
-    return set(contents.stored.records) - reached
+    return set(stored.records) - reached
+
+
+def known_elsewhere(contents: Contents) -> set[int]:
+    """Return the versions that remotes were last seen to have at their branches' tips."""
+    keys = contents.stored.keys
+    tips = [one for remote in contents.stored.references.remotes.values() for one in remote.values()]
+    return {int(keys[one]) for one in tips if one in keys}

@@ -201,3 +201,42 @@ def rewritten(history: History, change: dict[int, Entry | None]) -> bool:
         if new_ones:
             history.segments[new_ones[0].key] = Packet(pack_entries(new_ones))
     return bool(kept) or bool(history.segments)
+
+
+def rebuilt(history: History, entries: Iterable[Entry]) -> bool:
+    """Make entries, in whatever order, all that a document has; tell whether there are any.
+
+    The newest of the newest line lie in the tail, all others in segments.
+    """
+    ordered = sorted(entries, key=lambda entry: entry.key)
+    if not ordered:
+        return False
+    if len(packed := pack_entries(ordered)) <= TAIL_BYTES:
+        history.reset(packed)
+        return True
+    *older, newest = _portions(ordered)
+    history.tail = pack_entries(newest)
+    segments = history.made_segments()
+    made = {portion[0].key: pack_entries(portion) for portion in older}
+    for first in list(segments):
+        if segments[first].data != made.get(first):
+            del segments[first]
+    for first, data in made.items():
+        if first not in segments:
+            segments[first] = Packet(data)
+    return True
+
+
+def _portions(ordered: Iterable[Entry]) -> list[list[Entry]]:
+    """Return sorted entries in portions of one line each, and of about the size of a tail."""
+    portions: list[list[Entry]] = []
+    size = 0
+    for entry in ordered:
+        weight = len(entry.payload) + len(entry.hash) + 16
+        if portions and line_of(portions[-1][0].key) == line_of(entry.key) and size + weight <= TAIL_BYTES:
+            portions[-1].append(entry)
+            size += weight
+        else:
+            portions.append([entry])
+            size = weight
+    return portions

@@ -104,8 +104,13 @@ def documents_history(
 ) -> list[LogEntry]:
     """Return the versions on the way from ``key`` to the root that changed a document, the newest first.
 
-    Only what these need is read where ``limit`` says how many at most.
+    Only what these need is read where ``limit`` says how many at most. What a pruned version changed stands
+    with the next one that has contents.
+
+    Raises:
+        VersionPruned: The contents of ``key`` were pruned.
     """
+    contents.check_kept(key)
     return [log_entry(contents, places, one) for one in islice(_keys(contents, document_id, key), limit)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from ..errors import BranchNotFound, InvalidCollectionVersion
@@ -120,6 +120,10 @@ class Names:
         self._refs.used = {**self._refs.used, line: position_of(following.key) + 1}
         if line not in self._refs.forks:
             self._refs.forks = {**self._refs.forks, line: following.fork}
+
+    def move_forks(self, moved: Mapping[int, int]) -> None:
+        """Let lines that begin after versions whose keys have changed begin after these."""
+        self._refs.forks = {line: moved.get(key, key) for line, key in self._refs.forks.items()}
 
     # -- HEAD --------------------------------------------------------------------------------------
 

@@ -92,6 +92,10 @@ class History:
             self._kept.segments = LOBTree()
         return self._kept.segments
 
+    def reset(self, tail: bytes) -> None:
+        """Make a tail all that there is."""
+        self._keep(tail if len(tail) <= _SHORT_BYTES else DocumentHistory(tail))
+
     def _keep(self, kept: bytes | DocumentHistory) -> None:
         self._kept = self._tree[self._document_id] = kept
 

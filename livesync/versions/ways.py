@@ -27,7 +27,12 @@ def changed_ids(contents: Contents, start: int, end: int) -> Iterator[str]:
     """Yield the ids of the documents that differ between two versions, in order.
 
     What was changed and changed back is none of them: whole hashes decide.
+
+    Raises:
+        VersionPruned: The contents of one of the two were pruned.
     """
+    contents.check_kept(start)
+    contents.check_kept(end)
     ends: dict[str, tuple[bytes, bytes]] = {}
     way = way_between(contents.forks, start, end)
     for key in way.up:
@@ -45,7 +50,13 @@ def changed_ids(contents: Contents, start: int, end: int) -> Iterator[str]:
 
 
 def steps_between(contents: Contents, start: int, end: int) -> dict[str, Step]:
-    """Return what happens to each document on the way between two versions."""
+    """Return what happens to each document on the way between two versions.
+
+    Raises:
+        VersionPruned: The contents of one of the two were pruned.
+    """
+    contents.check_kept(start)
+    contents.check_kept(end)
     found: dict[str, Step] = {}
 
     def note(document_id: str, delta: bytes, before: bytes, after: bytes) -> None:
