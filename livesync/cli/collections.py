@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..errors import UsageError
 from .session import Session, as_usage
 
 if TYPE_CHECKING:
@@ -18,13 +19,27 @@ def collection_of(session: Session, root: Any) -> VersionedCollection:
     """Return the collection that a command names, of the application's documents where there is one.
 
     Raises:
-        UsageError: Its name is none.
+        UsageError: Its name is none, or what the command says it is of.
         HostNotFound: The host cannot be imported.
     """
     from ..versions.collection import VersionedCollection
 
     host = session.optional_host()
-    return as_usage(lambda: VersionedCollection(root, session.args.collection, host=host))
+    pairs = getattr(session.args, "of", None) or []
+    of = dict(pairs)
+    if len(of) < len(pairs):
+        raise UsageError("name each of the collections once")
+    return as_usage(
+        lambda: VersionedCollection(root, session.args.collection, host=host, collections=of or None)
+    )
+
+
+def unknown_document(collection: VersionedCollection, document_id: str, where: str) -> UsageError:
+    """Return what says that there is no such document, and how one is named where there are collections."""
+    hint = ""
+    if collection.collections and document_id.partition(":")[0] not in collection.collections:
+        hint = f"; name it as COLLECTION:ID, of {', '.join(collection.collections)}"
+    return UsageError(f"there is no document {document_id!r} {where}{hint}")
 
 
 def changing(session: Session, change: Callable[[VersionedCollection], T]) -> T:

@@ -187,3 +187,9 @@ def workers(text: str) -> int:
     if number is None or not 1 <= number <= 64:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 64")
     return number
+
+
+def named_rule(text: str) -> tuple[str, str]:
+    """Return the name and the rule of ``NAME`` or ``NAME=RULE``."""
+    name, _, rule = text.partition("=")
+    return name, rule

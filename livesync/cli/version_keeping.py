@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from .collections import changing, looking
+from .collections import changing, looking, unknown_document
 from .exitcodes import ExitCode
 from .output import printable
 from .session import Session
@@ -25,8 +25,8 @@ def blame(session: Session) -> int:
     with looking(session) as collection:
         _, key = find_version(collection, args.at)
         found = blamed(collection.contents, collection.names.places(), args.document, key)
-    if not found:
-        raise UsageError(f"there is no document {args.document!r} at this version")
+        if not found:
+            raise unknown_document(collection, args.document, "at this version")
     with session.out.json_list("values", {}) as add:
         for one in found:
             session.out.line(printable(str(one)))

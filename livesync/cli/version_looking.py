@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from .collections import looking, version_of
+from .collections import looking, unknown_document, version_of
 from .exitcodes import ExitCode
 from .output import printable
 from .session import Session
@@ -116,7 +116,7 @@ def show(session: Session) -> int:
         if args.document is not None:
             value = contents.value(args.document, key)
             if value is ABSENT:
-                raise UsageError(f"there is no document {args.document!r} at this version")
+                raise unknown_document(collection, args.document, "at this version")
             for line in lines_of(value):
                 out.line(printable(line))
             out.json({"document": value})
@@ -184,7 +184,7 @@ def history(session: Session) -> int:
         _, key = find_version(collection, args.at)
         entries = documents_history(collection.contents, collection.names.places(), args.document, key)
         if not entries:
-            raise UsageError(f"no version up to this one has a document {args.document!r}")
+            raise unknown_document(collection, args.document, "in any version up to this one")
         names = names_of(collection.names)
         shown = [(entry, version_of(collection, entry.key)) for entry in entries]
     return _list(session, shown, names)

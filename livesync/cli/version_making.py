@@ -26,6 +26,51 @@ def init(session: Session) -> int:
     return _told(session, changing(session, work))
 
 
+def collections(session: Session) -> int:
+    """List the histories of the database, or let one follow another collection."""
+    args, out = session.args, session.out
+    if args.add is None:
+        return _list_collections(session)
+    name, rule = args.add
+
+    def work(collection: VersionedCollection) -> int:
+        collection.add_collection(name, rule)
+        return sum(one.startswith(f"{name}:") for _, one in collection.changes())
+
+    number = changing(session, work)
+    out.line(printable(f"{args.collection} follows {name}, too: register its {number:,} documents."))
+    out.json({"collection": args.collection, "added": name, "documents": number})
+    return ExitCode.OK
+
+
+def _list_collections(session: Session) -> int:
+    from ..database import connected
+    from ..versions.collection import VersionedCollection
+    from ..versions.stored import find_histories
+
+    with session.database(read_only=True) as db, connected(db) as root:
+        found = [VersionedCollection(root, name) for name in find_histories(root) or ()]
+        rows = [
+            {
+                "name": one.name,
+                "collections": list(one.collections),
+                "versions": len(one.contents.stored.records),
+                "branch": one.branch,
+                "version": one.version,
+            }
+            for one in found
+        ]
+    with session.out.json_list("histories", {}) as add:
+        for row in rows:
+            of = f", of {', '.join(row['collections'])}" if row["collections"] else ""
+            where = f"at version {row['version']} of {row['branch']}"
+            session.out.line(printable(f"{row['name']}  {row['versions']:,} versions, {where}{of}"))
+            add(row)
+    if not rows:
+        session.out.line("there are no versions yet: livesync version init makes the first")
+    return ExitCode.OK
+
+
 def register(session: Session) -> int:
     """Make a version of what has changed."""
     args = session.args

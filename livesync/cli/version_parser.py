@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .grammar import Commands
-from .values import count
+from .values import count, named_rule
 
 _REF = (
     "a branch (its newest version), BRANCH:NUMBER, a NUMBER of the current branch, a tag, six digits or more"
@@ -38,6 +38,17 @@ def _said(parser: argparse.ArgumentParser, required: bool = False) -> None:
     parser.add_argument("--author", metavar="NAME", help="who (default: who made the changes, as recorded)")
 
 
+def _of(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--of",
+        action="append",
+        type=named_rule,
+        metavar="NAME[=RULE]",
+        help="a collection that the history is of, one of several; repeatable; of an application's documents"
+        " with what says which they are: FIELD=VALUE of a document, or PREFIX* of its id",
+    )
+
+
 def _add_making(commands: Commands) -> None:
     init = commands.add(
         "init",
@@ -47,6 +58,19 @@ def _add_making(commands: Commands) -> None:
         " application (--host) they are those of the mapping NAME in the database's root.",
     )
     _said(_named(init))
+    _of(init)
+    collections = commands.add(
+        "collections",
+        "version_making:collections",
+        "list the histories there are",
+        "List the histories of the database, and of which collections each is.",
+    )
+    _named(collections).add_argument(
+        "--add",
+        type=named_rule,
+        metavar="NAME[=RULE]",
+        help="let a history of several collections follow this one, too; as --of of `livesync version init`",
+    )
     register = commands.add(
         "register",
         "version_making:register",
@@ -195,6 +219,7 @@ def _add_joining(commands: Commands) -> None:
         )
         _named(parser).add_argument("remote", metavar="URI", help="the other database, as a zodburi")
         parser.add_argument("-b", "--branch", metavar="NAME", help="which branch (default: the current one)")
+        _of(parser)
 
 
 def _add_keeping(commands: Commands) -> None:
@@ -238,3 +263,4 @@ def _add_keeping(commands: Commands) -> None:
         "Pull all branches of a file that `livesync version export` wrote, as from another database.",
     )
     _named(import_).add_argument("file", metavar="FILE", help="the file")
+    _of(import_)

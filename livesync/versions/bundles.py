@@ -20,6 +20,7 @@ from .contents import Contents
 from .exchange import TravellingRow, TravellingVersion, missing, received, received_root, sent
 from .frames import Frames
 from .names import Names
+from .parts import keep_collections, travelled
 from .records import Record
 from .stored import StoredHistory, find_histories
 from .tree import Branch
@@ -94,6 +95,8 @@ def read_bundle(file: BinaryIO) -> VersionedCollection:
     for record, branch, number, rows in frames:
         version = TravellingVersion(record, branch, number, tuple(TravellingRow(*row) for row in rows))
         keys.append(received(contents, version) if keys else received_root(stored, contents, version))
+    if keys:
+        keep_collections(stored, dict.fromkeys(travelled(contents), ""), has_host=False)
     find_histories(root, create=True)[name] = stored
     made = VersionedCollection(root, name)
     names = Names(stored.references)

@@ -18,6 +18,8 @@ from .erasing import erase
 from .keeping import KeepingCollection
 from .looking import LookingCollection
 from .names import MAIN, Names, check_branch_name
+from .part import Part
+from .parts import COLLECTIONS, TRAVELLING, Address, Rule, check_free, check_known, collections_of
 from .remotes import RemoteCollection
 from .stash import applied_stash, packed_stash
 from .stored import StoredHistory, find_histories
@@ -42,9 +44,16 @@ class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection
         author: Who makes versions, unless a call says so. "": those who changed the documents, as the track
             says; else the user of the transaction.
         clock: Returns epoch seconds.
+        collections: Where it is the history of several collections: their names, each that of a mapping in
+            the root; or name -> mapping; or, of a host's documents, name -> rule, which is ``FIELD=VALUE`` of
+            a document or ``PREFIX*`` of its id, and of which the first that fits has a document. A document's
+            id is then ``COLLECTION:ID`` (:class:`~livesync.versions.parts.Address`); :meth:`part` gives one
+            collection. What a history is of is kept: once it has versions, only mappings have to be given.
 
     Raises:
-        ValueError: The name is none.
+        ValueError: The name is none, or a rule.
+        TypeError: A mapping that is given is not persistent.
+        InvalidOperation: The history is not of the collections that are given.
         UpgradeNeeded: A newer livesync wrote what is stored.
     """
 
@@ -61,14 +70,18 @@ class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection
 
         Raises:
             CollectionAlreadyInitialised: It has versions.
+            InvalidOperation: Its mapping, or one of its collections', has versions in another history.
             UnkeptValue: A document holds what cannot be kept.
         """
         if self.is_tracked:
             raise CollectionAlreadyInitialised(f"{self.name!r} has versions already")
         stored = StoredHistory(self.name)
+        self._keep_collections(stored)
         contents = Contents(stored, self._codec)
         names = Names(stored.references)
         working = self.working
+        if self.collections:
+            metadata = {**(metadata or {}), TRAVELLING: list(self.collections)}
         documents = [(one, value) for one, value in working.read(working.ids()) if value is not ABSENT]
         following = names.next_key(Branch(NO_VERSION))
         key = following.key
@@ -315,6 +328,41 @@ class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection
         """Return everything that is wrong with what is kept; all of it is read, nothing is written."""
         return list(check(self.contents)) if self.is_tracked else []
 
+    # -- one of several collections ----------------------------------------------------------------
+
+    def part(self, name: str) -> Part:
+        """Return one of the collections of a history that is of several, to be read by its own ids.
+
+        Raises:
+            InvalidOperation: There is none of this name.
+        """
+        check_known(self.collections, name)
+        return Part(self, name)
+
+    def add_collection(self, name: str, rule: str = "") -> None:
+        """Follow one more collection in a history of several; its documents are new with the next version.
+
+        Args:
+            name: Of the collection; without a host that of its mapping in the root.
+            rule: Which of a host's documents are its.
+
+        Raises:
+            ValueError: The name is none or is taken, or the rule is none.
+            InvalidOperation: The history is of one collection, or the mapping has versions already.
+        """
+        stored = self.contents.stored
+        kept = collections_of(stored)
+        if not kept:
+            raise InvalidOperation(f"{self.name!r} is the history of one collection")
+        if check_branch_name(name) in kept:
+            raise ValueError(f"{self.name!r} is of a collection {name!r} already")
+        if self._host is not None:
+            Rule.parse(rule)
+        check_free(self._root, self.name, {name: ""}, self._host is not None)
+        stored.settings = {**stored.settings, COLLECTIONS: {**kept, name: rule}}
+        self._given = {**self._given, name: rule} if self._given else {}
+        stored.touched.update([one for one in self.working.ids() if Address.parse(one).collection == name])
+
     # -- the collection as a whole -----------------------------------------------------------------
 
     def rename(self, new: str) -> VersionedCollection:
@@ -335,7 +383,9 @@ class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection
         return VersionedCollection(
             self._root,
             new,
-            working=self.working,
+            host=self._host,
+            working=self._lent,
+            collections=self._given or None,
             codec=self._codec,
             author=self.author,
             clock=self._clock,
@@ -356,9 +406,13 @@ class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection
         return erase(self.contents, document_id) if self.is_tracked else 0
 
     def drop(self) -> None:
-        """Remove all versions; without a host the documents, too."""
+        """Remove all versions; without a host the documents, too.
+
+        Raises:
+            InvalidOperation: The documents are those of a host that was not given.
+        """
+        self.working.drop()
         histories = find_histories(self._root)
         if histories is not None and self.name in histories:
             histories.pop(self.name).name = ""
-        self.working.drop()
         self._contents = None

@@ -236,9 +236,9 @@ class Contents:
         first = shelves.maxKey(document_id)
         return self._pack(first, shelves[first][0])
 
-    def packs(self) -> Iterator[dict[str, bytes]]:
-        """Yield all packs of first states, in order of the ids."""
-        return (self._unpacked(*one) for one in packs_of(self._shelves))
+    def packs(self, start: str = "") -> Iterator[dict[str, bytes]]:
+        """Yield all packs of first states, from the one of an id on, in order of the ids."""
+        return (self._unpacked(*one) for one in packs_of(self._shelves, start))
 
     def _pack(self, first: str, pack: bytes) -> dict[str, bytes]:
         if not pack:
@@ -300,17 +300,19 @@ class Contents:
 
     # -- all documents -----------------------------------------------------------------------------
 
-    def ids(self) -> Iterator[str]:
-        """Yield the ids of all documents that any version has, in order."""
+    def ids(self, prefix: str = "") -> Iterator[str]:
+        """Yield the ids, those that begin so, of all documents that any version has, in order."""
         last = None
-        for document_id in heapq.merge(self._packed_ids(), self.histories):
+        for document_id in heapq.merge(self._packed_ids(prefix), self.histories.keys(prefix)):
+            if not document_id.startswith(prefix):
+                return
             if document_id != last:
                 yield document_id
             last = document_id
 
-    def _packed_ids(self) -> Iterator[str]:
-        for pack in self.packs():
-            yield from pack
+    def _packed_ids(self, prefix: str) -> Iterator[str]:
+        for pack in self.packs(prefix):
+            yield from (one for one in pack if one >= prefix)
 
     def documents(self, key: int) -> Iterator[tuple[str, Any]]:
         """Yield (id, document) of a version, in order of the ids.

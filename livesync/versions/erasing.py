@@ -16,6 +16,7 @@ from .changesets import ERASED, GONE, Row, change_set
 from .contents import Contents
 from .entries import Entries, Entry, Kind, rewritten
 from .frames import Frames
+from .parts import addresses
 from .stash import applied_stash, packed_stash
 from .stored import DELTAS_KEY, StoredHistory, find_histories
 from .values import CODEC, Codec, hash_of
@@ -54,7 +55,11 @@ def forget(root: Any, document_id: str, codec: Codec = CODEC) -> tuple[str, ...]
     """
     histories: list[tuple[str, StoredHistory]] = sorted((find_histories(root) or {}).items())
     histories += sorted(root.get(DELTAS_KEY, {}).items())
-    return tuple(name for name, stored in histories if erase(Contents(stored, codec), document_id))
+    return tuple(
+        name
+        for name, stored in histories
+        if sum(erase(Contents(stored, codec), one) for one in addresses(stored, document_id))
+    )
 
 
 def _erase_entries(contents: Contents, document_id: str) -> int:

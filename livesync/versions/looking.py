@@ -56,6 +56,16 @@ class LookingCollection(TrackedCollection):
         """Yield (id, document) of a whole version, in order of the ids; arguments as :meth:`read`."""
         return self.contents.documents(self._key(version, branch))
 
+    def read_under(
+        self, prefix: str, version: int | None = None, branch: str | None = None
+    ) -> Iterator[tuple[str, Any]]:
+        """Yield (id without the prefix, document) of those ids of a version that begin so, in their order."""
+        contents, key = self.contents, self._key(version, branch)
+        for document_id in contents.ids(prefix):
+            value = contents.value(document_id, key)
+            if value is not ABSENT:
+                yield document_id.removeprefix(prefix), value
+
     def changed(self, start: tuple[int | None, str | None], end: tuple[int | None, str | None]) -> list[str]:
         """Return the ids of the documents that differ between two versions, sorted.
 

@@ -15,6 +15,7 @@ from .contents import Contents
 from .exchange import TravellingVersion, missing, received, received_root, sent, sent_all
 from .joining import Joined, JoiningCollection
 from .names import MAIN, Names
+from .parts import travelled
 from .stored import StoredHistory, find_histories
 from .tree import NO_VERSION, Branch, way_up
 
@@ -234,11 +235,7 @@ class RemoteCollection(JoiningCollection):
 
     def _begin_with(self, other: RemoteCollection, name: str) -> None:
         """Take over another one's branch, and the first one, where there are no versions yet."""
-        if next(self.working.ids(), None) is not None:
-            raise InvalidOperation(
-                f"{self.name!r} has documents there, and no versions: they would be lost; remove them first,"
-                " or give that collection a history of its own"
-            )
+        self._check_empty()
         if name not in other.names.branches():
             raise InvalidOperation(f"the remote has no branch {name!r}")
         stored = StoredHistory(self.name)
@@ -246,14 +243,23 @@ class RemoteCollection(JoiningCollection):
         tip = other.names.branch(name).tip
         root, *others = missing(other.contents, tip, lambda _: False)
         first = received_root(stored, contents, sent(other.contents, other.names, root))
-        find_histories(self._root, create=True)[self.name] = stored
         names = Names(stored.references)
         names.set_head(MAIN if MAIN in names.branches() else next(iter(names.branches())), first)
         for version in sent_all(other.contents, other.names, others):
             received(contents, version)
+        self._keep_collections(stored, travelled(contents))
+        find_histories(self._root, create=True)[self.name] = stored
+        self._check_empty()  # now it is known of which collections it is
         if name not in names.branches():
             base = other.names.branch(name).base
             names.set_branch(name, Branch(self._here(other, base)))
         self.working.write(list(self.contents.documents(first)))
         self._settle()
         self._go_to(name, names.branch(name).tip)
+
+    def _check_empty(self) -> None:
+        if next(self.working.ids(), None) is not None:
+            raise InvalidOperation(
+                f"{self.name!r} has documents there, and no versions: they would be lost; remove them first,"
+                " or give that collection a history of its own"
+            )

@@ -9,8 +9,9 @@ from typing import Any
 from ..errors import InvalidCollectionVersion, InvalidOperation
 from ..host import Host
 from .contents import Contents
-from .hosted import HostCopy
+from .copies import AbsentCopy, working_copy
 from .names import Names, check_branch_name
+from .parts import Given, check_free, checked, collections_of, is_applications, keep_collections
 from .records import Record
 from .stored import StoredHistory, find_history
 from .threeway import ABSENT
@@ -34,21 +35,19 @@ class TrackedCollection:
         codec: Codec = CODEC,
         author: str = "",
         clock: Callable[[], float] = time.time,
+        collections: Given | None = None,
     ) -> None:
         self.name = check_branch_name(name)
         self.author = author
         self._root = getattr(connection_or_root, "root", lambda: connection_or_root)()
-        if working is None:
-            working = (
-                MappingCopy(self._root, name)
-                if host is None
-                else HostCopy(self._root._p_jar, host, name, codec)
-            )
-        self.working = working
         self._codec = codec
         self._clock = clock
         self._contents: Contents | None = None
-        find_history(self._root, name)
+        self._host = host
+        self._given = {} if collections is None else checked(collections, host is not None)
+        self._lent = working
+        self._copy: tuple[Any, WorkingCopy] | None = None
+        _ = self.working  # what is given is compared with what is kept
 
     def __repr__(self) -> str:
         return f"<VersionedCollection {self.name!r}>"
@@ -79,6 +78,54 @@ class TrackedCollection:
         return self._contents
 
     @property
+    def working(self) -> WorkingCopy:
+        """The working documents.
+
+        Raises:
+            InvalidOperation: Other collections were given than those of the history.
+        """
+        if self._lent is not None:
+            return self._lent
+        stored = self.stored
+        kept = None if stored is None else (collections_of(stored), is_applications(stored))
+        if self._copy is None or self._copy[0] != kept:
+            self._copy = kept, self._own_copy(*(kept or ({}, False)))
+        return self._copy[1]
+
+    def _own_copy(self, kept: Mapping[str, str | None], has_host: bool) -> WorkingCopy:
+        if self.is_tracked and self._given and set(kept) != set(self._given):
+            raise InvalidOperation(
+                f"{self.name!r} is of {', '.join(sorted(kept)) or 'one collection'},"
+                f" not of {', '.join(sorted(self._given))}"
+            )
+        if has_host and self._host is None:
+            return AbsentCopy(f"the documents of {self.name!r} are an application's: give its host")
+        return working_copy(self._root, self.name, self._host, self._codec, {**kept, **self._given})
+
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """The collections of a history that is of several; empty where it is of one."""
+        stored = self.stored
+        return tuple(sorted(self._given if stored is None else collections_of(stored)))
+
+    def _keep_collections(self, stored: StoredHistory, travelled: Iterable[str] | None = None) -> None:
+        """Note in a new history of what collections it is, and whose documents they are.
+
+        Args:
+            stored: The history.
+            travelled: Of which collections the versions are that came from elsewhere.
+
+        Raises:
+            InvalidOperation: They are not those that come from elsewhere, or have versions of their own.
+        """
+        names = list(travelled or ())
+        if self._given and travelled is not None and not (names and set(names) <= set(self._given)):
+            raise InvalidOperation(f"the versions that come are of {', '.join(names) or 'one collection'}")
+        found = self._given or dict.fromkeys(names, "")
+        check_free(self._root, self.name, found, self._host is not None)
+        keep_collections(stored, found, self._host is not None)
+
+    @property
     def names(self) -> Names:
         """What people call its versions.
 
@@ -94,6 +141,8 @@ class TrackedCollection:
         Raises:
             InvalidOperation: They are an application's.
         """
+        if self.collections:
+            raise InvalidOperation(f"{self.name!r} is of {', '.join(self.collections)}: see part()")
         if not isinstance(self.working, MappingCopy):
             raise InvalidOperation(f"the documents of {self.name!r} are the application's: change them there")
         return self.working.documents

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 from persistent import Persistent
@@ -83,9 +83,14 @@ class MappingCopy(WorkingCopy):
             found = self._root[self._name] = NotedDocuments()
         return found
 
+    @property
+    def _there(self) -> Mapping[str, Any]:
+        """The mapping, to be read; none is made."""
+        return self._root.get(self._name, {})
+
     def get(self, document_id: str) -> Any:
         """See :class:`WorkingCopy`."""
-        return self.documents.get(document_id, ABSENT)
+        return self._there.get(document_id, ABSENT)
 
     def write(self, documents: Iterable[tuple[str, Any]]) -> None:
         """See :class:`WorkingCopy`."""
@@ -100,16 +105,16 @@ class MappingCopy(WorkingCopy):
 
     def ids(self) -> Iterator[str]:
         """See :class:`WorkingCopy`."""
-        return iter(sorted(self.documents))
+        return iter(sorted(self._there))
 
     def changed(self) -> Iterable[str] | None:
         """See :class:`WorkingCopy`."""
-        documents = self.documents
+        documents = self._there
         return list(documents.touched) if isinstance(documents, NotedDocuments) else None
 
     def settle(self) -> None:
         """See :class:`WorkingCopy`."""
-        documents = self.documents
+        documents = self._there
         if isinstance(documents, NotedDocuments) and len(documents.touched):
             documents.touched.clear()
 

@@ -17,13 +17,16 @@ class Desk:
         self.capsys = capsys
 
     def write(self, **documents):
+        self.write_mapping("documents", **documents)
+
+    def write_mapping(self, mapping, **documents):
         db = ZODB.DB(FileStorage(str(self.path)))
         with db.transaction() as connection:
-            kept = dict(connection.root().get("documents", {}))
+            kept = dict(connection.root().get(mapping, {}))
             kept.update({name: value for name, value in documents.items() if value is not None})
             for name in [name for name, value in documents.items() if value is None]:
                 del kept[name]
-            connection.root()["documents"] = kept
+            connection.root()[mapping] = kept
         db.close()
 
     def documents(self):
@@ -104,6 +107,79 @@ def test_beginning_registering_and_looking(desk):
     assert json.loads(desk("show", "main:0", "a")[1]) == {"title": "A", "n": 1}
     assert "Document c" in desk("show")[1]
     assert desk("history", "b")[1].count("version ") == 2
+
+
+@pytest.fixture
+def catalogue(desk):
+    desk.write_mapping("talks", t1={"title": "Sync"})
+    desk.write_mapping("events", e1={"year": 2017})
+    code, out, err = desk("init", "-c", "catalogue", "--of", "talks", "--of", "events")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1] == " 2 created"
+    return desk
+
+
+def test_several_collections_have_one_history(catalogue):
+    catalogue.write_mapping("talks", t1={"title": "Sync, again"})
+    catalogue.write_mapping("events", e2={"year": 2018})
+    assert catalogue("status", "-c", "catalogue")[1].splitlines()[1:] == [
+        "  created:  events:e2",
+        "  changed:  talks:t1",
+    ]
+    assert (
+        catalogue("register", "-c", "catalogue", "-m", "both")[1].splitlines()[1] == " 1 created, 1 changed"
+    )
+    assert json.loads(catalogue("show", "0", "talks:t1", "-c", "catalogue")[1]) == {"title": "Sync"}
+    assert catalogue("diff", "0", "1", "--names", "-c", "catalogue")[1] == (
+        "created  events:e2\nchanged  talks:t1\n"
+    )
+    assert "title: 'Sync, again'" in catalogue("blame", "talks:t1", "-c", "catalogue")[1]
+    assert catalogue("fsck", "-c", "catalogue")[1] == "2 versions: nothing is wrong\n"
+    code, _, err = catalogue("show", "0", "t1", "-c", "catalogue")
+    assert code == 2
+    assert err == (
+        "livesync: there is no document 't1' at this version; name it as COLLECTION:ID, of events, talks\n"
+    )
+
+
+def test_histories_are_listed_and_may_follow_more_collections(catalogue):
+    assert catalogue("collections")[1] == ("catalogue  1 versions, at version 0 of main, of events, talks\n")
+    catalogue.write_mapping("people", p1={"name": "Ada"})
+    code, out, _ = catalogue("collections", "-c", "catalogue", "--add", "people")
+    assert (code, out) == (0, "catalogue follows people, too: register its 1 documents.\n")
+    catalogue("register", "-c", "catalogue", "-m", "people, too")
+    found = json.loads(catalogue("collections", json_=True)[1])["histories"]
+    assert [one["collections"] for one in found] == [["events", "people", "talks"]]
+    for arguments, said in (
+        (("--add", "people"), "'catalogue' is of a collection 'people' already"),
+        (("--add", "a:b"), "'a:b' is no name: white space, colons and control characters are not for names"),
+    ):
+        assert catalogue("collections", "-c", "catalogue", *arguments) == (2, "", f"livesync: {said}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--of", "talks", "--of", "talks"), "name each of the collections once"),
+        (
+            ("--of", "talks=kind=talk"),
+            "the rule 'kind=talk' of 'talks' is about an application's documents: give a host",
+        ),
+        (("--of", "documents"), "'documents' has versions already, in the history 'documents'"),
+    ],
+)
+def test_a_history_that_cannot_be_of_these_collections_says_why(begun, arguments, said):
+    assert begun("init", "-c", "more", *arguments) == (2, "", f"livesync: {said}\n")
+
+
+def test_a_bundle_of_several_collections_is_read_elsewhere(catalogue, tmp_path, capsys):
+    file = str(tmp_path / "b")
+    assert catalogue("export", file, "-c", "catalogue")[0] == 0
+    there = Desk(tmp_path / "there.fs", capsys)
+    there.write(z={})
+    assert there("import", file, "-c", "catalogue")[0] == 0
+    assert there("collections")[1] == "catalogue  1 versions, at version 0 of main, of events, talks\n"
+    assert json.loads(there("show", "main", "events:e1", "-c", "catalogue")[1]) == {"year": 2017}
 
 
 def test_versions_are_named_in_many_ways(begun):

@@ -5,6 +5,8 @@ from ZODB.DemoStorage import DemoStorage
 
 from livesync.versions import VersionedCollection
 
+from .sites import Site
+
 
 class Clock:
     """A clock that goes on by a second with each look at it."""
@@ -51,3 +53,16 @@ def new_collection(new_root, clock):
         return made
 
     return make
+
+
+@pytest.fixture
+def new_site():
+    made = []
+
+    def make(*args, **kwargs):
+        made.append(Site(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    for site in made:
+        site.close()
