@@ -40,6 +40,17 @@ class Point:
         self.x, self.y = x, y
 
 
+def shown(value):
+    """Return the repr of a value in which a set's items are sorted: their own order means nothing."""
+    if isinstance(value, set | frozenset):
+        return f"{type(value).__name__}{sorted(map(shown, value))}"
+    if isinstance(value, list | tuple):
+        return f"{type(value).__name__}{[shown(item) for item in value]}"
+    if isinstance(value, dict):
+        return f"dict{[(shown(key), shown(item)) for key, item in value.items()]}"
+    return repr(value)
+
+
 @given(values)
 def test_every_value_comes_back_to_the_bit(value):
     encoded = CODEC.encode(value)
@@ -49,7 +60,7 @@ def test_every_value_comes_back_to_the_bit(value):
     assert CODEC.encode(back) == encoded
     assert CODEC.equal(CODEC.decode_foreign(encoded), value)
     # repr tells types, order and zones apart; it does not tell the bits of NaNs, which the bytes do
-    assert repr(back) == repr(value) or isinstance(value, set | frozenset) or "set" in repr(value)
+    assert shown(back) == shown(value)
 
 
 def test_what_python_takes_for_equal_has_bytes_of_its_own():
