@@ -50,7 +50,7 @@ def _list_collections(session: Session) -> int:
 
     with session.database(read_only=True) as db, connected(db) as root:
         found = [VersionedCollection(root, name) for name in find_histories(root) or ()]
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "name": one.name,
                 "collections": list(one.collections),

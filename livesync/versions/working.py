@@ -86,7 +86,8 @@ class MappingCopy(WorkingCopy):
     @property
     def _there(self) -> Mapping[str, Any]:
         """The mapping, to be read; none is made."""
-        return self._root.get(self._name, {})
+        found: Mapping[str, Any] = self._root.get(self._name, {})
+        return found
 
     def get(self, document_id: str) -> Any:
         """See :class:`WorkingCopy`."""
