@@ -65,6 +65,36 @@ def is_ancestor(contents: Contents, key: int, descendant: int) -> bool:
     return False
 
 
+def path_between(contents: Contents, start: int, end: int) -> list[int]:
+    """Return versions of which each is a parent of the next, from after ``start`` to ``end``.
+
+    First parents are preferred. ``start`` must be an ancestor of ``end``.
+    """
+    stored = contents.stored
+    generation = Record.unpacked(stored.records[start]).generation
+    parents: dict[int, list[int]] = {}
+    generations: dict[int, int] = {}
+    todo = [end]
+    while todo:
+        key = todo.pop()
+        if key in parents:
+            continue
+        record = Record.unpacked(stored.records[key])
+        is_above = record.generation > generation
+        parents[key] = [int(stored.keys[one]) for one in record.parents] if is_above else []
+        generations[key] = record.generation
+        todo += parents[key]
+    leading = {start}
+    for key in sorted(parents, key=generations.__getitem__):
+        if not leading.isdisjoint(parents[key]):
+            leading.add(key)
+    way = []
+    while end != start:
+        way.append(end)
+        end = next(parent for parent in parents[end] if parent in leading)
+    return way[::-1]
+
+
 def all_before(contents: Contents, key: int) -> set[int]:
     """Return a version and all that came before it, along all parents."""
     stored = contents.stored

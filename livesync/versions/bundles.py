@@ -26,7 +26,7 @@ from .stored import StoredHistory, find_histories
 from .tree import Branch
 
 #: The first line of a bundle.
-MAGIC: Final = b"livesync bundle 1\n"
+MAGIC: Final = b"livesync bundle 2\n"
 
 #: Bytes of a frame at most.
 _LARGEST: Final = 1 << 30
@@ -41,7 +41,7 @@ def write_bundle(collection: VersionedCollection, file: BinaryIO, branches: Iter
         branches: Their names; none: all.
 
     Raises:
-        InvalidOperation: It has no versions, or a document in them was erased.
+        InvalidOperation: It has no versions.
         BranchNotFound: There is no such branch.
     """
     contents, names = collection.contents, collection.names
@@ -51,11 +51,11 @@ def write_bundle(collection: VersionedCollection, file: BinaryIO, branches: Iter
     for tip in tips.values():
         keys.update(dict.fromkeys(missing(contents, tip, lambda _: False)))
     ordered = sorted(keys, key=lambda key: (Record.unpacked(contents.stored.records[key]).generation, key))
-    out = _Writer(file)
+    out, places = _Writer(file), names.places()
     ids = {name: Record.unpacked(contents.stored.records[tip]).id for name, tip in tips.items()}
     out.frame([collection.name, ids])
     for key in ordered:
-        version = sent(contents, names, key)
+        version = sent(contents, places, key)
         out.frame([version.record, version.branch, version.number, [list(row) for row in version.rows]])
     out.frame([len(ordered), out.digest()])
     return len(ordered)

@@ -395,7 +395,8 @@ class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection
         """Erase what a document says from all versions; the working document stays as it is.
 
         The tree of versions stays whole, and says that there was something: ids and hashes stay. Where an
-        erased state would be checked out, there is no document. A version that holds one is not pushed.
+        erased state would be checked out, there is no document. A version that holds one is pushed
+        without it, and what another database still has of it does not come back by a pull.
 
         Returns:
             How many states were erased; 0: it was in none.
@@ -403,7 +404,9 @@ class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection
         Raises:
             InvalidOperation: A merge waits for its conflicts to be resolved.
         """
-        return erase(self.contents, document_id) if self.is_tracked else 0
+        if not self.is_tracked:
+            return 0
+        return erase(self.contents, document_id, round(self._clock() * 1_000_000))
 
     def drop(self) -> None:
         """Remove all versions; without a host the documents, too.

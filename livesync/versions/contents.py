@@ -300,19 +300,25 @@ class Contents:
 
     # -- all documents -----------------------------------------------------------------------------
 
-    def ids(self, prefix: str = "") -> Iterator[str]:
-        """Yield the ids, those that begin so, of all documents that any version has, in order."""
+    def ids(self, prefix: str = "", start: str = "") -> Iterator[str]:
+        """Yield the ids of all documents that any version has, in order.
+
+        Args:
+            prefix: Only those that begin so.
+            start: Only from here on.
+        """
         last = None
-        for document_id in heapq.merge(self._packed_ids(prefix), self.histories.keys(prefix)):
+        first = max(prefix, start)
+        for document_id in heapq.merge(self._packed_ids(first), self.histories.keys(first)):
             if not document_id.startswith(prefix):
                 return
             if document_id != last:
                 yield document_id
             last = document_id
 
-    def _packed_ids(self, prefix: str) -> Iterator[str]:
-        for pack in self.packs(prefix):
-            yield from (one for one in pack if one >= prefix)
+    def _packed_ids(self, start: str) -> Iterator[str]:
+        for pack in self.packs(start):
+            yield from (one for one in pack if one >= start)
 
     def documents(self, key: int) -> Iterator[tuple[str, Any]]:
         """Yield (id, document) of a version, in order of the ids.

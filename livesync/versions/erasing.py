@@ -1,7 +1,8 @@
 """Erasing a document's content from all versions, for people who ask that data be forgotten.
 
 What stays is that there was something: ids of documents and versions, hashes of contents, times and
-messages. So the tree of versions is whole, and all ids still verify. What a document said is gone from its
+messages. So the tree of versions is whole, and all ids still verify. When a document was erased is noted, so
+that another database, which still has it, does not bring it back. What a document said is gone from its
 entries, from the packs of first states, from change sets, from the stash, and from the dictionary, which is
 trained anew where it may hold something of it: that writes all first states anew. A storage keeps earlier
 revisions until the database is packed.
@@ -9,7 +10,10 @@ revisions until the database is packed.
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from typing import Any, Final
+
+from BTrees.OOBTree import OOBTree
 
 from ..errors import InvalidOperation
 from .changesets import ERASED, GONE, Row, change_set
@@ -21,9 +25,18 @@ from .stash import applied_stash, packed_stash
 from .stored import DELTAS_KEY, StoredHistory, find_histories
 from .values import CODEC, Codec, hash_of
 
+#: Key of ``StoredHistory.settings`` that holds a tree: id -> when it was erased, microseconds of the epoch.
+NOTED: Final = "erased"
 
-def erase(contents: Contents, document_id: str) -> int:
+
+def erase(contents: Contents, document_id: str, now_us: int) -> int:
     """Erase what a document says at all versions, within the caller's transaction. Again does no harm.
+
+    Args:
+        contents: Of the history.
+        document_id: The document; that there is one here is not needed.
+        now_us: When, in microseconds of the epoch: what was made before then stays erased, if it comes from
+            elsewhere later.
 
     Returns:
         How many of its states were erased.
@@ -37,6 +50,9 @@ def erase(contents: Contents, document_id: str) -> int:
         raise InvalidOperation(
             f"a merge in {stored.name!r} waits for its conflicts to be resolved: resolve or abort it first"
         )
+    if NOTED not in stored.settings:
+        stored.settings = {**stored.settings, NOTED: OOBTree()}
+    stored.settings[NOTED][document_id] = now_us
     count = _erase_entries(contents, document_id) + _erase_first(contents, document_id)
     _erase_stashed(contents, document_id)
     if count and contents.is_learned(document_id):
@@ -44,8 +60,39 @@ def erase(contents: Contents, document_id: str) -> int:
     return count
 
 
-def forget(root: Any, document_id: str, codec: Codec = CODEC) -> tuple[str, ...]:
+def stays_erased(contents: Contents, document_id: str, content_hash: bytes, time_us: int) -> bool:
+    """Tell whether what a version from elsewhere says of a document was erased here, and is not to come back.
+
+    It is where the version was made before the document was erased, or says what was erased.
+
+    Args:
+        contents: Of the history.
+        document_id: The document.
+        content_hash: Of what it says.
+        time_us: When the version was made, in microseconds of the epoch.
+    """
+    noted = contents.stored.settings.get(NOTED, {}).get(document_id)
+    if noted is None:
+        return False
+    return bool(time_us <= noted) or content_hash in _erased_hashes(contents, document_id)
+
+
+def _erased_hashes(contents: Contents, document_id: str) -> set[bytes]:
+    history = contents.stored.documents.get(document_id)
+    entries = [] if history is None else Entries(history).all()
+    found = {one.hash for one in entries if one.kind == Kind.ERASED}
+    first = contents.pack_of(document_id).get(document_id, b"")
+    return {*found, first[1:]} if first[:1] == ERASED else found
+
+
+def forget(root: Any, document_id: str, codec: Codec = CODEC, now_us: int | None = None) -> tuple[str, ...]:
     """Erase a document from all histories of a database, and from deltas of collections without versions.
+
+    Args:
+        root: Of the database.
+        document_id: The document.
+        codec: Encodes documents.
+        now_us: As of :func:`erase`; None: now.
 
     Returns:
         The names of those that had it.
@@ -55,10 +102,11 @@ def forget(root: Any, document_id: str, codec: Codec = CODEC) -> tuple[str, ...]
     """
     histories: list[tuple[str, StoredHistory]] = sorted((find_histories(root) or {}).items())
     histories += sorted(root.get(DELTAS_KEY, {}).items())
+    when = time.time_ns() // 1_000 if now_us is None else now_us
     return tuple(
         name
         for name, stored in histories
-        if sum(erase(Contents(stored, codec), one) for one in addresses(stored, document_id))
+        if sum(erase(Contents(stored, codec), one, when) for one in addresses(stored, document_id))
     )
 
 

@@ -1,32 +1,56 @@
 """Versions on their way from one database to another: as values, which are checked when they arrive.
 
-A version travels with its record and its changes against its first parent. Who receives it applies these to
-what he has, makes the version anew, and compares its id: what was changed on the way, or does not fit, is
-refused with everything that came with it.
+A version travels with its record and its changes against its first parent, each with the hash of what it
+leads to. Who receives it applies these to what he has, makes the version anew, and compares its id: what was
+changed on the way, or does not fit, is refused with everything that came with it.
+
+What a document said that was erased does not travel, but its hash does: the version is whole without it. And
+what was erased here stays so, whoever still has it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
+from enum import IntEnum
 from typing import Any, NamedTuple
 
-from ..errors import BrokenDelta, BrokenValue, InvalidCollectionState, InvalidOperation
-from .changesets import ERASED
+from ..errors import BrokenDelta, BrokenValue, InvalidCollectionState
+from .changesets import ERASED, GONE
 from .contents import Contents
 from .delta import apply
-from .names import Names
+from .erasing import stays_erased
+from .names import Names, Places
 from .records import Record
 from .stored import StoredHistory
 from .threeway import ABSENT
 from .tree import NO_VERSION, Branch, parent_of
-from .writing import Change, Why, write_root, write_version
+from .values import hash_of
+from .writing import Change, Why, erased_body, write_first, write_version
+
+
+class Told(IntEnum):
+    """How a document travels: not at all, as a whole, as a delta, or as one whose content was erased."""
+
+    GONE = 0
+    WHOLE = 1
+    DELTA = 2
+    ERASED = 3
 
 
 class TravellingRow(NamedTuple):
-    """One document: encoded delta from the first parent's document; b"" where it was deleted."""
+    """One document.
+
+    Attributes:
+        document_id: The document.
+        kind: A :class:`Told`.
+        payload: ``WHOLE``: the document, encoded; ``DELTA``: the encoded delta from the first parent's.
+        hash: Content hash of the document; b"" where it was deleted.
+    """
 
     document_id: str
-    delta: bytes
+    kind: int
+    payload: bytes
+    hash: bytes
 
 
 class TravellingVersion(NamedTuple):
@@ -67,32 +91,55 @@ def missing(contents: Contents, tip: int, is_known: Callable[[bytes], bool]) -> 
     return sorted(found, key=lambda key: (found[key], key))
 
 
-def sent(contents: Contents, names: Names, key: int) -> TravellingVersion:
+def sent(contents: Contents, places: Places, key: int) -> TravellingVersion:
     """Return a version as it travels."""
-    number, branch = names.place(key)
-    packed = contents.stored.records[key]
-    is_root = parent_of(contents.forks, key) == NO_VERSION
-    _check_whole(contents, key, is_root)
-    if is_root:
-        encode = contents.codec.encode
-        rows = tuple(
-            TravellingRow(document_id, encode([None, value]))
-            for document_id, value in contents.documents(key)
-        )
-    else:
-        rows = tuple(TravellingRow(row.document_id, row.forward) for row in contents.rows(key))
-    return TravellingVersion(packed, branch, number, rows)
+    number, branch = places[key]
+    return TravellingVersion(contents.stored.records[key], branch, number, tuple(sent_rows(contents, key)))
 
 
-def _check_whole(contents: Contents, key: int, is_root: bool) -> None:
-    if is_root:
-        erased = next((one for one in contents.ids() if contents.is_erased(one, key)), None)
-    else:
-        erased = next((row.document_id for row in contents.rows(key) if row.forward == ERASED), None)
-    if erased is not None:
-        raise InvalidOperation(
-            f"a version cannot be sent: what document {erased!r} said was erased from this history"
-        )
+def sent_rows(contents: Contents, key: int, since: str | None = None) -> Iterator[TravellingRow]:
+    """Yield what a version changed as it travels, sorted by id; of the first version all documents.
+
+    Args:
+        contents: Of the history.
+        key: The version.
+        since: Only what comes after this id.
+
+    Raises:
+        VersionPruned: The contents of the version, or of its first parent, were pruned.
+    """
+    contents.check_kept(key)
+    parent = parent_of(contents.forks, key)
+    if parent == NO_VERSION:
+        for document_id in contents.ids(start=since or ""):
+            if since is None or document_id > since:
+                found = contents.state(document_id, key)
+                if found.hash:
+                    yield _whole(contents, document_id, found.value, found.hash)
+        return
+    contents.check_kept(parent)
+    for row in contents.rows(key):
+        if since is None or row.document_id > since:
+            yield _sent_row(contents, key, row.document_id, row.forward, row.backward)
+
+
+def _whole(contents: Contents, document_id: str, value: Any, content_hash: bytes) -> TravellingRow:
+    if value is ABSENT:
+        return TravellingRow(document_id, Told.ERASED, b"", content_hash)
+    return TravellingRow(document_id, Told.WHOLE, contents.codec.encode(value), content_hash)
+
+
+def _sent_row(
+    contents: Contents, key: int, document_id: str, forward: bytes, backward: bytes
+) -> TravellingRow:
+    if forward == GONE:
+        return TravellingRow(document_id, Told.GONE, b"", b"")
+    content_hash = contents.hash(document_id, key)
+    if forward == ERASED:
+        return TravellingRow(document_id, Told.ERASED, b"", content_hash)
+    if backward in (GONE, ERASED):
+        return _whole(contents, document_id, contents.value(document_id, key), content_hash)
+    return TravellingRow(document_id, Told.DELTA, forward, content_hash)
 
 
 def received_root(stored: StoredHistory, contents: Contents, version: TravellingVersion) -> int:
@@ -104,17 +151,31 @@ def received_root(stored: StoredHistory, contents: Contents, version: Travelling
     names = Names(stored.references)
     record = _record(version)
     following = names.next_key(Branch(NO_VERSION))
-    documents = [(document_id, _value(contents, ABSENT, row)) for document_id, row in version.rows]
-    _check_id(record, write_root(contents, following.key, documents, _why(record)))
+    bodies = [(row.document_id, _first_body(contents, row)) for row in version.rows]
+    _check_id(record, write_first(contents, following.key, bodies, _why(record)))
     names.take(following)
     _name(names, version, following.key, NO_VERSION)
     return following.key
 
 
-def received(contents: Contents, version: TravellingVersion) -> int:
+def _first_body(contents: Contents, row: TravellingRow) -> bytes:
+    if row.kind == Told.ERASED:
+        return erased_body(row.hash)
+    if row.kind != Told.WHOLE:
+        raise InvalidCollectionState("a first version holds documents as a whole")
+    _decoded(contents, row)
+    return row.payload
+
+
+def received(contents: Contents, version: TravellingVersion, held: Container[str] = ()) -> int:
     """Keep a version whose parents are here, within the caller's transaction; return its key.
 
     A version that is here already is passed over. Where it raises, the transaction is to be aborted.
+
+    Args:
+        contents: Of the receiver.
+        version: As it travelled.
+        held: Branches that do not go on with it.
 
     Raises:
         InvalidCollectionState: It is not what its id says, or a parent is missing.
@@ -132,16 +193,14 @@ def received(contents: Contents, version: TravellingVersion) -> int:
     keys = [int(stored.keys[parent]) for parent in record.parents]
     parents = [Record.unpacked(stored.records[key]) for key in keys]
     following = names.next_after(keys[0])
-    changes = [
-        Change(row.document_id, _value(contents, contents.value(row.document_id, keys[0]), row.delta))
-        for row in version.rows
-    ]
+    changes = [_change(contents, row, keys[0], record) for row in version.rows]
     made = write_version(contents, following.key, parents, keys[0], changes, _why(record))
     if made is None:
         raise InvalidCollectionState(f"version {record.id.hex()[:12]} changes nothing")
     _check_id(record, made)
     names.take(following)
-    _name(names, version, following.key, keys[0])
+    if version.branch not in held:
+        _name(names, version, following.key, keys[0])
     return following.key
 
 
@@ -158,14 +217,44 @@ def _check_id(record: Record, made: Record) -> None:
         raise InvalidCollectionState(f"version {record.id.hex()[:12]} holds other changes than its id says")
 
 
-def _value(contents: Contents, old: Any, delta: bytes) -> Any:
-    if delta == b"":
-        return ABSENT
+def _change(contents: Contents, row: TravellingRow, parent: int, record: Record) -> Change:
+    """Return what a document becomes, with what is known for sure: its hash.
+
+    Raises:
+        InvalidCollectionState: It does not fit, or is not what its hash says.
+    """
+    document_id = row.document_id
+    if row.kind == Told.GONE:
+        return Change(document_id, ABSENT, told=b"")
+    if not row.hash:
+        raise InvalidCollectionState(f"what came of document {document_id!r} has no hash")
+    erased = Change(document_id, ABSENT, told=row.hash)
+    if row.kind == Told.ERASED or stays_erased(contents, document_id, row.hash, record.time_us):
+        return erased
+    if row.kind == Told.WHOLE:
+        return Change(document_id, _decoded(contents, row), told=row.hash)
+    old = contents.value(document_id, parent)
+    if old is ABSENT and contents.hash(document_id, parent):
+        return erased  # what it is a change of was erased here
     try:
-        value = apply(None if old is ABSENT else old, contents.codec.decode_foreign(delta))
-        contents.codec.encode(value)
+        value = apply(None if old is ABSENT else old, contents.codec.decode_foreign(row.payload))
+        body = contents.codec.encode(value)
     except (BrokenDelta, BrokenValue) as exc:
         raise InvalidCollectionState(f"a change that came does not fit: {exc}") from exc
+    return Change(document_id, _checked(row, body, value), told=row.hash)
+
+
+def _decoded(contents: Contents, row: TravellingRow) -> Any:
+    try:
+        value = contents.codec.decode_foreign(row.payload)
+    except BrokenValue as exc:
+        raise InvalidCollectionState(f"a document that came cannot be read: {exc}") from exc
+    return _checked(row, row.payload, value)
+
+
+def _checked(row: TravellingRow, body: bytes, value: Any) -> Any:
+    if hash_of(body) != row.hash:
+        raise InvalidCollectionState(f"document {row.document_id!r} came as another one than its id says")
     return value
 
 
@@ -179,9 +268,3 @@ def _name(names: Names, version: TravellingVersion, key: int, parent: int) -> No
         names.set_branch(version.branch, Branch(parent).with_next(key))
     elif known is not None and known.tip == parent and known.total == version.number:
         names.set_branch(version.branch, known.with_next(key))
-
-
-def sent_all(contents: Contents, names: Names, keys: list[int]) -> Iterator[TravellingVersion]:
-    """Yield versions as they travel."""
-    for key in keys:
-        yield sent(contents, names, key)

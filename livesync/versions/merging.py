@@ -3,6 +3,10 @@
 A document that only one side changed is taken from there. One that both changed is merged by path
 (:mod:`~livesync.versions.threeway`). What they disagree on are conflicts: values that are kept with the merge
 until all are resolved, or it is aborted. Until then the working documents stay as they are.
+
+What was erased from one side is taken from there as what it is, erased, where the other side left it alone.
+Where both changed such a document, one of them says nothing any more: that is a conflict between no document
+and what the other side says. A base that was erased is none.
 """
 
 from __future__ import annotations
@@ -101,6 +105,14 @@ def merged(
             continue
         base = base_value(contents, document_id, bases)
         sides = (contents.value(document_id, ours), contents.value(document_id, theirs))
+        erased = [
+            side is ABSENT and side_hash != b"" for side, side_hash in zip(sides, (ours_hash, theirs_hash))
+        ]
+        if any(erased):
+            if not all(erased):
+                found.changes[document_id] = Change(document_id, sides[0])
+                found.conflicts.append(DocumentConflict(document_id, (), Kind.DELETE_EDIT, base, *sides))
+            continue
         made = merge(base, *sides, contents.codec, strategies)
         found.changes[document_id] = Change(document_id, made.value)
         found.conflicts += [DocumentConflict(document_id, *conflict) for conflict in made.conflicts]
@@ -110,7 +122,8 @@ def merged(
 def _taken(contents: Contents, document_id: str, theirs: int, is_linked: bool) -> Change:
     entry = contents.entry(document_id, theirs) if is_linked else None
     value = contents.value(document_id, theirs)
-    return Change(document_id, value, None if entry is None or value is ABSENT else entry.key)
+    same = None if entry is None or value is ABSENT else entry.key
+    return Change(document_id, value, same, contents.hash(document_id, theirs))
 
 
 def base_value(contents: Contents, document_id: str, bases: Sequence[int]) -> Any:
@@ -157,7 +170,8 @@ def resolve(
         count += 1
         value = getattr(conflict, how) if isinstance(how, str) else how(conflict)
         change = changes[conflict.document_id]
-        changes[conflict.document_id] = change._replace(value=put_at(change.value, conflict.path, value))
+        value = put_at(change.value, conflict.path, value)
+        changes[conflict.document_id] = change._replace(value=value, told=None)
     return replace(found, changes=changes, conflicts=left, resolved=found.resolved + count), count
 
 
@@ -200,7 +214,9 @@ def packed(contents: Contents, found: Merge) -> Packet:
     body = {
         "parents": list(found.parents),
         "why": [why.author, why.time_us, why.message, dict(why.metadata)],
-        "changes": [[one.document_id, _kept(one.value), one.same] for one in found.changes.values()],
+        "changes": [
+            [one.document_id, _kept(one.value), one.same, one.told] for one in found.changes.values()
+        ],
         "conflicts": [
             [
                 one.document_id,
@@ -218,7 +234,7 @@ def packed(contents: Contents, found: Merge) -> Packet:
 def unpacked(contents: Contents, packet: Packet) -> Merge:
     """Return the merge of :func:`packed`."""
     body = contents.codec.decode(contents.frames.unpack(without_sum(packet.data, "the merge that waits")))
-    changes = [Change(one, _given(value), same) for one, value, same in body["changes"]]
+    changes = [Change(one, _given(value), same, told) for one, value, same, told in body["changes"]]
     return Merge(
         tuple(body["parents"]),
         Why(*body["why"]),

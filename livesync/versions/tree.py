@@ -88,6 +88,12 @@ class Branch(NamedTuple):
                 return key_of(run.line, run.first + number - run.number)
         return None
 
+    def at(self, number: int) -> int:
+        """Return the version of a number that there is."""
+        found = self.key(number)
+        assert found is not None, "runs have no gaps"
+        return found
+
     def number(self, key: int) -> int | None:
         """Return the number of a version; None where it is another branch's."""
         for run in self.runs:

@@ -25,11 +25,14 @@ class Change(NamedTuple):
         document_id: The document.
         value: The document, or :data:`~livesync.versions.threeway.ABSENT`.
         same: Key of an entry of this document that says the same, where one is known: of a merge.
+        told: Content hash that it has for sure, as a version that came from elsewhere says; b"": there is
+            none. With ``ABSENT`` and a hash there is a document, whose content was erased.
     """
 
     document_id: str
     value: Any
     same: int | None = None
+    told: bytes | None = None
 
 
 class Why(NamedTuple):
@@ -87,10 +90,25 @@ def write_root(contents: Contents, key: int, documents: Iterable[tuple[str, Any]
         UnkeptValue: A document holds what cannot be kept; nothing was written.
     """
     bodies = [(document_id, encoded(contents, document_id, value)) for document_id, value in documents]
+    return write_first(contents, key, bodies, why)
+
+
+def write_first(contents: Contents, key: int, bodies: list[tuple[str, bytes]], why: Why) -> Record:
+    """Write the first version of documents that are encoded; one that was erased is :func:`erased_body`."""
     bodies.sort(key=lambda one: one[0])
-    hashes = [(document_id, b"", hash_of(body)) for document_id, body in bodies]
+    hashes = [(document_id, b"", hash_of_body(body)) for document_id, body in bodies]
     contents.begin(bodies)
     return _keep(contents, key, (), hashes, Counts(created=len(bodies)), why)
+
+
+def erased_body(content_hash: bytes) -> bytes:
+    """Return what lies in a pack of first states in place of an erased document."""
+    return ERASED + content_hash
+
+
+def hash_of_body(body: bytes) -> bytes:
+    """Return the content hash of what lies in a pack of first states."""
+    return body[1:] if body[:1] == ERASED else hash_of(body)
 
 
 def write_version(
@@ -149,12 +167,15 @@ def write_row(contents: Contents, key: int, parent: int, change: Change) -> Row 
 
 
 def _worked_out(contents: Contents, key: int, parent: int, change: Change) -> _Written | None:
-    document_id, value, same = change
+    document_id, value, same, told = change
     body = None if value is ABSENT else encoded(contents, document_id, value)
-    after = b"" if body is None else hash_of(body)
+    after = (told or b"") if body is None else hash_of(body)
     old = contents.state_unless(document_id, parent, after)
-    if old is None or (body is None and old.value is ABSENT):
+    if old is None or (body is None and old.value is ABSENT and told is None):
         return None  # it is the same; or it was erased, and nothing is left that could be deleted
+    if body is None and after:
+        row = Row(document_id, ERASED, ERASED if old.hash else GONE, _short(old.hash), _short(after))
+        return _Written(Entry(key, Kind.ERASED, key, after, b""), row, None, old.hash)
     forward, backward = _deltas(contents, old, value)
     entry = _entry(contents, key, old, body, after, forward)
     if same is not None:

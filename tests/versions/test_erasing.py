@@ -11,6 +11,8 @@ from livesync.versions.contents import Contents
 from livesync.versions.erasing import forget
 from livesync.versions.records import Record
 
+from .editing import edit
+
 SECRET = "Mrs Ada Byron, 12 St James's Square"
 
 
@@ -145,11 +147,161 @@ def test_the_stash_forgets_and_a_merge_that_waits_is_named(docs):
         docs.erase("bob")
 
 
-def test_a_version_that_holds_an_erased_document_is_not_pushed(docs, new_root, clock):
+@pytest.fixture
+def twin(docs, new_root, clock):
+    """Another database that has all of ``docs``, and still has what is erased there later."""
+    made = VersionedCollection(new_root(), "docs", clock=clock)
+    docs.push(made)
+    return made
+
+
+def ids(docs):
+    return [one.id for one in docs.get_log()]
+
+
+def test_versions_travel_without_what_was_erased_and_are_whole(docs, new_root, clock):
+    docs.erase("ada")
+    edit(docs, "on", bob={"n": "on"})
+    other = VersionedCollection(new_root(), "docs", clock=clock)
+
+    assert docs.push(other)
+
+    assert ids(other) == ids(docs)
+    assert (other.check(), docs.check()) == ([], [])
+    assert b"Byron" not in everything(other)
+    assert dict(other.documents) == {"bob": {"n": "on"}, "cyd": {"n": 0}}
+    with pytest.raises(DocumentErased):
+        other.read("ada", 3)
+    assert not other.has_changes
+
+
+def test_what_another_database_still_has_does_not_come_back_by_a_pull(docs, twin):
+    edit(twin, "before", ada={"who": SECRET, "n": "before"}, bob={"n": 30})
+    docs.erase("ada")
+    edit(twin, "after", ada={"who": SECRET, "n": "after"}, cyd={"n": 31})
+
+    assert docs.pull(twin)
+
+    assert b"Byron" not in everything(docs)
+    assert (ids(docs), docs.check()) == (ids(twin), [])
+    assert dict(docs.documents) == {"bob": {"n": 30}, "cyd": {"n": 31}}
+    for version in (21, 22):
+        with pytest.raises(DocumentErased):
+            docs.read("ada", version)
+
+
+def test_what_was_erased_does_not_come_back_as_a_document_made_anew(docs, twin):
+    last = twin.documents["ada"]
+    edit(twin, "gone", ada=None)
+    docs.erase("ada")
+    edit(twin, "back", ada=last)
+
+    assert docs.pull(twin)
+    assert b"Byron" not in everything(docs)
+    assert (ids(docs), docs.check()) == (ids(twin), [])
+
+    edit(twin, "gone again", ada=None)
+    edit(twin, "another", ada={"who": "somebody else"})
+    assert docs.pull(twin)
+    assert docs.read("ada") == docs.documents["ada"] == {"who": "somebody else"}
+    assert (ids(docs), docs.check()) == (ids(twin), [])
+
+
+def test_what_was_not_here_when_it_was_erased_does_not_come_later(docs, twin):
+    edit(twin, "new", eve={"who": SECRET})
+    assert docs.erase("eve") == 0
+
+    assert docs.pull(twin)
+
+    assert "eve" not in docs.documents
+    with pytest.raises(DocumentErased):
+        docs.read("eve")
+    assert docs.check() == []
+
+
+def test_what_follows_an_erased_state_reaches_a_database_that_still_has_it(docs, twin):
+    docs.erase("ada")
+    edit(docs, "after", ada={"who": "somebody"})
+    edit(docs, "edited", ada={"who": "somebody", "n": 1})
+
+    assert docs.push(twin)
+
+    assert twin.documents["ada"] == {"who": "somebody", "n": 1}
+    assert twin.read("ada", 20)["n"] == 20
+    assert (ids(docs), twin.check(), docs.check()) == (ids(twin), [], [])
+    edit(twin, "theirs", ada={"who": "somebody", "n": 2})
+    assert docs.pull(twin)
+    assert docs.documents["ada"] == {"who": "somebody", "n": 2}
+
+
+def test_a_first_version_whose_documents_were_erased_travels(new_collection, new_root, clock):
+    docs = new_collection({"ada": {"who": SECRET}, "bob": {"n": 0}})
     docs.erase("ada")
     other = VersionedCollection(new_root(), "docs", clock=clock)
-    with pytest.raises(InvalidOperation, match="'ada' said was erased"):
-        docs.push(other)
+
+    assert docs.push(other)
+
+    assert (dict(other.documents), other.check()) == ({"bob": {"n": 0}}, [])
+    with pytest.raises(DocumentErased):
+        other.read("ada", 0)
+
+
+@pytest.fixture
+def sides(new_collection):
+    """Two branches that part where ada, bob and cyd are; HEAD is on main."""
+    docs = new_collection({name: {"n": 0, "m": 0} for name in ("ada", "bob", "cyd")})
+    docs.create_branch("side")
+    edit(docs, "theirs", ada={"n": 0, "m": 2}, bob={"n": 0, "m": 2})
+    docs.checkout(branch="main")
+    edit(docs, "ours", ada={"n": 1, "m": 0}, cyd={"n": 1, "m": 0})
+    return docs
+
+
+def test_an_erased_document_that_one_side_changed_is_merged_as_erased(sides):
+    sides.erase("bob")
+    sides.erase("cyd")
+
+    assert sides.merge("side").version == (2, "main")
+
+    # the working document of what was erased stays as it is, and is no change; the other side's is gone
+    assert dict(sides.documents) == {"ada": {"n": 1, "m": 2}, "cyd": {"n": 1, "m": 0}}
+    assert (sides.has_changes, sides.check()) == (False, [])
+    for name in ("bob", "cyd"):
+        with pytest.raises(DocumentErased):
+            sides.read(name)
+
+
+def test_a_merge_across_an_erased_base_keeps_what_both_say_after_it(sides):
+    sides.erase("ada")
+    edit(sides, "ours again", ada={"n": 1})
+    sides.checkout(branch="side")
+    edit(sides, "theirs again", ada={"m": 2})
+    sides.checkout(branch="main")
+
+    assert sides.merge("side").conflicts == ()
+    assert sides.documents["ada"] == {"n": 1, "m": 2}
+    assert sides.check() == []
+
+
+@pytest.mark.parametrize(("how", "left"), [("ours", {"n": 1}), ("theirs", None)])
+def test_a_document_that_one_side_has_erased_and_the_other_changed_is_a_conflict(sides, how, left):
+    sides.erase("ada")
+    edit(sides, "ours again", ada={"n": 1})
+
+    (conflict,) = sides.merge("side").conflicts
+    assert str(conflict) == "ada: delete/edit at document"
+
+    assert sides.resolve_conflicts(how).version == (3, "main")
+    assert sides.documents.get("ada") == left
+    assert sides.check() == []
+
+
+def test_a_document_that_both_sides_changed_and_that_was_erased_stays_erased(sides):
+    sides.erase("ada")
+    assert sides.merge("side").conflicts == ()
+    with pytest.raises(DocumentErased):
+        sides.read("ada")
+    assert (sides.has_changes, sides.check()) == (False, [])
 
 
 def test_all_histories_of_a_database_forget(docs, clock):

@@ -38,7 +38,7 @@ def test_a_history_that_is_whole_has_no_fault(grown):
 def test_what_was_erased_is_no_fault(grown):
     from livesync.versions.erasing import erase
 
-    assert erase(grown.contents, "a") > 0
+    assert erase(grown.contents, "a", 0) > 0
     assert grown.check() == []
 
 

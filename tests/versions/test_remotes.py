@@ -1,12 +1,15 @@
 """Push and pull between two databases."""
 
 import random
+from itertools import pairwise
 
 import pytest
 
 from livesync.errors import InvalidCollectionState, InvalidOperation
 from livesync.versions import VersionedCollection
-from livesync.versions.exchange import sent
+from livesync.versions.ancestry import all_before, is_ancestor, path_between
+from livesync.versions.ends import LocalEnd, lacking, sent
+from livesync.versions.exchange import Told
 from livesync.versions.records import Record
 from livesync.versions.remotes import REBRANCHED
 
@@ -227,7 +230,7 @@ def test_a_second_divergence_has_a_name_of_its_own(pair):
     assert dict(here.documents) == dict(there.documents)
 
 
-@pytest.mark.parametrize("what", ["record", "delta", "row"])
+@pytest.mark.parametrize("what", ["record", "delta", "hash", "row"])
 def test_what_was_changed_on_the_way_is_refused(pair, what, monkeypatch):
     here, there = pair
     edit(here, "one", a={"n": 2}, b={"n": 2})
@@ -240,13 +243,168 @@ def test_what_was_changed_on_the_way_is_refused(pair, what, monkeypatch):
         if what == "row":
             return version._replace(rows=version.rows[:1])
         row = version.rows[0]
+        if what == "hash":  # a document that was not erased travels as one that was
+            lost = row._replace(kind=Told.ERASED, payload=b"", hash=bytes(16))
+            return version._replace(rows=(lost, *version.rows[1:]))
         return version._replace(
-            rows=(row._replace(delta=row.delta.replace(b"\x02", b"\x03")), *version.rows[1:])
+            rows=(row._replace(payload=row.payload.replace(b"\x02", b"\x03")), *version.rows[1:])
         )
 
-    monkeypatch.setattr("livesync.versions.exchange.sent", tampered)
+    monkeypatch.setattr("livesync.versions.ends.sent", tampered)
     with pytest.raises(InvalidCollectionState, match="its id says"):
         here.push(there)
+
+
+def test_tags_travel_when_they_are_asked_for(pair):
+    here, there = pair
+    edit(here, "one", a={"n": 2})
+    here.tag("first", 0)
+    here.tag("second")
+    assert here.push(there)
+    assert there.tags() == {}
+    assert here.push(there, tags=True)
+    assert there.tags() == here.tags() == {"first": (0, "main"), "second": (1, "main")}
+
+    there.tag("third", 1, "main")
+    assert here.pull(there)
+    assert "third" not in here.tags()
+    assert here.pull(there, tags=True)
+    assert here.tags()["third"] == (1, "main")
+
+
+def test_a_tag_brings_the_versions_that_it_needs(pair):
+    here, there = pair
+    here.create_branch("side")
+    edit(here, "side", a={"n": 2})
+    here.tag("there", 0, "side")
+    here.checkout(branch="main")
+    assert here.push(there, tags=True)
+    assert there.tags() == {"there": (0, "side")}
+    assert there.read("a", 0, "side") == {"n": 2}
+
+
+def test_a_tag_that_the_other_has_elsewhere_stays_where_it_is(pair):
+    here, there = pair
+    edit(here, "one", a={"n": 2})
+    here.push(there)
+    here.tag("v", 0)
+    there.tag("v", 1)
+    with pytest.raises(InvalidOperation, match="tag 'v' at another version"):
+        here.push(there, tags=True)
+    assert [(one.name, one.what) for one in here.pull_refs(there, tags=True)] == [("v", "other tag")]
+    assert (here.tags(), there.tags()) == ({"v": (0, "main")}, {"v": (1, "main")})
+
+
+def test_all_branches_travel_but_those_that_a_pull_has_put_aside(pair):
+    here, there = pair
+    edit(there, "theirs", b={"n": 5})
+    edit(here, "ours", a={"n": 2})
+    here.pull(there)
+    for name in ("one", "two"):
+        here.create_branch(name)
+        edit(here, name, a={"name": name})
+    moved = here.push_refs(there, everything=True)
+    assert [(one.name, one.what) for one in moved] == [
+        ("main", "fast-forward"),
+        ("one", "new branch"),
+        ("two", "new branch"),
+    ]
+    assert {name: log(there, name) for name in ("main", "one", "two")} == {
+        name: log(here, name) for name in ("main", "one", "two")
+    }
+    assert there.documents["a"] == {"n": 2}
+
+    edit(there, "more", a={"n": 3})
+    here.checkout(branch="main")
+    edit(here, "ours", b={"n": 9})
+    here.create_branch("three")
+    moved = here.pull_refs(there, everything=True)
+    assert [(one.name, one.what) for one in moved] == [("main", "diverged")]
+    assert len(here.get_log("main")) == 4
+
+
+def test_a_branch_that_has_merged_the_others_goes_on_there(pair):
+    """The other one's tip is the second parent of ours."""
+    here, there = pair
+    here.create_branch("side")
+    edit(here, "side", a={"n": 2})
+    here.push(there)
+    here.checkout(branch="main")
+    edit(here, "main", b={"n": 2})
+    here.merge("side")
+    here.rename_branch("side", "old")
+    here.rename_branch("main", "side")
+    assert here.push(there, "side")
+    assert [entry.id for entry in there.get_log("side")] == [entry.id for entry in here.get_log("side")]
+    assert there.checkout(branch="side")
+    assert dict(there.documents) == dict(here.documents)
+    assert (there.check(), here.check()) == ([], [])
+
+
+def test_a_branch_of_another_name_is_pushed_though_all_of_its_versions_are_there(pair):
+    here, there = pair
+    here.create_branch("side")
+    edit(here, "side", a={"n": 2})
+    here.push(there)
+    here.rename_branch("side", "feature")
+    assert here.push(there, "feature")
+    assert [one.id for one in there.get_log("feature")] == [one.id for one in here.get_log("feature")]
+    assert there.branches() == {"main", "side", "feature"}
+
+
+def test_of_a_remote_with_an_address_it_is_noted_where_its_branches_were(pair):
+    here, there = pair
+    edit(here, "one", a={"n": 2})
+    assert here.push(LocalEnd(there, "office"))
+    tip = bytes.fromhex(here.get_log()[0].id)
+    assert here.stored.references.remotes == {"office": {"main": tip}}
+    edit(there, "two", a={"n": 3})
+    assert here.pull(LocalEnd(there, "office"))
+    assert here.stored.references.remotes == {"office": {"main": bytes.fromhex(there.get_log()[0].id)}}
+
+
+def grow(docs, rng):
+    """Make branches, versions and merges."""
+    for turn in range(25):
+        deed = rng.random()
+        if deed < 0.2:
+            docs.create_branch(f"b{turn}")
+        elif deed < 0.4:
+            docs.checkout(branch=rng.choice(sorted(docs.branches())))
+        elif deed < 0.55:
+            docs.merge(rng.choice(sorted(docs.branches())))
+            if docs.has_conflicts:
+                docs.resolve_conflicts("ours")
+        else:
+            edit(docs, "edit", **{rng.choice("abc"): {"turn": turn}})
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_sent_is_what_the_other_lacks(new_collection, seed):
+    """Against plain sets, on histories with merges."""
+    rng = random.Random(seed)
+    docs = new_collection({name: {} for name in "abc"})
+    grow(docs, rng)
+    contents = docs.contents
+    keys = list(docs.stored.records)
+    for _ in range(20):
+        tips, haves = (rng.sample(keys, rng.randint(0, 3)) for _ in range(2))
+        had = set().union(*(all_before(contents, key) for key in haves))
+        wanted = set().union(*(all_before(contents, key) for key in tips))
+        found = lacking(contents, tips, haves)
+        assert set(found) == wanted - had
+        assert len(found) == len(set(found))
+        place = {key: number for number, key in enumerate(found)}
+        for key in found:
+            for parent in Record.unpacked(docs.stored.records[key]).parents:
+                assert place.get(docs.stored.keys[parent], -1) < place[key]
+    one, other = rng.choice(keys), rng.choice(keys)
+    if is_ancestor(contents, one, other):
+        way = [one, *path_between(contents, one, other)]
+        assert way[-1] == other
+        for before, after in pairwise(way):
+            ids = Record.unpacked(docs.stored.records[after]).parents
+            assert before in {docs.stored.keys[one] for one in ids}
 
 
 @pytest.mark.parametrize("seed", range(10))
