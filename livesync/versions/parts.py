@@ -146,6 +146,8 @@ def check_free(root: Any, name: str, found: Mapping[str, Any], has_host: bool) -
         return
     wanted = {one for one, kind in found.items() if kind == ""} if found else {name}
     for other, stored in (find_histories(root) or {}).items():
+        if other == name:
+            continue
         kept = collections_of(stored)
         theirs = {one for one, kind in kept.items() if kind == ""} if kept else {other}
         shared = set() if is_applications(stored) else wanted & theirs

@@ -144,7 +144,8 @@ class ReceivingCollection(JoiningCollection):
         try:
             return self._begun(Names(stored.references), first, coming)
         except BaseException:
-            del histories[self.name]
+            histories.pop(self.name).name = ""
+            self._contents = None
             raise
 
     def _begun(self, names: Names, first: int, coming: Iterable[Part]) -> list[Moved]:
