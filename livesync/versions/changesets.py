@@ -1,12 +1,15 @@
 """What one version changed: a row for each document, with the deltas there and back.
 
-The deltas lie twice in a history, on purpose: forward in each document's entries, for one document at any
+Small deltas lie twice in a history, on purpose: forward in each document's entries, for one document at any
 version; both ways here, for checkout, diff and push, which want all of a version's. ``fsck`` compares both.
+Large ones lie here alone, in frames that are read one by one.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 import ormsgpack
@@ -14,7 +17,7 @@ import ormsgpack
 from ..errors import InvalidCollectionState
 from .frames import Frames
 from .stored import ChangeSet, Packet
-from .values import hash_of
+from .sums import with_sum, without_sum
 
 #: Bytes of a row's two short hashes: they sort out most of what is equal, and decide nothing alone.
 SHORT: Final = 8
@@ -30,6 +33,9 @@ ERASED: Final = b"\xc1"
 
 _PAGE_ROWS: Final = 1_024
 _PAGE_BYTES: Final = 262_144
+
+#: Bytes of deltas in a frame: one document's are read without those of the others.
+_FRAME_BYTES: Final = 16_384
 
 
 class Row(NamedTuple):
@@ -49,49 +55,56 @@ class Row(NamedTuple):
     after: bytes
 
 
-def change_set(rows: Sequence[Row], frames: Frames) -> ChangeSet:
-    """Return rows, which are sorted by id, as they are stored."""
-    pages = [_packed(page, frames) for page in _pages(rows)]
+def change_set(rows: Sequence[Row], frames: Frames, dictionary: int = 0) -> ChangeSet:
+    """Return rows, which are sorted by id, as they are stored; ``dictionary`` is what their deltas know."""
+    pages = list(_parts(rows, _PAGE_ROWS, _PAGE_BYTES))
     if len(pages) == 1:
-        return ChangeSet(pages[0])
-    return ChangeSet([Packet(page) for page in pages])
+        return ChangeSet(_packed(pages[0], frames, dictionary))
+    return ChangeSet([(page[0].document_id, Packet(_packed(page, frames, dictionary))) for page in pages])
 
 
-def _pages(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+def _parts(rows: Sequence[Row], most_rows: int, most_bytes: int) -> Iterator[Sequence[Row]]:
+    """Yield rows in parts, one at least: of so many rows, and bytes of deltas where it is not one row."""
     start = size = 0
     for number, row in enumerate(rows):
         weight = len(row.forward) + len(row.backward)
-        if number - start >= _PAGE_ROWS or (number > start and size + weight > _PAGE_BYTES):
+        if number - start >= most_rows or (number > start and size + weight > most_bytes):
             yield rows[start:number]
             start, size = number, 0
         size += weight
     yield rows[start:]
 
 
-def _packed(rows: Sequence[Row], frames: Frames) -> bytes:
-    ids = frames.pack(ormsgpack.packb([row.document_id for row in rows]))
-    deltas = frames.pack(ormsgpack.packb([part for row in rows for part in (row.forward, row.backward)]))
+def _packed(rows: Sequence[Row], frames: Frames, dictionary: int) -> bytes:
+    """Return a page: ids, hashes, how many rows each frame has, and the frames of deltas."""
+    ids = frames.pack_densely(ormsgpack.packb([row.document_id for row in rows]))
     hashes = b"".join(part for row in rows for part in (row.before, row.after))
-    body: bytes = ormsgpack.packb([ids, deltas, hashes])
-    return hash_of(body) + body
+    parts = list(_parts(rows, _PAGE_ROWS, _FRAME_BYTES))
+    deltas = [ormsgpack.packb([one for row in part for one in (row.forward, row.backward)]) for part in parts]
+    packed = [frames.pack_densely(one, dictionary) for one in deltas]
+    return with_sum(ormsgpack.packb([ids, hashes, [len(part) for part in parts], *packed]))
 
 
-_HASH: Final = 16
+class _Page(NamedTuple):
+    """A page of rows, opened: its frames are still packed."""
+
+    ids: list[str]
+    hashes: bytes
+    counts: list[int]
+    frames: list[bytes]
 
 
-def _opened(page: bytes) -> tuple[bytes, bytes, bytes]:
-    if hash_of(page[_HASH:]) != page[:_HASH]:
-        raise InvalidCollectionState("a stored change set is damaged")
-    ids, deltas, hashes = ormsgpack.unpackb(page[_HASH:])
-    return ids, deltas, hashes
+def _opened(page: bytes, frames: Frames) -> _Page:
+    ids, hashes, counts, *packed = ormsgpack.unpackb(without_sum(page, "a stored change set"))
+    return _Page(ormsgpack.unpackb(frames.unpack(ids)), hashes, counts, packed)
 
 
-def _page_bytes(stored: ChangeSet) -> Iterator[bytes]:
+def _pages(stored: ChangeSet, frames: Frames) -> Iterator[_Page]:
     if isinstance(stored.pages, bytes):
-        yield stored.pages
+        yield _opened(stored.pages, frames)
     else:
-        for packet in stored.pages:
-            yield packet.data
+        for _, packet in stored.pages:
+            yield _opened(packet.data, frames)
 
 
 def rows_of(stored: ChangeSet, frames: Frames) -> Iterator[Row]:
@@ -100,18 +113,42 @@ def rows_of(stored: ChangeSet, frames: Frames) -> Iterator[Row]:
     Raises:
         InvalidCollectionState: It is damaged.
     """
-    for page in _page_bytes(stored):
-        ids, deltas, hashes = _opened(page)
-        parts = iter(ormsgpack.unpackb(frames.unpack(deltas)))
-        shorts = (hashes[start : start + SHORT] for start in range(0, len(hashes), SHORT))
-        for document_id in ormsgpack.unpackb(frames.unpack(ids)):
+    for page in _pages(stored, frames):
+        parts = (part for frame in page.frames for part in ormsgpack.unpackb(frames.unpack(frame)))
+        shorts = (page.hashes[start : start + SHORT] for start in range(0, len(page.hashes), SHORT))
+        for document_id in page.ids:
             yield Row(document_id, next(parts), next(parts), next(shorts), next(shorts))
+
+
+def forward_of(stored: ChangeSet, document_id: str, frames: Frames) -> bytes:
+    """Return the forward delta of one document, without reading all rows.
+
+    Raises:
+        InvalidCollectionState: It is damaged, or has no such row.
+    """
+    pages = stored.pages
+    if not isinstance(pages, bytes):
+        number = bisect_right(pages, document_id, key=itemgetter(0)) - 1
+        pages = pages[max(number, 0)][1].data
+    page = _opened(pages, frames)
+    number = bisect_left(page.ids, document_id)
+    if page.ids[number : number + 1] != [document_id]:
+        raise InvalidCollectionState("its change set does not name it")
+    for count, frame in zip(page.counts, page.frames, strict=True):
+        if number < count:
+            delta: bytes = ormsgpack.unpackb(frames.unpack(frame))[2 * number]
+            return delta
+        number -= count
+    raise InvalidCollectionState("a stored change set has too few rows")
 
 
 def hashes_of(stored: ChangeSet, frames: Frames) -> Iterator[tuple[str, bytes, bytes]]:
     """Yield (id, before, after) of the rows without their deltas."""
-    for page in _page_bytes(stored):
-        ids, _, hashes = _opened(page)
-        for number, document_id in enumerate(ormsgpack.unpackb(frames.unpack(ids))):
+    for page in _pages(stored, frames):
+        for number, document_id in enumerate(page.ids):
             start = number * 2 * SHORT
-            yield document_id, hashes[start : start + SHORT], hashes[start + SHORT : start + 2 * SHORT]
+            yield (
+                document_id,
+                page.hashes[start : start + SHORT],
+                page.hashes[start + SHORT : start + 2 * SHORT],
+            )

@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple
 import ormsgpack
 
 from ..errors import BrokenDelta, BrokenValue, InvalidCollectionState, VersionPruned
-from .changesets import ERASED, GONE, Row, hashes_of, rows_of
+from .changesets import ERASED, GONE, Row, change_set, forward_of, hashes_of, rows_of
 from .delta import apply
-from .entries import PACKED, Entries, Entry, Kind
+from .entries import CHAINED, PACKED, Entries, Entry, Kind
 from .frames import Frames, sampled, train
 from .names import Names
 from .shelves import keep_pack, packs_of
@@ -43,7 +43,8 @@ class State(NamedTuple):
         value: The document, or :data:`~livesync.versions.threeway.ABSENT`, also where it was erased.
         hash: Its content hash; b"" where there is none.
         entry: What says so; None: its first state, or that there never was any.
-        deltas: How many deltas were applied, ``weight`` their bytes.
+        deltas: How many deltas were applied, ``weight`` the bytes of those that the document's entries hold.
+        rows: How many change sets were read for it.
         base: Bytes of the whole that they were applied to, as it is stored.
     """
 
@@ -53,6 +54,7 @@ class State(NamedTuple):
     deltas: int = 0
     weight: int = 0
     base: int = 0
+    rows: int = 0
 
     @property
     def key(self) -> int:
@@ -191,31 +193,53 @@ class Contents:
         return None if history is None else Entries(history).newest(self.forks, key)
 
     def _resolved(self, document_id: str, entries: Entries, newest: Entry) -> State:
-        chain = []
+        chain: list[Any] = []
+        weight = rows = 0
         entry = newest
-        while entry.kind in (Kind.DELTA, Kind.SAME):
-            if entry.kind == Kind.DELTA:
-                chain.append(entry.payload)
+        while entry.kind in CHAINED:
+            if entry.kind != Kind.SAME:
+                is_row = entry.kind == Kind.ROW
+                payload = self.forward(document_id, entry.key) if is_row else entry.payload
+                chain.append(self.codec.decode(payload))
+                rows += is_row
+                weight += len(entry.payload)
+                if is_row and chain[-1][:1] == [None]:
+                    base = State(None, b"", None, base=len(payload) // 3)
+                    break
             if entry.up == PACKED:
-                first = self._first_bytes(document_id)
-                if first is None:
+                base = self._first(document_id)
+                if not base.hash:
                     raise InvalidCollectionState("its first state is missing")
-                if first[:1] == ERASED:  # a merge took it as it was first
-                    return State(ABSENT, newest.hash, newest)
-                value, base = self.codec.decode(first), len(first) // 3
                 break
             entry = entries.exactly(entry.up)
         else:
-            if entry.kind == Kind.GONE:
-                return State(ABSENT, b"", newest)
-            if entry.kind == Kind.ERASED:
-                return State(ABSENT, newest.hash, newest)
-            value, base = self.codec.decode(self.frames.unpack(entry.payload)), len(entry.payload)
-        for payload in reversed(chain):
-            value = apply(value, self.codec.decode(payload))
+            base = self._whole(entry)
+        if base.value is ABSENT:
+            return State(ABSENT, b"" if entry.kind == Kind.GONE else newest.hash, newest)
+        value = base.value
+        for delta in reversed(chain):
+            value = apply(value, delta)
         if hash_of(self.codec.encode(value)) != newest.hash:
             raise InvalidCollectionState("it is not what was registered")
-        return State(value, newest.hash, newest, len(chain), sum(map(len, chain)), base)
+        return State(value, newest.hash, newest, len(chain), weight, base.base, rows)
+
+    def _whole(self, entry: Entry) -> State:
+        """Return what an entry that needs no other says."""
+        if entry.kind != Kind.WHOLE:
+            return _NEVER
+        value = self.codec.decode(self.frames.unpack(entry.payload))
+        return State(value, entry.hash, entry, base=len(entry.payload))
+
+    def forward(self, document_id: str, key: int) -> bytes:
+        """Return the forward delta of a document that a version's change set names.
+
+        Raises:
+            InvalidCollectionState: It does not name it, or is missing or damaged.
+        """
+        stored = self.stored.changes.get(key)
+        if stored is None:
+            raise InvalidCollectionState(f"the change set of version {key:#x} is missing")
+        return forward_of(stored, document_id, self.frames)
 
     # -- first states ------------------------------------------------------------------------------
 
@@ -290,7 +314,7 @@ class Contents:
 
     def keep_pack(self, pack: list[Any]) -> None:
         """Keep a pack: ids and encoded documents in turn."""
-        frame = self.frames.pack(ormsgpack.packb(pack), self.dictionary)
+        frame = self.frames.pack_densely(ormsgpack.packb(pack), self.dictionary)
         keep_pack(self._shelves, pack[0], with_sum(frame))
 
     @property
@@ -342,6 +366,10 @@ class Contents:
         stored = self.stored.changes.get(key)
         if stored is not None:
             yield from rows_of(stored, self.frames)
+
+    def keep_rows(self, key: int, rows: Sequence[Row]) -> None:
+        """Keep what a version changed, sorted by id."""
+        self.stored.changes[key] = change_set(rows, self.frames, self.dictionary)
 
     def short_hashes(self, key: int) -> Iterator[tuple[str, bytes, bytes]]:
         """Yield (id, before, after) of what a version changed, with the first bytes of the hashes."""

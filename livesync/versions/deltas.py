@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..errors import BrokenDelta, BrokenValue, InvalidCollectionState, InvalidOperation
-from .changesets import GONE, Row, change_set
+from .changesets import GONE, Row
 from .contents import Contents
 from .cutting import cut_branches
 from .delta import apply
@@ -305,7 +305,7 @@ class DeltasCollection(DeltaReader):
         rows = [row for row in contents.rows(key) if row.document_id not in document_ids]
         stored.changes.pop(key, None)
         if rows:
-            stored.changes[key] = change_set(rows, contents.frames)
+            contents.keep_rows(key, rows)
         for document_id in sorted(document_ids):
             if not rewritten(stored.documents[document_id], {key: None}):
                 del stored.documents[document_id]

@@ -34,6 +34,11 @@ class Kind(IntEnum):
     GONE = 2
     SAME = 3
     ERASED = 4
+    ROW = 5
+
+
+#: Kinds that say what a document is by another entry.
+CHAINED: Final = frozenset({Kind.DELTA, Kind.SAME, Kind.ROW})
 
 
 class Entry(NamedTuple):
@@ -43,7 +48,8 @@ class Entry(NamedTuple):
         key: The version.
         kind: ``WHOLE``: the payload is a frame of the document; ``DELTA``: an encoded delta, to be applied to
             what ``up`` says; ``GONE``: there is none; ``SAME``: what the entry ``up`` says;
-            ``ERASED``: there was one, and only its hash is left.
+            ``ERASED``: there was one, and only its hash is left; ``ROW``: the delta lies in the version's
+            change set, as it is large; a replacement needs nothing of ``up``.
         up: Key of another entry, or :data:`PACKED`.
         hash: Content hash; empty where it is gone.
         payload: See ``kind``.

@@ -16,7 +16,7 @@ from typing import Any, Final
 from BTrees.OOBTree import OOBTree
 
 from ..errors import InvalidOperation
-from .changesets import ERASED, GONE, Row, change_set
+from .changesets import ERASED, GONE, Row, rows_of
 from .contents import Contents
 from .entries import Entries, Entry, Kind, rewritten
 from .frames import Frames
@@ -128,7 +128,7 @@ def _erase_entries(contents: Contents, document_id: str) -> int:
 
 def _erase_row(contents: Contents, document_id: str, key: int) -> None:
     rows = [_erased_row(row) if row.document_id == document_id else row for row in contents.rows(key)]
-    contents.stored.changes[key] = change_set(rows, contents.frames)
+    contents.keep_rows(key, rows)
 
 
 def _erased_row(row: Row) -> Row:
@@ -170,12 +170,14 @@ def _learn_anew(contents: Contents) -> None:
         ]
         for document_id, history in stored.documents.items()
     }
-    del stored.dictionaries[old]
+    before = Frames({old: stored.dictionaries.pop(old)})
     bodies = [item for pack in packs for item in pack.items() if item[1][:1] != ERASED]
     contents.frames = Frames(stored.dictionaries)
     contents.learn(bodies, old % 255 + 1)
     for pack in packs:
         contents.keep_pack(_flat(pack))
+    for key, change in stored.changes.items():
+        contents.keep_rows(key, list(rows_of(change, before)))
     for document_id, found in wholes.items():
         if found:
             rewritten(stored.documents[document_id], _repacked(contents, found))

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from ..errors import InvalidCollectionState
 from . import delta
-from .changesets import ERASED, GONE, NOTHING, SHORT, Row, change_set
+from .changesets import ERASED, GONE, NOTHING, SHORT, Row
 from .contents import Contents, State
-from .entries import PACKED, Entries, Entry, Kind, rebuilt
+from .entries import CHAINED, PACKED, Entries, Entry, Kind, rebuilt
 from .threeway import ABSENT
-from .writing import LONGEST_CHAIN
+from .writing import LONGEST_CHAIN, MOST_ROWS
 
 
 class Fold(NamedTuple):
@@ -65,7 +65,7 @@ def fold(contents: Contents, folds: Sequence[Fold]) -> None:
     for heir, found in rows.items():
         if found:
             ordered = [row for _, row in sorted(found.items())]
-            stored.changes[heir] = change_set(ordered, contents.frames)
+            contents.keep_rows(heir, ordered)
 
 
 def _touched(contents: Contents, folds: Sequence[Fold]) -> dict[str, dict[Fold, None]]:
@@ -124,6 +124,9 @@ def _handed_on(contents: Contents, heir: int, last: Entry, old: State, new: Stat
     """Return the heir's entry: what the last one said, with a delta from the state before all of them."""
     if last.kind == Kind.SAME:
         return last._replace(key=heir)
+    if last.kind == Kind.ROW:
+        is_row = old.rows < MOST_ROWS and row.forward not in (GONE, ERASED)
+        return Entry(heir, Kind.ROW, old.key, new.hash, b"") if is_row else _whole(contents, heir, new)
     if last.kind != Kind.DELTA:
         return last._replace(key=heir, up=heir)
     # no chain of deltas grows by it
@@ -151,12 +154,12 @@ def _shorten(contents: Contents, document_id: str, entries: dict[int, Entry]) ->
     for key in list(entries):
         way = []
         at = key
-        while at not in lengths and (entry := entries.get(at)) and entry.kind in (Kind.DELTA, Kind.SAME):
+        while at not in lengths and (entry := entries.get(at)) and entry.kind in CHAINED:
             way.append(at)
             at = entries[at].up
         length = lengths.setdefault(at, 0)
         for one in reversed(way):
-            length += entries[one].kind == Kind.DELTA
+            length += entries[one].kind in (Kind.DELTA, Kind.ROW)
             if length > LONGEST_CHAIN:
                 entries[one] = _whole(contents, one, contents.state(document_id, one))
                 length = 0

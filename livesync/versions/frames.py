@@ -33,6 +33,9 @@ FEWEST_SAMPLES: Final = 100
 
 _LEVEL: Final = 3
 
+#: For what is written once and is much at a time.
+_DENSE: Final = 6
+
 #: Serial of an object that no transaction has stored.
 _NEVER_STORED: Final = b"\0" * 8
 
@@ -74,11 +77,12 @@ class Frames:
     def __init__(self, dictionaries: Mapping[int, Packet]) -> None:
         zstd = _zstd()
         self._dictionaries = dictionaries
-        self._plain = zstd.ZstdCompressor(level=_LEVEL)
+        self._plain = tuple(zstd.ZstdCompressor(level=level) for level in (_LEVEL, _DENSE))
         self._with: dict[int, tuple[Packet, Any, Any]] = {}
         self._unpack = zstd.ZstdDecompressor()
 
     def _of(self, number: int) -> tuple[Packet, Any, Any]:
+        """Return a dictionary, the two compressors that know it, and the decompressor."""
         known = self._with.get(number)
         if known is not None and known[0]._p_serial not in (None, _NEVER_STORED):
             return known
@@ -90,16 +94,20 @@ class Frames:
             data = zstandard.ZstdCompressionDict(without_sum(found.data, f"dictionary {number}"))
             known = self._with[number] = (
                 found,
-                zstandard.ZstdCompressor(level=_LEVEL, dict_data=data),
+                tuple(zstandard.ZstdCompressor(level=level, dict_data=data) for level in (_LEVEL, _DENSE)),
                 zstandard.ZstdDecompressor(dict_data=data),
             )
         return known
 
     def pack(self, data: bytes, number: int = 0) -> bytes:
         """Return a frame; ``number`` names the dictionary."""
-        compressor = self._of(number)[1] if number else self._plain
-        packed: bytes = compressor.compress(data)
-        return bytes((number,)) + packed
+        compressors = self._of(number)[1] if number else self._plain
+        return bytes((number,)) + bytes(compressors[0].compress(data))
+
+    def pack_densely(self, data: bytes, number: int = 0) -> bytes:
+        """Return a frame that is smaller, and takes longer to be made."""
+        compressors = self._of(number)[1] if number else self._plain
+        return bytes((number,)) + bytes(compressors[1].compress(data))
 
     def unpack(self, frame: bytes) -> bytes:
         """Return what is in a frame.

@@ -24,7 +24,7 @@ ROOT_KEY: Final = "livesync.versions"
 DELTAS_KEY: Final = "livesync.versions.deltas"
 
 #: What ``StoredHistory.schema`` is for data of this code.
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 
 
 class Packet(Persistent):

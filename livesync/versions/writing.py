@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from ..errors import UnkeptValue
 from . import delta
-from .changesets import ERASED, GONE, NOTHING, SHORT, Row, change_set
+from .changesets import ERASED, GONE, NOTHING, SHORT, Row
 from .contents import Contents, State
 from .entries import Entry, Kind, append
 from .records import Counts, Record, made_id, new_state, rows_hash, state_change
@@ -16,6 +16,10 @@ from .values import hash_of
 
 #: Deltas that a read applies at most.
 LONGEST_CHAIN: Final = 16
+
+#: Bytes of a delta from which on it lies in the change set alone, and how many such a read looks up at most.
+LARGE: Final = 96
+MOST_ROWS: Final = 2
 
 
 class Change(NamedTuple):
@@ -141,7 +145,7 @@ def write_version(
     for one in written:
         _append(contents, one)
     if written:
-        contents.stored.changes[key] = change_set([one.row for one in written], contents.frames)
+        contents.keep_rows(key, [one.row for one in written])
     hashes = [(one.row.document_id, one.before, one.entry.hash) for one in written]
     created = sum(not before for _, before, _ in hashes)
     deleted = sum(not after for _, _, after in hashes)
@@ -162,7 +166,7 @@ def write_row(contents: Contents, key: int, parent: int, change: Change) -> Row 
     _append(contents, written)
     others = [row for row in contents.rows(key) if row.document_id != change.document_id]
     rows = sorted([*others, written.row], key=lambda row: row.document_id)
-    contents.stored.changes[key] = change_set(rows, contents.frames)
+    contents.keep_rows(key, rows)
     return written.row
 
 
@@ -204,8 +208,10 @@ def _entry(
 ) -> Entry:
     if body is None:
         return Entry(key, Kind.GONE, key, b"", b"")
-    is_short = old.deltas < LONGEST_CHAIN and old.weight + len(forward) <= old.base
-    if old.value is not ABSENT and is_short:
+    is_short = old.deltas < LONGEST_CHAIN
+    if len(forward) > LARGE and old.rows < MOST_ROWS and is_short:
+        return Entry(key, Kind.ROW, old.key, after, b"")
+    if old.value is not ABSENT and is_short and old.weight + len(forward) <= old.base:
         return Entry(key, Kind.DELTA, old.key, after, forward)
     return _whole(contents, key, body, after)
 
