@@ -7,7 +7,7 @@ from contextlib import closing
 from ..errors import UsageError
 from .exitcodes import ExitCode
 from .output import printable
-from .peer_trust import given_params, keys_of, trust_of
+from .peer_trust import ca_file_of, given_params, keys_of, trust_of
 from .session import Session, as_usage
 from .tables import utc
 
@@ -33,7 +33,7 @@ def push(session: Session) -> int:
         if parent is None:
             raise UsageError("no certificate whose key is here allows all that is to be given")
         connection = PeerConnection(
-            args.url, store, keys, ca_file=args.ca_file, insecure_http=args.insecure_http
+            args.url, store, keys, ca_file=ca_file_of(session), insecure_http=args.insecure_http
         )
         with closing(connection):
             valid_s = None if args.days is None else args.days * _DAY_S

@@ -12,7 +12,7 @@ from ..errors import CertificateRefused, OptionError, UsageError
 from ..options import read_secret
 from .exitcodes import ExitCode
 from .output import printable
-from .peer_trust import check_root, keys_of, say_key, trust_of
+from .peer_trust import ca_file_of, check_root, keys_of, say_key, trust_of
 from .session import Session
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def request_online(session: Session, params: Mapping[str, str]) -> int:
     keys = keys_of(session)
     with trust_of(session) as store:
         connection = PeerConnection(
-            args.url, store, keys, ca_file=args.ca_file, insecure_http=args.insecure_http
+            args.url, store, keys, ca_file=ca_file_of(session), insecure_http=args.insecure_http
         )
         with closing(connection):
             connection.server_info  # noqa: B018 - before a password is asked for: is anybody there?

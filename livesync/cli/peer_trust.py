@@ -63,6 +63,20 @@ def optional_keys_of(session: Session) -> KeyRing | None:
     return keys_of(session)
 
 
+def ca_file_of(session: Session) -> str | None:
+    """Return the path that ``--ca-file`` names, whole; None: none is named.
+
+    Raises:
+        UsageError: There are no certificates in it.
+    """
+    from ..peering.http import check_ca_file
+
+    given = session.args.ca_file
+    if not given:
+        return None
+    return check_ca_file(os.path.join(session.directory or os.getcwd(), os.path.expanduser(given)))
+
+
 def check_root(store: TrustStore, root: str, is_told: bool) -> None:
     """Check that a root is trusted here, or that somebody tells to trust it.
 

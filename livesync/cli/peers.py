@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from ..errors import LiveSyncError
 from .exitcodes import ExitCode, gravest
 from .failures import Failure
 from .output import printable
-from .peer_trust import check_extra, keys_of
+from .peer_trust import ca_file_of, check_extra, keys_of
 from .session import Session
 from .tables import print_table, utc
 
@@ -30,7 +29,6 @@ def add(session: Session) -> int:
     from ..peering.trust import TrustStore
 
     args, out = session.args, session.out
-    ca_file = args.ca_file or ""
     peer = Peer(
         name=args.name,
         url=args.url,
@@ -39,7 +37,7 @@ def add(session: Session) -> int:
         push=_given(args.push, args.no_push),
         pull=_given(args.pull, args.no_pull),
         insecure_http=args.insecure_http,
-        ca_file=os.path.join(session.directory or os.getcwd(), ca_file) if ca_file else "",
+        ca_file=ca_file_of(session) or "",
     ).checked()
     with session.database() as db:
         trust = TrustStore(db)

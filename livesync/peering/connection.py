@@ -40,7 +40,7 @@ class PeerConnection:
         chunk_size: Items in a buffer, at most.
         encodings: How bodies may be packed, of :data:`~livesync.peering.compression.ENCODINGS`; those that
             the server knows are used.
-        timeout_s: Seconds to wait for a connection, and for each part of an answer.
+        timeout_s: Seconds to wait for each part of an answer; for a connection, 15 at most.
         ca_file: Certificates of TLS that are trusted in place of the system's.
         insecure_http: Take a URL that begins with ``http://``, too.
         clock: Returns epoch seconds.

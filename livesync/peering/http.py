@@ -22,6 +22,14 @@ from ..httpcalls import NoAuth, system_error
 
 _READ_BYTES: Final = 256 * 1024
 
+#: Seconds to wait for a connection, TLS included, at most: a host that is there takes a moment.
+CONNECT_S: Final = 15.0
+
+#: What OpenSSL says where somebody answers who speaks no TLS.
+_NO_TLS: Final = frozenset(
+    {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG"}
+)
+
 
 @dataclass(frozen=True, slots=True)
 class RawAnswer:
@@ -47,7 +55,7 @@ class PeerHTTP:
 
     Args:
         base_url: Where its server is mounted: ``https://sync.example.org/prefix``.
-        timeout_s: Seconds to wait for a connection, and for each part of an answer.
+        timeout_s: Seconds to wait for each part of an answer; for a connection, 15 at most.
         ca_file: Certificates that are trusted in place of the system's.
         insecure_http: Take a URL that begins with ``http://``, too: whoever is in between may read
             everything, though not change it.
@@ -93,7 +101,8 @@ class PeerHTTP:
         session = self._opened()
         settings = session.merge_environment_settings(request.url or "", {}, True, None, None)
         try:
-            with session.send(request, timeout=self.timeout_s, allow_redirects=False, **settings) as response:
+            timeouts = (min(self.timeout_s, CONNECT_S), self.timeout_s)
+            with session.send(request, timeout=timeouts, allow_redirects=False, **settings) as response:
                 self.bytes_sent += len(request.body or b"")
                 answer = RawAnswer(
                     response.status_code,
@@ -149,12 +158,35 @@ class PeerHTTP:
                 f"{self.base_url} cannot be trusted: {cause.verify_message}; check its TLS certificate, and"
                 " the file of those that are trusted"
             )
+        if isinstance(exc, requests.exceptions.SSLError) and isinstance(cause, ssl.SSLError):
+            if cause.reason in _NO_TLS:
+                return PeerUnreachable(f"{self.base_url} speaks no TLS: is its address one of http:// ?")
+            return NoAnswer(f"{self.base_url} did not answer: TLS failed ({cause.reason or 'cut off'})")
+        if isinstance(exc, requests.exceptions.ConnectTimeout):
+            return NoAnswer(
+                f"{self.base_url} did not answer: no connection within {min(self.timeout_s, CONNECT_S):g} s"
+            )
         if isinstance(exc, (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)):
             return NoAnswer(f"{self.base_url} did not answer within {self.timeout_s:g} s")
         if isinstance(exc, ValueError):  # among them InvalidURL, InvalidHeader, LocationParseError
             return PeerUnreachable(f"{self.base_url} is no URL that a request can be sent to: check it")
         why = cause.strerror if cause is not None and cause.strerror else type(exc).__name__
         return NoAnswer(f"{self.base_url} did not answer: {why}")
+
+
+def check_ca_file(path: str) -> str:
+    """Return the path of a file of certificates that are to be trusted.
+
+    Raises:
+        UsageError: It cannot be read, or holds none.
+    """
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        raise UsageError(f"{path} holds no certificates of TLS (PEM)") from None
+    except OSError as exc:
+        raise UsageError(f"{path}, the TLS certificates that are trusted: {exc.strerror or exc}") from exc
+    return path
 
 
 def check_url(url: str, insecure_http: bool = False) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import time
-from types import SimpleNamespace
 
 import pytest
 from support import peer_world
@@ -10,26 +9,6 @@ from support.faulty_proxy import FaultyProxy
 from support.peer_world import PART, PROFILE
 
 from livesync.cli.exitcodes import ExitCode
-from livesync.cli.main import main
-from livesync.database import open_database
-from livesync.peering.keyring import open_keyring
-from livesync.peering.trust import TrustStore
-from livesync.replication import Operation, ZODBDataStore, ZODBSyncProvider
-
-
-@pytest.fixture
-def livesync(tmp_path, capsys, monkeypatch):
-    """Call the command on a database of its own; return what came of it."""
-    monkeypatch.chdir(tmp_path)
-    uri = f"file://{tmp_path / 'home.fs'}"
-
-    def call(*argv):
-        code = main(["--db", uri, *argv])
-        said = capsys.readouterr()
-        return SimpleNamespace(code=ExitCode(code), out=said.out, err=said.err)
-
-    call.uri = uri
-    return call
 
 
 @pytest.fixture
@@ -37,24 +16,6 @@ def world(stack, tmp_path, monkeypatch):
     """One whose clock is that of the wall, as the command's is."""
     monkeypatch.setattr(peer_world, "NOW", time.time())
     return peer_world.World(stack, tmp_path)
-
-
-@pytest.fixture
-def home(livesync, world):
-    """A database that has a certificate of the world's."""
-    assert livesync("install").code == ExitCode.OK
-    assert livesync("peer", "init").code == ExitCode.OK
-    db = open_database(livesync.uri)
-    try:
-        key = open_keyring(livesync.uri).generate()
-        chain = [*world.root_chain, world.sign(key, PART, {"part": "F1"})]
-        TrustStore(db).run(lambda trust: trust.save_chain(chain, world.clock(), trust_root=True))
-        provider = ZODBSyncProvider(None, ZODBDataStore(db))
-        for number in range(3):
-            provider.commit_item_change(Operation.UPDATE, "note", f"h{number}", f'"{number}"', "F1")
-    finally:
-        db.close()
-    return livesync
 
 
 def add(livesync, url, *more):
