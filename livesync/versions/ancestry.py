@@ -22,7 +22,7 @@ def merge_bases(contents: Contents, one: int, other: int) -> list[int]:
     def record(key: int) -> Record:
         found = records.get(key)
         if found is None:
-            found = records[key] = Record.unpacked(stored.records[key])
+            found = records[key] = Record.unpacked(contents.records[key])
         return found
 
     colours = {one: _ONE}
@@ -48,13 +48,13 @@ def merge_bases(contents: Contents, one: int, other: int) -> list[int]:
 def is_ancestor(contents: Contents, key: int, descendant: int) -> bool:
     """Tell whether a version came before another one, along any parents; each did before itself."""
     stored = contents.stored
-    generation = Record.unpacked(stored.records[key]).generation
+    generation = Record.unpacked(contents.records[key]).generation
     todo, seen = [descendant], {descendant}
     while todo:
         one = todo.pop()
         if one == key:
             return True
-        record = Record.unpacked(stored.records[one])
+        record = Record.unpacked(contents.records[one])
         if record.generation <= generation:
             continue
         for parent_id in record.parents:
@@ -100,7 +100,7 @@ def all_before(contents: Contents, key: int) -> set[int]:
     stored = contents.stored
     todo, seen = [key], {key}
     while todo:
-        for parent_id in Record.unpacked(stored.records[todo.pop()]).parents:
+        for parent_id in Record.unpacked(contents.records[todo.pop()]).parents:
             parent = stored.keys[parent_id]
             if parent not in seen:
                 seen.add(parent)

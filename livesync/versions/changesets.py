@@ -10,13 +10,15 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
+from struct import unpack
 from typing import Final, NamedTuple
 
 import ormsgpack
 
 from ..errors import InvalidCollectionState
 from .frames import Frames
-from .stored import ChangeSet, Packet
+from .packets import Packet
+from .stored import ChangeSet
 from .sums import with_sum, without_sum
 
 #: Bytes of a row's two short hashes: they sort out most of what is equal, and decide nothing alone.
@@ -140,6 +142,19 @@ def forward_of(stored: ChangeSet, document_id: str, frames: Frames) -> bytes:
             return delta
         number -= count
     raise InvalidCollectionState("a stored change set has too few rows")
+
+
+def shorts_of(
+    stored: ChangeSet, frames: Frames
+) -> Iterator[tuple[list[str], tuple[int, ...], tuple[int, ...]]]:
+    """Yield (ids, short hashes before, those after) page by page; the hashes as numbers, which is fast.
+
+    Raises:
+        InvalidCollectionState: It is damaged.
+    """
+    for page in _pages(stored, frames):
+        shorts = unpack(f">{2 * len(page.ids)}Q", page.hashes)
+        yield page.ids, shorts[::2], shorts[1::2]
 
 
 def hashes_of(stored: ChangeSet, frames: Frames) -> Iterator[tuple[str, bytes, bytes]]:

@@ -13,13 +13,14 @@ from typing import Any, Final, NamedTuple
 import ormsgpack
 
 from ..errors import BrokenDelta, BrokenValue, InvalidCollectionState, VersionPruned
-from .changesets import ERASED, GONE, Row, change_set, forward_of, hashes_of, rows_of
+from .changesets import ERASED, GONE, Row, change_set, forward_of, hashes_of, rows_of, shorts_of
 from .delta import apply
 from .entries import CHAINED, PACKED, Entries, Entry, Kind
 from .frames import Frames, sampled, train
 from .names import Names
+from .packets import Packet
 from .shelves import keep_pack, packs_of
-from .stored import Packet, StoredHistory
+from .stored import StoredHistory
 from .sums import with_sum, without_sum
 from .threeway import ABSENT
 from .tree import NO_VERSION, parent_of
@@ -80,6 +81,7 @@ class Contents:
         self.stored = stored
         self.references = stored.references
         self.histories = stored.documents
+        self.records = stored.records
         self.codec = codec
         self.frames = Frames(stored.dictionaries)
         self._shelves = stored.shelves
@@ -376,6 +378,12 @@ class Contents:
         stored = self.stored.changes.get(key)
         if stored is not None:
             yield from hashes_of(stored, self.frames)
+
+    def shorts(self, key: int) -> Iterator[tuple[list[str], tuple[int, ...], tuple[int, ...]]]:
+        """Yield (ids, short hashes before, those after) of what a version changed, many at once."""
+        stored = self.stored.changes.get(key)
+        if stored is not None:
+            yield from shorts_of(stored, self.frames)
 
     def applied(self, value: Any, delta: bytes) -> Any:
         """Return what an encoded delta of a row makes of a document, or of none.

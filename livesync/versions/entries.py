@@ -1,21 +1,23 @@
 """The entries of one document: what it became at the versions that changed it.
 
-A document's newest entries lie in its tail, packed, at most :data:`TAIL_BYTES`; older ones in segments, each
-of one line, each beginning with the document as a whole. So an append costs little however often a document
-changes, and a read applies few deltas.
+A document's newest entries lie in its tail, packed, at most :data:`TAIL_BYTES` before an append; older ones
+in segments, each of one line. So an append costs little however often a document changes, and however large
+it is. A segment tells the versions of its entries without being read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
+from itertools import accumulate, pairwise
 from typing import Final, NamedTuple
 
 import ormsgpack
+from BTrees.LOBTree import LOBTree
 
 from ..errors import InvalidCollectionState
+from .packets import Packet
 from .shelves import History
-from .stored import Packet
 from .sums import with_sum, without_sum
 from .tree import Forks, key_of, line_of, position_of, stretches
 
@@ -68,6 +70,18 @@ _WIDTH: Final = len(Entry._fields)
 def pack_entries(entries: Iterable[Entry]) -> bytes:
     """Return entries as bytes, in their order."""
     return with_sum(ormsgpack.packb([field for entry in entries for field in entry]))
+
+
+def _pack_keys(keys: Sequence[int]) -> bytes:
+    """Return the keys of a segment's entries as bytes: how far each lies behind the one before."""
+    return with_sum(ormsgpack.packb([after - before for before, after in pairwise(keys)]))
+
+
+def _unpack_keys(first: int, data: bytes) -> list[int]:
+    try:
+        return list(accumulate(ormsgpack.unpackb(without_sum(data, "a list of versions")), initial=first))
+    except (ValueError, TypeError) as exc:
+        raise InvalidCollectionState(f"a list of versions is damaged: {exc}") from exc
 
 
 def unpack_entries(data: bytes) -> list[Entry]:
@@ -136,7 +150,11 @@ class Entries:
         known = self._read.get(first)
         if known is None:
             assert self._segments is not None
-            known = self._read[first] = unpack_entries(self._segments[first].data)
+            keys, packet = self._segments[first]
+            known = unpack_entries(packet.data)
+            if [entry.key for entry in known] != _unpack_keys(first, keys):
+                raise InvalidCollectionState("a segment holds entries of other versions than it should")
+            self._read[first] = known
         return known
 
     def all(self) -> Iterator[Entry]:
@@ -156,27 +174,49 @@ class Entries:
             yield from reversed(found)
             if self._segments is None:
                 continue
-            firsts = self._segments.keys(min=key_of(line, 0), max=key_of(line, position))
-            for first in reversed(list(firsts)):
+            for first in self._firsts_before(line, position):
                 yield from (
                     entry for entry in reversed(self._segment(first)) if position_of(entry.key) <= position
                 )
 
+    def keys_on_way(self, forks: Forks, key: int) -> Iterator[int]:
+        """Yield the keys of :meth:`on_way`; no segment is read."""
+        for line, position in stretches(forks, key):
+            newest = key_of(line, position)
+            keys = [entry.key for entry in self.tail if line_of(entry.key) == line and entry.key <= newest]
+            yield from reversed(keys)
+            if self._segments is None:
+                continue
+            for first in self._firsts_before(line, position):
+                keys = _unpack_keys(first, self._segments[first][0])
+                yield from reversed(keys if keys[-1] <= newest else [one for one in keys if one <= newest])
 
-def append(history: History, entry: Entry, whole: Callable[[], Entry]) -> None:
-    """Add an entry to a document.
+    def _firsts_before(self, line: int, position: int) -> Iterator[int]:
+        """Yield the first keys of a line's segments, those up to a position, the newest first."""
+        assert self._segments is not None
+        first = key_of(line, position) + 1
+        while True:
+            try:
+                first = self._segments.maxKey(first - 1)
+            except ValueError:  # all others are later
+                return
+            if line_of(first) != line:
+                return
+            yield first
+
+
+def append(history: History, entry: Entry) -> None:
+    """Add an entry to a document; the tail is written away when it has become too large.
 
     Args:
         history: Of the document.
         entry: The newest on its line.
-        whole: Makes the same entry with the whole document, which the next segment is to begin with: the tail
-            is written away when it has become too large.
     """
-    if len(history.tail) <= TAIL_BYTES:
+    if len(history.tail) > TAIL_BYTES:
+        _spill(history)
+        history.tail = pack_entries([entry])
+    else:
         history.tail = pack_entries([*unpack_entries(history.tail), entry])
-        return
-    _spill(history)
-    history.tail = pack_entries([whole() if entry.kind == Kind.DELTA else entry])
 
 
 def _spill(history: History) -> None:
@@ -186,7 +226,12 @@ def _spill(history: History) -> None:
     for entry in unpack_entries(history.tail):
         lines.setdefault(line_of(entry.key), []).append(entry)
     for entries in lines.values():
-        segments[entries[0].key] = Packet(pack_entries(entries))
+        _keep_segment(segments, entries)
+
+
+def _keep_segment(segments: LOBTree, entries: list[Entry]) -> None:
+    keys = [entry.key for entry in entries]
+    segments[keys[0]] = (_pack_keys(keys), Packet(pack_entries(entries)))
 
 
 def rewritten(history: History, change: dict[int, Entry | None]) -> bool:
@@ -199,13 +244,13 @@ def rewritten(history: History, change: dict[int, Entry | None]) -> bool:
     history.tail = pack_entries(kept) if kept else b""
     for first in list(history.segments or ()):
         assert history.segments is not None
-        old = unpack_entries(history.segments[first].data)
+        old = unpack_entries(history.segments[first][1].data)
         new_ones = [found for found in (change.get(entry.key, entry) for entry in old) if found is not None]
         if new_ones == old:
             continue
         del history.segments[first]
         if new_ones:
-            history.segments[new_ones[0].key] = Packet(pack_entries(new_ones))
+            _keep_segment(history.segments, new_ones)
     return bool(kept) or bool(history.segments)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from ..errors import InvalidCollectionState, UsageError
-from .stored import Packet
+from .packets import Packet
 from .sums import without_sum
 
 try:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from .contents import Contents
@@ -72,16 +72,26 @@ class LogEntry(NamedTuple):
 
 def log_entry(contents: Contents, places: Places, key: int) -> LogEntry:
     """Return one version."""
-    return _entry(contents, places, key, contents.stored.records[key])
+    return next(_entries(contents, places, [key]))
 
 
-def _entry(contents: Contents, places: Places, key: int, packed: bytes) -> LogEntry:
-    record = Record.unpacked(packed)
+def _entries(contents: Contents, places: Places, keys: Sequence[int]) -> Iterator[LogEntry]:
+    """Yield versions, given on one way from the newest on; what has no record is passed over."""
+    low = high = base = 0
+    name = ""
+    for key, record in contents.records.read(keys):
+        if not low <= key < high:
+            low, high, base, name = places.around(key)
+        number = key - low + base
+        prev = (number - 1, name) if key > low else _prev(contents, places, key)
+        merged = () if len(record.parents) < 2 else _places(contents, places, record.parents[1:])
+        fields = number, name, record.message, record.author, prev, key, record, merged
+        yield tuple.__new__(LogEntry, fields)  # there are many
+
+
+def _prev(contents: Contents, places: Places, key: int) -> tuple[int, str] | None:
     parent = parent_of(contents.forks, key)
-    number, name = places[key]
-    prev = None if parent == NO_VERSION else places[parent]
-    merged = () if len(record.parents) < 2 else _places(contents, places, record.parents[1:])
-    return LogEntry(number, name, record.message, record.author, prev, key, record, merged)
+    return None if parent == NO_VERSION else places[parent]
 
 
 def _places(contents: Contents, places: Places, ids: Iterable[bytes]) -> tuple[tuple[int, str], ...]:
@@ -91,12 +101,9 @@ def _places(contents: Contents, places: Places, ids: Iterable[bytes]) -> tuple[t
 
 def log_entries(contents: Contents, places: Places, key: int) -> list[LogEntry]:
     """Return the versions from ``key`` to the root along first parents, the newest first."""
-    found = []
-    records = contents.stored.records
-    for line, position in stretches(contents.forks, key):
-        stretch = records.items(min=key_of(line, 0), max=key_of(line, position))
-        found += [_entry(contents, places, one, packed) for one, packed in reversed(list(stretch))]
-    return found
+    lines = stretches(contents.forks, key)
+    keys = (range(key_of(line, position), key_of(line, 0) - 1, -1) for line, position in lines)
+    return list(_entries(contents, places, list(chain.from_iterable(keys))))
 
 
 def documents_history(
@@ -111,16 +118,17 @@ def documents_history(
         VersionPruned: The contents of ``key`` were pruned.
     """
     contents.check_kept(key)
-    return [log_entry(contents, places, one) for one in islice(_keys(contents, document_id, key), limit)]
+    keys = list(islice(_keys(contents, document_id, key), limit))
+    return list(_entries(contents, places, keys))
 
 
 def _keys(contents: Contents, document_id: str, key: int) -> Iterator[int]:
-    history = contents.stored.documents.get(document_id)
+    history = contents.histories.get(document_id)
     if history is not None:
-        yield from (one.key for one in Entries(history).on_way(contents.forks, key))
-    root = next(iter(contents.stored.records))
-    if contents.hash(document_id, root):
-        yield root
+        yield from Entries(history).keys_on_way(contents.forks, key)
+    if document_id in contents.pack_of(document_id):
+        *_, (line, _) = stretches(contents.forks, key)
+        yield key_of(line, 0)
 
 
 def names_of(names: Names) -> dict[int, list[str]]:

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from .ancestry import merge_bases
 from .contents import Contents
-from .stored import Packet
+from .packets import Packet
 from .sums import with_sum, without_sum
 from .threeway import ABSENT, ItemOf, Kind, Path, Strategies, merge
 from .values import shown_path

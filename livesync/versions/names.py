@@ -172,6 +172,19 @@ class Places:
                 return run.number + position - run.first, name
         return -1, ""
 
+    def around(self, key: int) -> tuple[int, int, int, str]:
+        """Return the run of a branch that a version lies in.
+
+        Returns:
+            (its first version, the one after its last, number of the first, branch); a version without a
+            name is one by itself, with the number -1.
+        """
+        for run, name in self._by_line.get(line_of(key), ()):
+            if run.holds(key):
+                low = key_of(run.line, run.first)
+                return low, low + run.length, run.number, name
+        return key, key + 1, -1, ""
+
     def keys(self) -> Iterator[int]:
         """Yield the keys of all versions that have a place."""
         for found in self._by_line.values():

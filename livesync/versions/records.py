@@ -74,13 +74,23 @@ class Record(NamedTuple):
             InvalidCollectionState: The bytes are damaged.
         """
         try:
-            fields = ormsgpack.unpackb(without_sum(data, "the record of a version"))
-            if fields[6] != _EMPTY:
-                fields[6] = CODEC.decode(fields[6])
-            else:
-                fields[6] = {}
-            return cls(*fields)
-        except (ValueError, TypeError, BrokenValue) as exc:
+            return cls.of(ormsgpack.unpackb(without_sum(data, "the record of a version")))
+        except ValueError as exc:
+            raise InvalidCollectionState(f"the record of a version is damaged: {exc}") from exc
+
+    @classmethod
+    def of(cls, fields: Any) -> Record:
+        """Return the record of the fields that lie in :meth:`packed`, which are used up.
+
+        Raises:
+            InvalidCollectionState: They are none.
+        """
+        try:
+            fields[6] = {} if fields[6] == _EMPTY else CODEC.decode(fields[6])
+            if len(fields) != len(cls._fields):
+                raise TypeError(f"it has {len(fields)} fields")
+            return tuple.__new__(cls, fields)
+        except (TypeError, IndexError, BrokenValue) as exc:
             raise InvalidCollectionState(f"the record of a version is damaged: {exc}") from exc
 
     def checked(self) -> Record:

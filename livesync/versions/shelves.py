@@ -27,8 +27,8 @@ class DocumentHistory(Persistent):
 
     Attributes:
         tail: The newest, packed (:mod:`~livesync.versions.entries`).
-        segments: Key of the first one -> :class:`~livesync.versions.stored.Packet` of older ones of one line;
-            None: none.
+        segments: Key of the first one -> (packed keys, :class:`~livesync.versions.packets.Packet`) of older
+            ones, each of one line; None: none.
     """
 
     def __init__(self, tail: bytes = b"") -> None:

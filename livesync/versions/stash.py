@@ -8,7 +8,7 @@ from typing import Any
 import ormsgpack
 
 from .contents import Contents
-from .stored import Packet
+from .packets import Packet
 from .sums import with_sum, without_sum
 from .threeway import ABSENT
 from .writing import encoded

@@ -15,6 +15,7 @@ from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent import Persistent
 
 from ..errors import check_schema
+from .blocks import Records
 from .shelves import Histories, ShelfTree, new_shelves
 
 #: Where all histories lie in a database's root.
@@ -24,20 +25,7 @@ ROOT_KEY: Final = "livesync.versions"
 DELTAS_KEY: Final = "livesync.versions.deltas"
 
 #: What ``StoredHistory.schema`` is for data of this code.
-SCHEMA: Final = 3
-
-
-class Packet(Persistent):
-    """Bytes that are written once."""
-
-    def __init__(self, data: bytes = b"") -> None:
-        self.data = data
-
-    def __getstate__(self) -> Any:
-        return self.data
-
-    def __setstate__(self, state: Any) -> None:
-        self.data = state
+SCHEMA: Final = 4
 
 
 class ChangeSet(Persistent):
@@ -55,12 +43,6 @@ class ChangeSet(Persistent):
 
     def __setstate__(self, state: Any) -> None:
         self.pages = state
-
-
-class RecordTree(LOBTree):
-    """Key -> bytes of a record."""
-
-    max_leaf_size = 32
 
 
 class References(Persistent):
@@ -99,9 +81,10 @@ class StoredHistory(Persistent):
         schema: See :data:`SCHEMA`.
         shelves: The documents (:mod:`~livesync.versions.shelves`).
         changes: Key -> :class:`ChangeSet`.
-        records: Key -> bytes: who, when, why, and what identifies it.
+        blocks: The versions' records, many to an object (:mod:`~livesync.versions.blocks`).
         keys: Id of a version -> key.
-        dictionaries: Number -> :class:`Packet`: what zstd knows beforehand, trained on documents.
+        dictionaries: Number -> :class:`~livesync.versions.packets.Packet`: what zstd knows beforehand,
+            trained on documents.
         references: See :class:`References`.
         touched: Ids of documents to look at besides those that the working copy names.
     """
@@ -110,7 +93,7 @@ class StoredHistory(Persistent):
         self.schema = SCHEMA
         self.shelves: ShelfTree = new_shelves()
         self.changes = LOBTree()
-        self.records = RecordTree()
+        self.blocks = LOBTree()
         self.keys = OOBTree()
         self.dictionaries = OOBTree()
         self.references = References(name)
@@ -120,6 +103,11 @@ class StoredHistory(Persistent):
     def documents(self) -> Histories:
         """The histories of the documents that ever changed, by id."""
         return Histories(self.shelves)
+
+    @property
+    def records(self) -> Records:
+        """The versions' records, packed, by key."""
+        return Records(self.blocks)
 
     @property
     def name(self) -> str:

@@ -33,19 +33,19 @@ def changed_ids(contents: Contents, start: int, end: int) -> Iterator[str]:
     """
     contents.check_kept(start)
     contents.check_kept(end)
-    ends: dict[str, tuple[bytes, bytes]] = {}
     way = way_between(contents.forks, start, end)
-    for key in way.up:
-        for document_id, before, after in contents.short_hashes(key):
-            known = ends.get(document_id)
-            ends[document_id] = (after if known is None else known[0], before)
-    for key in way.down:
-        for document_id, before, after in contents.short_hashes(key):
-            known = ends.get(document_id)
-            ends[document_id] = (before if known is None else known[0], after)
-    for document_id in sorted(ends):
-        first, last = ends[document_id]
-        if first != last or contents.hash(document_id, start) != contents.hash(document_id, end):
+    pages = [(ids, after, before) for key in way.up for ids, before, after in contents.shorts(key)]
+    pages += [page for key in way.down for page in contents.shorts(key)]
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for ids, _, ends in pages:
+        last.update(zip(ids, ends))
+    for ids, starts, _ in reversed(pages):
+        first.update(zip(ids, starts))
+    for document_id in sorted(first):
+        if first[document_id] != last[document_id] or contents.hash(document_id, start) != contents.hash(
+            document_id, end
+        ):
             yield document_id
 
 

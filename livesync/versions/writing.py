@@ -53,7 +53,6 @@ class _Written(NamedTuple):
 
     entry: Entry
     row: Row
-    encoded: bytes | None
     before: bytes
 
 
@@ -143,7 +142,7 @@ def write_version(
     if not written and len(parents) < 2:
         return None
     for one in written:
-        _append(contents, one)
+        append(contents.histories.made(one.row.document_id), one.entry)
     if written:
         contents.keep_rows(key, [one.row for one in written])
     hashes = [(one.row.document_id, one.before, one.entry.hash) for one in written]
@@ -163,7 +162,7 @@ def write_row(contents: Contents, key: int, parent: int, change: Change) -> Row 
     written = _worked_out(contents, key, parent, change)
     if written is None:
         return None
-    _append(contents, written)
+    append(contents.histories.made(change.document_id), written.entry)
     others = [row for row in contents.rows(key) if row.document_id != change.document_id]
     rows = sorted([*others, written.row], key=lambda row: row.document_id)
     contents.keep_rows(key, rows)
@@ -185,7 +184,7 @@ def _worked_out(contents: Contents, key: int, parent: int, change: Change) -> _W
     if same is not None:
         entry = Entry(key, Kind.SAME, same, after, b"")
     row = Row(document_id, forward, backward, _short(old.hash), _short(after))
-    return _Written(entry, row, body, old.hash)
+    return _Written(entry, row, old.hash)
 
 
 def _short(content_hash: bytes) -> bytes:
@@ -213,22 +212,7 @@ def _entry(
         return Entry(key, Kind.ROW, old.key, after, b"")
     if old.value is not ABSENT and is_short and old.weight + len(forward) <= old.base:
         return Entry(key, Kind.DELTA, old.key, after, forward)
-    return _whole(contents, key, body, after)
-
-
-def _whole(contents: Contents, key: int, body: bytes, after: bytes) -> Entry:
     return Entry(key, Kind.WHOLE, key, after, contents.frames.pack(body, contents.dictionary))
-
-
-def _append(contents: Contents, one: _Written) -> None:
-    history = contents.histories.made(one.row.document_id)
-    entry, body = one.entry, one.encoded
-
-    def whole() -> Entry:
-        assert body is not None, "only a delta is made whole"
-        return _whole(contents, entry.key, body, entry.hash)
-
-    append(history, entry, whole)
 
 
 def _keep(

@@ -60,8 +60,13 @@ def stored_bytes(docs):
             lambda history=history: history.tail,
             lambda data, history=history: setattr(history, "tail", data),
         )
-        for one in (history.segments or {}).values():
+        for first, (keys, one) in (history.segments or {}).items():
             yield f"segment of {document_id}", *packet(one)
+            yield (
+                f"keys of a segment of {document_id}",
+                lambda keys=keys: keys,
+                lambda data, first=first, one=one, at=history.segments: at.__setitem__(first, (data, one)),
+            )
     for key, change in stored.changes.items():
         if isinstance(change.pages, bytes):
             yield (
@@ -69,12 +74,8 @@ def stored_bytes(docs):
                 lambda change=change: change.pages,
                 lambda data, change=change: setattr(change, "pages", data),
             )
-    for key, record in list(stored.records.items()):
-        yield (
-            f"record of {key}",
-            lambda record=record: record,
-            lambda data, key=key: stored.records.__setitem__(key, data),
-        )
+    for first, one in stored.blocks.items():
+        yield f"records from {first} on", *packet(one)
     yield "stash", *packet(stored.references.stash)
     yield "conflicts", *packet(stored.references.conflicts)
 
@@ -111,7 +112,17 @@ def docs(new_collection):
 
 def test_all_kinds_of_bytes_are_there(docs):
     kinds = {what.split()[0] for what, _, _ in stored_bytes(docs)}
-    assert kinds == {"dictionary", "pack", "tail", "segment", "changes", "record", "stash", "conflicts"}
+    assert kinds == {
+        "dictionary",
+        "pack",
+        "tail",
+        "segment",
+        "keys",
+        "changes",
+        "records",
+        "stash",
+        "conflicts",
+    }
 
 
 def test_a_damaged_byte_is_found_whichever_it_is(docs):

@@ -35,7 +35,7 @@ def everything(docs):
         found.append([*contents.documents(key)])
     for history in docs.stored.documents.values():
         found.append(history.tail)
-        found += [one.data for one in (history.segments or {}).values()]
+        found += [one.data for _, one in (history.segments or {}).values()]
     found += [one.data for one in docs.stored.dictionaries.values()]
     return pickle.dumps(found)
 

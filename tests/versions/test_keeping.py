@@ -8,6 +8,7 @@ from livesync.errors import InvalidCollectionState
 from livesync.versions import VersionedCollection
 from livesync.versions.bundles import MAGIC, read_bundle, write_bundle
 from livesync.versions.entries import Entries, Kind, rewritten
+from livesync.versions.records import Record
 from livesync.versions.stored import ChangeSet
 
 from .editing import edit
@@ -50,7 +51,7 @@ def test_each_broken_link_is_named(grown):
     stored = grown.stored
     key = grown.find(3)[1]
     packed = stored.records[key]
-    stored.records[key] = packed.replace(b"v3", b"V3")
+    stored.records[key] = Record.unpacked(packed)._replace(message="V3").packed()
     assert any("version 3 of main" in one for one in faults(grown))
     stored.records[key] = packed
     assert faults(grown) == []
@@ -92,7 +93,7 @@ def test_a_flipped_byte_is_found_wherever_it_lies(grown, part):
         first, (pack, histories) = next(one for one in stored.shelves.items() if one[1][0])
         stored.shelves[first] = (flipped(pack), histories)
     else:
-        packet = next(iter(history.segments.values()))
+        _, packet = next(iter(history.segments.values()))
         packet.data = flipped(packet.data)
     assert faults(grown) != []
 
