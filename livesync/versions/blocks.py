@@ -210,6 +210,16 @@ class Records:
         else:
             del self._blocks[first]
 
+    def pop(self, key: int) -> bytes:
+        """Take a record away, and return it, packed.
+
+        Raises:
+            KeyError: There is none.
+        """
+        packed = self[key]
+        del self[key]
+        return packed
+
     # -- many ----------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[int]:

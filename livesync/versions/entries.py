@@ -268,13 +268,13 @@ def rebuilt(history: History, entries: Iterable[Entry]) -> bool:
     *older, newest = _portions(ordered)
     history.tail = pack_entries(newest)
     segments = history.made_segments()
-    made = {portion[0].key: pack_entries(portion) for portion in older}
+    made = {portion[0].key: portion for portion in older}
     for first in list(segments):
-        if segments[first].data != made.get(first):
+        if first not in made or segments[first][1].data != pack_entries(made[first]):
             del segments[first]
-    for first, data in made.items():
+    for first, portion in made.items():
         if first not in segments:
-            segments[first] = Packet(data)
+            _keep_segment(segments, portion)
     return True
 
 

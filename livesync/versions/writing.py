@@ -178,7 +178,7 @@ def _worked_out(contents: Contents, key: int, parent: int, change: Change) -> _W
         return None  # it is the same; or it was erased, and nothing is left that could be deleted
     if body is None and after:
         row = Row(document_id, ERASED, ERASED if old.hash else GONE, _short(old.hash), _short(after))
-        return _Written(Entry(key, Kind.ERASED, key, after, b""), row, None, old.hash)
+        return _Written(Entry(key, Kind.ERASED, key, after, b""), row, old.hash)
     forward, backward = _deltas(contents, old, value)
     entry = _entry(contents, key, old, body, after, forward)
     if same is not None:
