@@ -7,10 +7,8 @@ parent. Each has one checksum.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
-from operator import neg
 from struct import iter_unpack, unpack_from
 from typing import Any, Final
 
@@ -88,6 +86,17 @@ class _Block:
             state,
             counts,
         )
+
+    def several(self, first: int, places: Sequence[int]) -> Iterator[tuple[int, Record]]:
+        """Yield (key, record) of those that there are at some places."""
+        if len(places) <= max(1, len(self) // _SINGLE):
+            found = [self.record(at) for at in places]
+        else:
+            records = self.all()
+            found = [records[at] for at in places]
+        for at, record in zip(places, found):
+            if record is not None:
+                yield first + at, record
 
     def all(self) -> list[Record | None]:
         """Return all records, fast."""
@@ -237,37 +246,29 @@ class Records:
 
     def items(self) -> Iterator[tuple[int, bytes]]:
         """Yield (key, packed record) of all, in order of the keys."""
-        return ((key, record.packed()) for key, record in reversed(list(self.read(list(self)[::-1]))))
+        return ((key, record.packed()) for key, record in self.read(self))
 
-    def read(self, keys: Sequence[int]) -> Iterator[tuple[int, Record]]:
-        """Yield (key, record) of versions, the newest first; each block is read once.
+    def read(self, keys: Iterable[int]) -> Iterator[tuple[int, Record]]:
+        """Yield (key, record) of versions, each block read once where keys that lie together come so.
 
         What has no record is passed over.
-
-        Args:
-            keys: In descending order.
 
         Raises:
             InvalidCollectionState: What is stored is damaged.
         """
-        start = 0
-        while start < len(keys):
-            first, block = self._block(keys[start])
-            end = bisect_right(keys, -first, start, key=neg)
-            chunk = keys[start:end]
-            start = end
-            if block is None:
-                return
-            length = len(block)
-            places = [key - first for key in chunk if key - first < length]
-            if len(places) <= max(1, length // _SINGLE):
-                found = [block.record(at) for at in places]
-            else:
-                records = block.all()
-                found = [records[at] for at in places]
-            for at, record in zip(places, found):
-                if record is not None:
-                    yield first + at, record
+        first = end = 0
+        block: _Block | None = None
+        places: list[int] = []
+        for key in keys:
+            if not first <= key < end:
+                if block is not None:
+                    yield from block.several(first, places)
+                first, block = self._block(key)
+                end, places = first + (0 if block is None else len(block)), []
+            if key < end:
+                places.append(key - first)
+        if block is not None:
+            yield from block.several(first, places)
 
     # -- blocks --------------------------------------------------------------------------------------
 

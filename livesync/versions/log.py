@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
@@ -75,8 +75,8 @@ def log_entry(contents: Contents, places: Places, key: int) -> LogEntry:
     return next(_entries(contents, places, [key]))
 
 
-def _entries(contents: Contents, places: Places, keys: Sequence[int]) -> Iterator[LogEntry]:
-    """Yield versions, given on one way from the newest on; what has no record is passed over."""
+def _entries(contents: Contents, places: Places, keys: Iterable[int]) -> Iterator[LogEntry]:
+    """Yield versions in the order of their keys; what has no record is passed over."""
     low = high = base = 0
     name = ""
     for key, record in contents.records.read(keys):
@@ -103,7 +103,7 @@ def log_entries(contents: Contents, places: Places, key: int) -> list[LogEntry]:
     """Return the versions from ``key`` to the root along first parents, the newest first."""
     lines = stretches(contents.forks, key)
     keys = (range(key_of(line, position), key_of(line, 0) - 1, -1) for line, position in lines)
-    return list(_entries(contents, places, list(chain.from_iterable(keys))))
+    return list(_entries(contents, places, chain.from_iterable(keys)))
 
 
 def documents_history(
@@ -118,8 +118,7 @@ def documents_history(
         VersionPruned: The contents of ``key`` were pruned.
     """
     contents.check_kept(key)
-    keys = list(islice(_keys(contents, document_id, key), limit))
-    return list(_entries(contents, places, keys))
+    return list(_entries(contents, places, islice(_keys(contents, document_id, key), limit)))
 
 
 def _keys(contents: Contents, document_id: str, key: int) -> Iterator[int]:
