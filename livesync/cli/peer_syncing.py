@@ -49,7 +49,7 @@ class _Bars:
 
     def _go_on(self, found: TransferProgress) -> None:
         if self._show is not None:
-            self._show(found.items, None, found.resumed)
+            self._show(found.items, found.total, found.resumed)
 
     def end(self) -> None:
         """Take the bar away."""

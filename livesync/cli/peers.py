@@ -268,7 +268,8 @@ def _describe_transfer(view: TransferView) -> str:
     what = "sends" if view.is_sender else "receives"
     where = " ".join(prefix or ":" for prefix in view.prefixes)
     state = f"{view.stage.value} ({view.status.value})" if view.active else "ended"
-    parts = [f"{view.id[:8]} {what} {where}: {state}, {view.items:,} items in {view.confirmed:,} buffers"]
+    items = f"{view.items:,} of {view.total:,}" if view.active and view.total else f"{view.items:,}"
+    parts = [f"{view.id[:8]} {what} {where}: {state}, {items} items in {view.confirmed:,} buffers"]
     if view.refused:
         parts.append(f"{view.refused:,} left out")
     if view.error:
@@ -287,6 +288,7 @@ def _transfer_as_json(view: TransferView) -> dict[str, Any]:
         "status": view.status.value,
         "active": view.active,
         "items": view.items,
+        "total": view.total or None,
         "buffers": view.confirmed,
         "refused": view.refused,
         "bytes_sent": view.bytes_sent,

@@ -25,6 +25,8 @@ class TransferProgress:
         transfer_id: The transfer.
         direction: ``push`` or ``pull``.
         items: Items that the receiver has, those of earlier sessions among them.
+        total: How many there will be, as it was when they were offered; None: not known yet, or too many
+            to be counted beforehand.
         buffers: Buffers that it has.
         refused: Items that it left out, since the sender may not write them.
         bytes_sent, bytes_received: Of bodies, in this session, as they travelled.
@@ -34,6 +36,7 @@ class TransferProgress:
     transfer_id: str
     direction: str
     items: int = 0
+    total: int | None = None
     buffers: int = 0
     refused: int = 0
     bytes_sent: int = 0

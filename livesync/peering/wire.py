@@ -384,6 +384,9 @@ class Offer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a sender is going to send; see :class:`livesync.replication.sessions.Offer`.
 
     Its session id is the transfer's.
+
+    Attributes:
+        total: How many items there are, for who shows how far it has come; 0: nobody knows.
     """
 
     source: Name
@@ -393,6 +396,7 @@ class Offer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     collected: Claims = field(default_factory=dict)
     snapshots: Annotated[list[Prefix], Meta(max_length=100_000)] = field(default_factory=list)
     digests: Annotated[dict[str, Digest], Meta(max_length=100_000)] = field(default_factory=dict)
+    total: Count = 0
 
 
 class NewTransfer(Input, frozen=True):

@@ -230,7 +230,7 @@ def _answer(transfer: Transfer) -> wire.Transfer:
         if not view.is_sender and view.stage.number <= Stage.QUEUING.number:
             claims = transfer.claims()
         if view.is_sender and view.has_offer:
-            offer = offer_to_wire(transfer.offer())
+            offer = offer_to_wire(transfer.offer(), view.total)
     return answer_of(view, transfer.provider.provider_id, claims, offer)
 
 

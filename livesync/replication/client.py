@@ -235,6 +235,8 @@ class TransferClient(ABC):
         self._fire(self.signals.session.started)
         self._fire(self.signals.queuing.started)
         self._initialize(is_new=cut is None)
+        self._progress = replace(self._progress, total=self.transfer.view().total or None)
+        self._fire(self.signals.queuing.in_progress)
         self._fire(self.signals.queuing.completed)
 
     def _adopt(self) -> None:
@@ -275,6 +277,7 @@ class TransferClient(ABC):
         self._fire(self.signals.dequeuing.started)
         self.connection.check_rights(self.conversation)
         told = self.conversation.drive(self.transfer_id, wire.Drive(stage="cleanup"))
+        self._fire(self.signals.dequeuing.in_progress)
         self._finished(told)
         self._fire(self.signals.dequeuing.completed)
         self._fire(self.signals.session.completed)
@@ -298,6 +301,7 @@ class TransferClient(ABC):
             refused=self._progress.refused + len(confirmed.refused),
         )
         self._fire(self.signals.transferring.in_progress)
+        self._fire(self.signals.session.in_progress)
 
     def _fire(self, signal: Signal) -> None:
         signal.fire(self.progress)

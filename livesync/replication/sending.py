@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
+from typing import Final
 
 from ..peering.partitions import contained_in_any, minimal
 from . import comparing
@@ -12,6 +13,9 @@ from .clocks import Stamps, descends
 from .node import Node
 from .sessions import Chunk, Cursor, Offer
 from .states import ItemState
+
+#: Items of an offer that are counted beforehand: so many are read in a moment, and take little memory.
+MOST_COUNTED: Final = 50_000
 
 
 def make_offer(node: Node, prefixes: Iterable[str], receiver: Mapping[str, Stamps]) -> Offer:
@@ -40,6 +44,18 @@ def make_offer(node: Node, prefixes: Iterable[str], receiver: Mapping[str, Stamp
         snapshots,
         comparing.told(store, wanted),
     )
+
+
+def count_offered(node: Node, offer: Offer, most: int = MOST_COUNTED) -> int:
+    """Return how many items an offer is of; 0 where there are more than ``most``, or none: nobody knows."""
+    store, covers = node.store, Covers(offer.receiver)
+    found: set[str] = set()
+    for each in offer.ranges():
+        for key in store.scan(each.provider, each.prefix, partial(each.after, covers), each.whole):
+            found.add(key[2])
+            if len(found) > most:
+                return 0
+    return len(found)
 
 
 def read_chunk(

@@ -23,6 +23,7 @@ from ..peering.records import Packet, StoredSessions, TransferRecord, TransferVi
 from ..peering.stages import Stage, Status
 from .clocks import moment_of
 from .provider import BaseSyncProvider
+from .sending import count_offered
 from .sessions import Chunk, Offer
 from .wired import chunk_of, chunk_to_wire, claims_of, cursor_of, offer_of, offer_to_wire
 from .zodbstore import ZODBDataStore
@@ -187,7 +188,7 @@ class Transfer:
         """
         view = self.view()
         if view.has_offer:
-            return offer_to_wire(self.offer())
+            return offer_to_wire(self.offer(), view.total)
         filter_ = view.prefixes
         believed = {
             prefix: clock for prefix, clock in claims_of(claims).items() if contained_in_any(filter_, prefix)
@@ -196,8 +197,10 @@ class Transfer:
         def work() -> tuple[Offer, wire.Offer]:
             made = self.provider.offer(filter_, believed, receiver_id)
             offer = replace(made, session_id=self.transfer_id)
-            told = offer_to_wire(offer)
-            self.record().offer = Packet(_encode(told))
+            record = self.record()
+            record.total = count_offered(self.provider.node, offer)
+            told = offer_to_wire(offer, record.total)
+            record.offer = Packet(_encode(told))
             return offer, told
 
         self._offer, told = self.store.run(work)
@@ -260,7 +263,9 @@ class Transfer:
 
         def work() -> None:
             self.provider.begin(offer)
-            self.record().offer = Packet(_encode(told))
+            record = self.record()
+            record.offer = Packet(_encode(told))
+            record.total = told.total
 
         self.store.run(work)
         self._offer = offer

@@ -45,8 +45,13 @@ def claims_to_wire(claims: Mapping[str, Stamps]) -> dict[str, dict[str, int]]:
     return {prefix: dict(clock) for prefix, clock in claims.items()}
 
 
-def offer_to_wire(offer: Offer) -> wire.Offer:
-    """Return an offer as it travels."""
+def offer_to_wire(offer: Offer, total: int = 0) -> wire.Offer:
+    """Return an offer as it travels.
+
+    Args:
+        offer: The offer.
+        total: How many items it is of; 0: nobody knows.
+    """
     return wire.Offer(
         source=offer.source,
         prefixes=list(offer.prefixes),
@@ -55,6 +60,7 @@ def offer_to_wire(offer: Offer) -> wire.Offer:
         collected=claims_to_wire(offer.collected),
         snapshots=list(offer.snapshots),
         digests=dict(offer.digests),
+        total=total,
     )
 
 

@@ -18,9 +18,11 @@ from livesync.errors import (
     UsageError,
 )
 from livesync.peering import wire
+from livesync.peering.records import StoredSessions
 from livesync.peering.retrying import Retries
 from livesync.peering.revocation import revoke
 from livesync.peering.scopes import Filter
+from livesync.replication.sending import count_offered
 from livesync.replication.transfers import Transfer
 
 F1 = Filter("F1")
@@ -181,16 +183,68 @@ def test_listeners_are_told_of_each_part_in_order(world, served, home):
     assert heard == [
         ("session started", 0),
         ("queuing started", 0),
+        ("queuing in_progress", 0),
         ("queuing completed", 0),
         ("transferring started", 0),
         ("transferring in_progress", 5),
+        ("session in_progress", 5),
         ("transferring in_progress", 10),
+        ("session in_progress", 10),
         ("transferring in_progress", 12),
+        ("session in_progress", 12),
         ("transferring completed", 12),
         ("dequeuing started", 12),
+        ("dequeuing in_progress", 12),
         ("dequeuing completed", 12),
         ("session completed", 12),
     ]
+
+
+@pytest.mark.parametrize("direction", ["push", "pull"])
+def test_listeners_know_how_many_items_there_will_be(world, served, home, direction):
+    (home if direction == "push" else world).fill(12)
+    _, client = begin(home, world, served.url)
+    totals = []
+    client.signals.queuing.started.connect(lambda found: totals.append(found.total))
+    client.signals.queuing.in_progress.connect(lambda found: totals.append(found.total))
+    client.signals.transferring.in_progress.connect(lambda found: totals.append((found.items, found.total)))
+
+    getattr(client, f"initiate_{direction}")(F1)
+
+    assert totals == [None, 12, (5, 12), (10, 12), (12, 12)]
+    views = world.provider.data_store.read(lambda: _transfers(world))
+    assert [view.total for view in views] == [12]
+
+
+def test_an_item_that_two_have_written_is_counted_once(world, served, home):
+    world.fill(3)
+    _, client = begin(home, world, served.url)
+    client.initiate_pull(F1)
+    for number in range(2):
+        home.put(f"server F1 {number}", '"mine"')
+    home.put("another", '"mine"')
+
+    offer = home.provider.offer(("F1",), {})
+
+    assert len(offer.ranges()) == 2
+    assert home.provider.data_store.read(lambda: count_offered(home.provider.node, offer)) == 4
+
+
+def _transfers(world):
+    connection = world.provider.data_store.connection
+    return [record.view() for record in StoredSessions.get(connection.root()).transfers.values()]
+
+
+def test_what_is_too_much_to_be_counted_beforehand_has_no_total(world, served, home, monkeypatch):
+    monkeypatch.setattr(count_offered, "__defaults__", (11,))
+    home.fill(12)
+    _, client = begin(home, world, served.url)
+    totals = []
+    client.signals.transferring.in_progress.connect(lambda found: totals.append(found.total))
+
+    client.initiate_push(F1)
+
+    assert set(totals) == {None}
 
 
 # -- what the client does not let happen -----------------------------------------------------------

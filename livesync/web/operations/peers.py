@@ -13,6 +13,7 @@ from ...replication.expiring import stored_views
 from ...replication.zodbstore import ZODBDataStore
 from .. import schemas
 from ..context import WebContext
+from .shown import shown
 
 #: Sessions and conflicts that are shown.
 SHOWN: Final = 50
@@ -28,18 +29,12 @@ def get_peers(ctx: WebContext) -> schemas.Peers:
     registry = PeerRegistry(ctx.db)
     sessions, transfers = stored_views(store)
     peers = [
-        schemas.Peer(
-            name=peer.name,
-            url=peer.url,
-            profile=peer.profile,
+        shown(
+            schemas.Peer,
+            peer,
             push=None if peer.push is None else list(peer.push),
             pull=None if peer.pull is None else list(peer.pull),
-            outcomes=[
-                schemas.PeerOutcome(
-                    **{name: getattr(each, name) for name in schemas.PeerOutcome.__struct_fields__}
-                )
-                for each in registry.outcomes(peer.name)
-            ],
+            outcomes=[shown(schemas.PeerOutcome, each) for each in registry.outcomes(peer.name)],
         )
         for peer in registry.all()
     ]
@@ -54,28 +49,20 @@ def get_peers(ctx: WebContext) -> schemas.Peers:
 
 
 def _session(view: SyncSessionView, transfers: list[TransferView]) -> schemas.PeerSession:
-    return schemas.PeerSession(
-        id=view.id,
+    return shown(
+        schemas.PeerSession,
+        view,
         served=view.is_server,
-        peer=view.peer,
         peer_provider=view.peer_provider_id,
-        profile=view.profile,
-        started=view.started,
-        last_active=view.last_active,
-        active=view.active,
         transfers=[
-            schemas.PeerTransfer(
-                id=each.id,
+            shown(
+                schemas.PeerTransfer,
+                each,
                 sends=each.is_sender,
                 filter=list(each.prefixes),
                 stage=each.stage.value,
                 status=each.status.value,
-                active=each.active,
-                items=each.items,
-                refused=each.refused,
-                bytes_sent=each.bytes_sent,
-                bytes_received=each.bytes_received,
-                error=each.error,
+                total=each.total or None,
             )
             for each in transfers
             if each.sync_session_id == view.id

@@ -11,6 +11,7 @@ from ... import __version__
 from ...status import AgentStatus
 from .. import schemas
 from ..context import WebContext
+from .shown import shown
 
 
 def get_status(ctx: WebContext) -> schemas.Status:
@@ -23,30 +24,15 @@ def get_status(ctx: WebContext) -> schemas.Status:
     with ctx.reading() as manager:
         found = manager.status(now=now)
     ctx.samples.note(found, now)
-    return schemas.Status(
+    return shown(
+        schemas.Status,
+        found,
         time=now,
         version=__version__,
-        granularity=found.granularity,
-        site=found.site,
         site_matches=found.site == ctx.site,
-        track_id=found.track_id,
-        sealed=found.sealed,
-        oldest=found.oldest,
-        newest=found.newest,
-        entries=found.entries,
-        actions=found.actions,
-        waiting=found.waiting,
         runner=runner_state(ctx),
         agents=[shown_agent(agent) for agent in found.agents],
-        readers=[
-            schemas.Reader(
-                id=reader.id,
-                position=reader.position,
-                lag_actions=reader.lag_actions,
-                lag_seconds=reader.lag_seconds,
-            )
-            for reader in found.readers
-        ],
+        readers=[shown(schemas.Reader, reader) for reader in found.readers],
     )
 
 
@@ -81,31 +67,12 @@ def runner_state(ctx: WebContext) -> str:
 
 def shown_agent(agent: AgentStatus) -> schemas.Agent:
     """Return an agent's status as it goes out."""
-    return schemas.Agent(
-        id=agent.id,
-        type_name=agent.type_name,
-        name=agent.name,
-        description=agent.description,
-        state=agent.state,
-        reason=agent.reason,
-        detail=agent.detail,
-        position=agent.position,
-        lag_actions=agent.lag_actions,
-        lag_seconds=agent.lag_seconds,
-        dead=agent.dead,
-        queued=agent.queued,
-        holder=agent.holder,
-        last_error=agent.last_error,
+    return shown(
+        schemas.Agent,
+        agent,
         last_run=None if agent.last_run is None else _last_run(agent.last_run),
-        interval_s=agent.interval_s,
         totals=shown_counts(agent.totals),
         batch_seconds=agent.totals.get("batch_seconds", ((), 0.0))[1],
-        cron=agent.cron,
-        zone=agent.zone,
-        next_at=agent.next_at,
-        failures=agent.failures,
-        held_until=agent.held_until,
-        schedule_problem=agent.schedule_problem,
     )
 
 

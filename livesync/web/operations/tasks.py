@@ -20,6 +20,7 @@ from ..context import WebContext
 from ..jobs import JobControl
 from .agents import agent_of, shown_option, wake
 from .paging import PAGE, page_of
+from .shown import shown
 from .work import started
 
 
@@ -135,18 +136,10 @@ def run_task(ctx: WebContext, task_id: str, who: str = "") -> schemas.Job:
 
 
 def _shown(task: TaskStatus) -> schemas.Task:
-    return schemas.Task(
-        id=task.id,
-        kind=task.kind,
+    return shown(
+        schemas.Task,
+        task,
         options=dict(task.options),
-        interval_s=task.interval_s,
-        cron=task.cron,
-        zone=task.zone,
-        next_at=task.next_at,
-        failures=task.failures,
-        held_until=task.held_until,
-        holder=task.holder,
-        schedule_problem=task.schedule_problem,
         last_run=None if not task.last_run else _last_run(task.last_run),
     )
 

@@ -6,16 +6,7 @@ from .base import Value
 
 
 class PeerOutcome(Value, frozen=True):
-    """How a session with a peer went, as this end began it; ``error`` is why it failed, or empty.
-
-    Attributes:
-        began, ended: Epoch seconds.
-        pushed, pulled: Items.
-        refused: Items that were left out, since they may not be written.
-        conflicts: Conflicts that were settled here.
-        bytes_sent, bytes_received: Of bodies, as they travelled.
-        resumed: Whether it went on with one that was cut.
-    """
+    """How a session with a peer went: a :class:`~livesync.peering.peers.SessionOutcome`."""
 
     session_id: str
     began: float
@@ -47,7 +38,7 @@ class Peer(Value, frozen=True):
 
 
 class PeerTransfer(Value, frozen=True):
-    """What travels one way in a session: how far it has come."""
+    """What travels one way in a session: how far it has come; ``total`` is None where nobody knows it."""
 
     id: str
     sends: bool
@@ -56,7 +47,10 @@ class PeerTransfer(Value, frozen=True):
     status: str
     active: bool
     items: int
+    total: int | None
     refused: int
+    started: float
+    last_active: float
     bytes_sent: int
     bytes_received: int
     error: str
