@@ -170,7 +170,7 @@ class PeerHTTP:
             return NoAnswer(f"{self.base_url} did not answer within {self.timeout_s:g} s")
         if isinstance(exc, ValueError):  # among them InvalidURL, InvalidHeader, LocationParseError
             return PeerUnreachable(f"{self.base_url} is no URL that a request can be sent to: check it")
-        why = cause.strerror if cause is not None and cause.strerror else type(exc).__name__
+        why = cause.strerror if cause is not None and cause.strerror else "the connection broke off"
         return NoAnswer(f"{self.base_url} did not answer: {why}")
 
 

@@ -6,12 +6,14 @@ import os
 import shutil
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
+from support.peer_page import sync_with_everybody
 from waitress.server import create_server
 from ZODB.DB import DB
 from ZODB.FileStorage import FileStorage
@@ -54,7 +56,6 @@ def chromium() -> str | None:
     return named or shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-
 def add_versions(root: Any) -> None:
     """Make versions of some documents, with a branch that was merged."""
     made = VersionedCollection(root, "notes", author="ada")
@@ -80,11 +81,13 @@ class Site:
     Attributes:
         offset: Seconds by which the application's clock is ahead.
         address: Where the pages are.
+        send_more: Lets a tablet, which is still at it, send so many buffers.
     """
 
     def __init__(self, directory: Path, prefix: str = "") -> None:
         self.directory = directory
         self.offset = 0.0
+        self._stack = ExitStack()
         self.host = load_host("demo")
         self.db = DB(FileStorage(str(directory / "Data.fs")))
         self.users = Users(directory / "users.json")
@@ -134,6 +137,7 @@ class Site:
         self.edit(5)
         committed(self.db, lambda root: SyncManager.get(root).pause("asleep"))
         committed(self.db, add_versions)
+        self.send_more = sync_with_everybody(self.db, self.host, self.directory, self._stack)
         LiveSyncUpdateTask(self.db, self.host, agents=["search"], only_due=False).run(time.time())
 
     def stored(self, agent_id: str) -> Any:
@@ -152,6 +156,7 @@ class Site:
         self._server.close()
         self._thread.join(10)
         self.app.close()
+        self._stack.close()
         self.db.close()
 
 

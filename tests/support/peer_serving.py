@@ -55,8 +55,8 @@ class Served:
 class NetworkNode(Client):
     """A node of a world, which talks HTTP."""
 
-    def __init__(self, world, name, definition=PART, params=None, directory=None):
-        super().__init__(world, name, definition, params)
+    def __init__(self, world, name, definition=PART, params=None, directory=None, **options):
+        super().__init__(world, name, definition, params, **options)
         self.keys = KeyRing((directory or world.directory) / f"{name}-{uuid.uuid4().hex[:6]}")
         self.keys.add(self.key)
         self.trust = TrustStore(self.db, create=True)

@@ -49,9 +49,10 @@ class Clock:
 class Node:
     """A database in two-way sync."""
 
-    def __init__(self, name, clock, stack, **options):
-        self.db = DB(DemoStorage())
-        stack.callback(self.db.close)
+    def __init__(self, name, clock, stack, db=None, **options):
+        self.db = DB(DemoStorage()) if db is None else db
+        if db is None:
+            stack.callback(self.db.close)
         self.name = name
         self.provider = ZODBSyncProvider(name, ZODBDataStore(self.db), clock=clock, **options)
 
@@ -69,8 +70,8 @@ class Node:
 class Client(Node):
     """A node that talks to the server."""
 
-    def __init__(self, world, name, definition=PART, params=None, key=None):
-        super().__init__(name, world.clock, world.stack)
+    def __init__(self, world, name, definition=PART, params=None, key=None, db=None, **options):
+        super().__init__(name, world.clock, world.stack, db, **options)
         self.world = world
         self.key = key or PrivateKey.generate()
         self.chain = [
@@ -176,27 +177,27 @@ class Client(Node):
 class World(Node):
     """The server, and what it knows of certificates."""
 
-    def __init__(self, stack, directory):
+    def __init__(self, stack, directory, name="server", clock=None, db=None, **options):
         self.options = {}
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.stack = stack
-        super().__init__("server", self.clock, stack)
+        super().__init__(name, self.clock, stack, db, **options)
         self.directory = directory
         self.root_key = PrivateKey.generate()
-        self.root = generate_root_certificate(self.root_key, FULL, {}, now=NOW)
+        self.root = generate_root_certificate(self.root_key, FULL, {}, now=self.clock())
         self.root_chain = [self.root]
         self.key = PrivateKey.generate()
         self.chain = [self.root, self.sign(self.key, FULL, {})]
         self.keys = KeyRing(directory / "keys")
         self.keys.add(self.key)
         self.trust = TrustStore(self.db, create=True)
-        self.trust.run(lambda trust: trust.save_chain(self.chain, NOW, trust_root=True))
+        self.trust.run(lambda trust: trust.save_chain(self.chain, self.clock(), trust_root=True))
         self.restart()
 
     def sign(self, key, definition, params, **options):
         """Return a certificate below the root."""
         return sign_certificate(
-            self.root, self.root_key, key.public, definition.get_scope(params), now=NOW, **options
+            self.root, self.root_key, key.public, definition.get_scope(params), now=self.clock(), **options
         )
 
     def restart(self):

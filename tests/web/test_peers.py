@@ -65,8 +65,10 @@ def test_the_page_shows_them(synced):
     for text in (
         "school",
         "away",
-        "4 received, 1 sent",
-        "failed: ",
+        "4 received, 1 sent; ",
+        "failed",
+        "did not answer",
+        "created here and there",
         "F1:U1",
         "note both",
         "provider <code>home",

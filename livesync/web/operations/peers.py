@@ -42,17 +42,26 @@ def get_peers(ctx: WebContext) -> schemas.Peers:
     return schemas.Peers(
         provider=store.read(lambda: store.provider_id),
         peers=peers,
-        sessions=[_session(view, transfers) for view in sessions[:SHOWN]],
+        sessions=[_session(view, transfers, peers) for view in sessions[:SHOWN]],
         conflicts=found,
         open_conflicts=open_,
     )
 
 
-def _session(view: SyncSessionView, transfers: list[TransferView]) -> schemas.PeerSession:
+def _session(
+    view: SyncSessionView, transfers: list[TransferView], peers: list[schemas.Peer]
+) -> schemas.PeerSession:
+    known = [] if view.is_server else [peer for peer in peers if peer.url == view.peer]
+    outcome = next(
+        (each for peer in known for each in peer.outcomes if each.session_id == view.id),
+        None,
+    )
     return shown(
         schemas.PeerSession,
         view,
         served=view.is_server,
+        name=", ".join(peer.name for peer in known),
+        error="" if outcome is None else outcome.error,
         peer_provider=view.peer_provider_id,
         transfers=[
             shown(

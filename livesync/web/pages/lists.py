@@ -114,6 +114,10 @@ def track_page(request: Request) -> Response:
 
 
 def peers_page(request: Request) -> Response:
-    """Show the peers that this database syncs with, the last sessions, and conflicts."""
+    """Show the peers of this database, the last sessions, and conflicts; ``part=live``: what changes."""
     found = operations.get_peers(request.livesync)
-    return Page(request, "Peers", "peers").response("peers.html", found=found)
+    page = Page(request, "Peers", "peers")
+    going_on = sum(session.active and not session.error for session in found.sessions)
+    if request.GET.get("part") == "live":
+        return page.part("_peers_live.html", found=found, going_on=going_on)
+    return page.response("peers.html", found=found, going_on=going_on)

@@ -35,6 +35,9 @@ _DEEDS: Final[Mapping[str, str]] = {
     "task": "Task",
 }
 
+#: What became of an item here and at the other end, in a conflict's kind.
+_CLASH: Final[Mapping[str, str]] = {"insert": "created", "update": "changed", "delete": "deleted"}
+
 #: Counts that are told of a run in this order, where they are not 0.
 _COUNTS: Final = (
     "read", "accepted", "stale", "coalesced", "cancelled", "excluded", "cascaded", "dead", "retried"
@@ -54,6 +57,7 @@ def environment() -> Environment:
     )
     made.filters.update(
         ago=words.ago,
+        clash=told_clash,
         counts=told_counts,
         deed=lambda kind: _DEEDS.get(kind, kind),
         duration=words.duration,
@@ -86,6 +90,15 @@ def told_counts(counts: Counts, leaving_out: tuple[str, ...] = ()) -> str:
         if name not in leaving_out and (value := getattr(counts, name))
     ]
     return ", ".join(told) or ("" if leaving_out else "nothing delivered")
+
+
+def told_clash(kind: str) -> str:
+    """Return what met what in a conflict, for people: ``changed here, deleted there``."""
+    words_of = kind.split("_")
+    if len(words_of) != 4 or words_of[0] != "local":
+        return "could not be applied"
+    here, there = (_CLASH.get(word, word) for word in (words_of[1], words_of[3]))
+    return f"{here} here and there" if here == there else f"{here} here, {there} there"
 
 
 def shown_schedule(timed: Agent | Task) -> str:

@@ -57,16 +57,24 @@ class PeerTransfer(Value, frozen=True):
 
 
 class PeerSession(Value, frozen=True):
-    """A session with a peer, begun or (``served``) served here; times are epoch seconds."""
+    """A session with a peer, begun or (``served``) served here; times are epoch seconds.
+
+    Attributes:
+        name: What the peer is called here, where it is one of those that are known.
+        peer: Its address, or what it calls itself.
+        error: Why it broke off, of one that was begun here; else empty.
+    """
 
     id: str
     served: bool
+    name: str
     peer: str
     peer_provider: str
     profile: str
     started: float
     last_active: float
     active: bool
+    error: str
     transfers: list[PeerTransfer]
 
 
