@@ -56,7 +56,7 @@ MAY_IMPORT = {
     "replication": DELIVERY | {"peering", "values"},
     "versions": MANAGER | {"peering", "values"},
     "settings": CORE,
-    "periodic": CORE | {"peering", "replication"},  # a task does what sessions leave to be done
+    "periodic": CORE | {"peering", "replication", "versions"},  # what sessions and versions leave to be done
     "tasks": CORE | {"periodic", "settings"},
     "schedule": CORE | {"periodic", "settings", "tasks"},
     "web": CORE | ENGINES | {"periodic", "settings", "tasks", "schedule", "__init__"},

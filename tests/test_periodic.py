@@ -262,8 +262,8 @@ def test_options_are_kept_as_parsed_and_defaults_are_not(db):
 
 
 def test_the_kinds_that_livesync_brings_are_all_there():
-    assert {"prune", "cleanup", "verify", "two-way"} <= set(task_kinds())
-    for name in ("prune", "cleanup", "verify", "two-way"):
+    assert {"prune", "cleanup", "verify", "two-way", "versions"} <= set(task_kinds())
+    for name in ("prune", "cleanup", "verify", "two-way", "versions"):
         assert issubclass(load_kind(name), PeriodicTask)
 
 

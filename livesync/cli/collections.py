@@ -77,6 +77,7 @@ def version_of(collection: VersionedCollection, key: int) -> dict[str, Any]:
         "parents": [list(parent) for parent in entry.parents],
         "counts": entry.counts._asdict(),
         "metadata": dict(entry.metadata),
+        "pruned": entry.is_pruned,
     }
 
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import UsageError
-from .collections import changing, looking, unknown_document
+from .collections import changing, line_of, looking, unknown_document, version_of
 from .exitcodes import ExitCode
 from .output import printable
-from .session import Session
+from .session import Session, as_usage
 
 if TYPE_CHECKING:
     from ..versions.collection import VersionedCollection
+
+
+#: How long ``gc`` keeps what nothing leads to, and how many versions it removes in one transaction.
+_GRACE_S: Final = 14 * 86_400.0
+_AT_ONCE: Final = 500
 
 
 def blame(session: Session) -> int:
@@ -49,14 +54,75 @@ def fsck(session: Session) -> int:
 
 def gc(session: Session) -> int:
     """Remove versions that nothing leads to any more."""
+    grace_s = _GRACE_S if session.args.grace is None else session.args.grace
 
     def work(collection: VersionedCollection) -> int:
         _ = collection.contents
-        return collection.collect_garbage()
+        return collection.collect_garbage(grace_s, _AT_ONCE)
 
-    number = changing(session, work)
-    session.out.line(f"{number:,} versions removed; space comes back when the database is packed")
-    session.out.json({"removed": number})
+    total = 0
+    while number := changing(session, work):
+        total += number
+    session.out.line(f"{total:,} versions removed; space comes back when the database is packed")
+    session.out.json({"removed": total})
+    return ExitCode.OK
+
+
+def squash(session: Session) -> int:
+    """Make a run of versions one."""
+    args = session.args
+    if (args.run is None) == (args.last is None):
+        raise UsageError("squash what? give FROM..TO, or --last N")
+
+    def work(collection: VersionedCollection) -> dict[str, Any] | None:
+        _ = collection.contents
+        first, last = _run(collection, args.run, args.last)
+        made = collection.squash_keys(first, last, args.message, author=args.author, force=args.force)
+        return None if made is None else version_of(collection, collection.find(*made)[1])
+
+    made = changing(session, work)
+    text = "all that was changed was changed back: no version is left" if made is None else line_of(made)
+    session.out.line("\n".join(map(printable, text.split("\n"))))
+    session.out.json({"version": made})
+    return ExitCode.OK
+
+
+def _run(collection: VersionedCollection, run: str | None, last: int | None) -> tuple[int, int]:
+    from ..versions.refs import find_version
+
+    if run is None:
+        return find_version(collection, f"HEAD~{(last or 1) - 1}")[1], collection.names.head[1]
+    first, dots, end = run.partition("..")
+    if not (first and dots and end):
+        raise UsageError(f"{run!r} is no run of versions: write FROM..TO, both included, as main:3..main:7")
+    return find_version(collection, first)[1], find_version(collection, end)[1]
+
+
+def prune(session: Session) -> int:
+    """Take the contents of old versions away; their records stay."""
+    from ..versions.retention import Policy
+
+    args = session.args
+    policy = as_usage(lambda: Policy.parsed(args.keep))
+    if args.dry_run:
+        with looking(session) as collection:
+            places = collection.prunable(policy)
+        with session.out.json_list("versions", {}) as add:
+            for number, branch in places:
+                session.out.line(printable(f"version {number} of {branch}"))
+                add({"version": number, "branch": branch})
+        session.out.line(f"{len(places):,} versions would be pruned")
+        return ExitCode.OK
+
+    def work(collection: VersionedCollection) -> int:
+        _ = collection.contents
+        return collection.prune(policy)
+
+    total = 0
+    while number := changing(session, work):
+        total += number
+    session.out.line(f"{total:,} versions pruned; space comes back when the database is packed")
+    session.out.json({"pruned": total})
     return ExitCode.OK
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
@@ -14,7 +14,9 @@ from .session import Session
 
 if TYPE_CHECKING:
     from ..versions.collection import VersionedCollection
+    from ..versions.contents import Contents
     from ..versions.log import LogEntry
+    from ..versions.names import Places
 
 
 def status(session: Session) -> int:
@@ -58,13 +60,20 @@ def log(session: Session) -> int:
     return _list(session, shown, names)
 
 
-def _list(session: Session, shown: list[tuple[LogEntry, dict[str, Any]]], names: dict[int, list[str]]) -> int:
+def _list(
+    session: Session,
+    shown: list[tuple[LogEntry, dict[str, Any]]],
+    names: dict[int, list[str]],
+    since: Mapping[int, str] = {},
+) -> int:
     with session.out.json_list("versions", {}) as add:
         for number, (entry, version) in enumerate(shown):
             head, *rest = str(entry).split("\n")
             if number:
                 session.out.line()
             session.out.line(printable(head) + _decoration(names.get(entry.key)))
+            if since.get(entry.key):
+                session.out.line(printable(f"Since:   {since[entry.key]}"))
             for line in rest:
                 session.out.line(printable(line))
             add(version)
@@ -93,6 +102,7 @@ def _graph(session: Session, collection: VersionedCollection) -> int:
                 session.out.line(line)
             first = (entry.message.splitlines() or [""])[0]
             place = f"{entry.branch}:{entry.version}" if entry.branch else entry.id[:12]
+            place += " (pruned)" if entry.is_pruned else ""
             session.out.line(f"{mark} {place}{_decoration(names.get(key))} {printable(first)}")
             for line in after:
                 session.out.line(line)
@@ -123,9 +133,12 @@ def show(session: Session) -> int:
             return ExitCode.OK
         entry = log_entry(contents, collection.names.places(), key)
         version = version_of(collection, key)
-        parent = parent_of(contents.forks, key)
-        rows = [] if parent == NO_VERSION else list(net_rows(contents, parent, key))
-    for line in str(entry).split("\n"):
+        is_first = parent_of(contents.forks, key) == NO_VERSION
+        is_shown = not (is_first or entry.is_pruned)
+        rows = list(net_rows(contents, contents.base_of(key), key)) if is_shown else []
+        since = since_of(contents, collection.names.places(), key) if is_shown else ""
+    head, *rest = str(entry).split("\n")
+    for line in (head, *([f"Since:   {since}"] if since else []), *rest):
         out.line(printable(line))
     _tell(session, rows, {"version": version})
     return ExitCode.OK
@@ -182,12 +195,25 @@ def history(session: Session) -> int:
     args = session.args
     with looking(session) as collection:
         _, key = find_version(collection, args.at)
-        entries = documents_history(collection.contents, collection.names.places(), args.document, key)
+        contents, places = collection.contents, collection.names.places()
+        entries = documents_history(contents, places, args.document, key, args.limit)
         if not entries:
             raise unknown_document(collection, args.document, "in any version up to this one")
         names = names_of(collection.names)
         shown = [(entry, version_of(collection, entry.key)) for entry in entries]
-    return _list(session, shown, names)
+        since = {entry.key: since_of(contents, places, entry.key) for entry in entries}
+    return _list(session, shown, names, since)
+
+
+def since_of(contents: Contents, places: Places, key: int) -> str:
+    """Return what a version's changes are relative to, where what lay between was pruned; "" elsewhere."""
+    from ..versions.tree import NO_VERSION, parent_of
+
+    parent = parent_of(contents.forks, key)
+    if parent == NO_VERSION or not contents.is_pruned(parent):
+        return ""
+    number, branch = places[contents.kept_at(parent)]
+    return f"version {number} ({branch}): what lay between was pruned"
 
 
 def parsed(text: str) -> Any:

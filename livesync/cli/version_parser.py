@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .grammar import Commands
-from .values import count, named_rule
+from .values import count, named_rule, span
 
 _REF = (
     "a branch (its newest version), BRANCH:NUMBER, a NUMBER of the current branch, a tag, six digits or more"
@@ -141,6 +141,7 @@ def _add_looking(commands: Commands) -> None:
     )
     _named(history).add_argument("document", metavar="DOCUMENT", help="a document's id")
     history.add_argument("--at", default="HEAD", metavar="VERSION", help=_REF)
+    history.add_argument("--limit", "-n", type=count, metavar="N", help="so many at most")
 
 
 def _add_going(commands: Commands) -> None:
@@ -245,7 +246,42 @@ def _add_keeping(commands: Commands) -> None:
         "remove versions that nothing leads to",
         "Remove versions that no branch or tag leads to any more, as a pull that was aborted leaves them.",
     )
-    _named(gc)
+    _named(gc).add_argument(
+        "--grace",
+        type=span,
+        metavar="AGE",
+        help="keep what is younger than this, 90s, 5m, 1h or 2d; 0: keep nothing (default: 14d)",
+    )
+    prune = commands.add(
+        "prune",
+        "version_keeping:prune",
+        "take away what old versions held",
+        "Take away what versions held that WORDS do not keep; their records stay, with ids that still verify,"
+        " and what is kept reads as before. Always kept are the first version, the newest of each branch,"
+        " HEAD, tags, where branches part, what was merged, and what remotes were last seen to have.",
+    )
+    _named(prune).add_argument(
+        "--keep",
+        action="append",
+        required=True,
+        metavar="WORDS",
+        help="what to keep on each branch: a number of versions, an age as 30d (h, d, w, y), hourly, daily,"
+        " weekly, monthly, yearly, or one of these with :N for the last N; several with commas; repeatable",
+    )
+    prune.add_argument("--dry-run", action="store_true", help="list what would be pruned, and change nothing")
+    squash = commands.add(
+        "squash",
+        "version_keeping:squash",
+        "make a run of versions one",
+        "Make a run of versions one, and forget the others; what comes after gets new ids. A run that a"
+        " remote has is refused, and so is one that a branch, a tag or another version needs the inside of.",
+    )
+    _said(_named(squash))
+    squash.add_argument("run", nargs="?", metavar="FROM..TO", help="the oldest and the newest, both included")
+    squash.add_argument("--last", type=count, metavar="N", help="the last N up to the current one")
+    squash.add_argument(
+        "--force", action="store_true", help="although a remote has them: it will have other versions"
+    )
     export = commands.add(
         "export",
         "version_keeping:export",

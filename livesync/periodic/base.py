@@ -29,6 +29,7 @@ OWN_KINDS: Final[Mapping[str, str]] = {
     "cleanup": "livesync.periodic.kinds:Cleanup",
     "two-way": "livesync.periodic.two_way:TwoWay",
     "verify": "livesync.periodic.kinds:Verify",
+    "versions": "livesync.periodic.versions:PruneVersions",
 }
 
 

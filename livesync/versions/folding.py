@@ -79,8 +79,7 @@ def _touched(contents: Contents, folds: Sequence[Fold]) -> dict[str, dict[Fold, 
 
 
 def _folded(contents: Contents, document_id: str, folds: Iterable[Fold]) -> _Folded:
-    history = contents.histories.get(document_id)
-    entries = {} if history is None else {entry.key: entry for entry in Entries(history).all()}
+    entries = _entries(contents, document_id)
     rows: dict[int, Row | None] = {}
     redirected: dict[int, int] = {}
     for one in folds:
@@ -104,6 +103,14 @@ def _folded(contents: Contents, document_id: str, folds: Iterable[Fold]) -> _Fol
     kept = {key: _redirected(entry, redirected) for key, entry in entries.items()}
     _shorten(contents, document_id, kept)
     return _Folded(list(kept.values()), rows)
+
+
+def _entries(contents: Contents, document_id: str) -> dict[int, Entry]:
+    history = contents.histories.get(document_id)
+    try:
+        return {} if history is None else {entry.key: entry for entry in Entries(history).all()}
+    except InvalidCollectionState as exc:
+        raise InvalidCollectionState(f"document {document_id!r}: {exc}") from exc
 
 
 def _row(contents: Contents, document_id: str, old: State, new: State) -> Row:

@@ -24,6 +24,7 @@ class LogEntry(NamedTuple):
         key: How this database finds it.
         record: What is kept of it.
         merged: (number, branch) of its other parents.
+        is_pruned: Its contents were pruned: the record is all that is left.
     """
 
     version: int
@@ -34,6 +35,7 @@ class LogEntry(NamedTuple):
     key: int
     record: Record
     merged: tuple[tuple[int, str], ...] = ()
+    is_pruned: bool = False
 
     @property
     def timestamp(self) -> datetime.datetime:
@@ -67,6 +69,8 @@ class LogEntry(NamedTuple):
         if self.author:
             lines.append(f"Author:  {self.author}")
         lines.append(f"Date:    {self.timestamp:%Y-%m-%d %H:%M:%S %z}")
+        if self.is_pruned:
+            lines.append("Pruned:  this record is all that is left")
         return "\n".join([*lines, "", *(f"    {line}" for line in self.message.splitlines())])
 
 
@@ -85,7 +89,8 @@ def _entries(contents: Contents, places: Places, keys: Iterable[int]) -> Iterato
         number = key - low + base
         prev = (number - 1, name) if key > low else _prev(contents, places, key)
         merged = () if len(record.parents) < 2 else _places(contents, places, record.parents[1:])
-        fields = number, name, record.message, record.author, prev, key, record, merged
+        is_pruned = contents.is_pruned(key)
+        fields = number, name, record.message, record.author, prev, key, record, merged, is_pruned
         yield tuple.__new__(LogEntry, fields)  # there are many
 
 

@@ -114,7 +114,8 @@ class Policy:
         for version in sorted(versions, key=lambda one: (one.time_us, one.key), reverse=True):
             counted[version.branch] += 1
             is_kept = counted[version.branch] <= self.newest
-            is_kept |= version.time_us > now_us - round(self.within_s * 1_000_000)
+            if self.within_s:
+                is_kept |= version.time_us > now_us - round(self.within_s * 1_000_000)
             when = datetime.datetime.fromtimestamp(version.time_us / 1_000_000, datetime.UTC)
             for period, most in self.periods.items():
                 known = seen.setdefault((version.branch, period), set())

@@ -250,6 +250,10 @@ class TrackedCollection:
             raise InvalidCollectionVersion(version, name)
         return name, names.key(version, name)
 
+    def id_of(self, key: int) -> str:
+        """Return what identifies a version in every database, as hexadecimal digits."""
+        return self._record(key).id.hex()
+
     def _key(self, version: int | None, branch: str | None) -> int:
         if version is None and branch is None:
             return self.names.head[1]

@@ -83,7 +83,7 @@ def test_tasks_are_added_listed_run_and_removed(added):
 @pytest.mark.parametrize(
     ("command", "code", "text"),
     [
-        (["add", "dance", "--interval", "1d"], 2, "there are: cleanup, prune, two-way, verify"),
+        (["add", "dance", "--interval", "1d"], 2, "there are: cleanup, prune, two-way, verify, versions"),
         (["add", "prune"], 2, "required"),
         (["add", "prune", "--cron", "x"], 2, "five fields"),
         (["add", "prune", "--interval", "1d", "-o", "keep=1"], 2, "keep_s"),

@@ -342,3 +342,105 @@ def test_blame_names_the_version_of_each_value(begun):
     assert [line.split(" ", 1)[1].split("-")[0][:9] for line in lines] == ["0 (main) ", "1 (main) "]
     assert "ada" in lines[1]
     assert begun("blame", "nope")[0] == 2
+
+
+@pytest.fixture
+def long(begun):
+    """Eight versions of main; 3 has a tag."""
+    for number in range(1, 8):
+        begun.write(a={"title": "A", "n": number * 10})
+        begun("register", "-m", f"v{number}", "--author", "ada")
+    begun("tag", "third", "3")
+    return begun
+
+
+def test_old_versions_lose_what_they_held_and_say_so(long):
+    code, out, _ = long("prune", "--keep", "2", "--dry-run")
+    assert (code, out.splitlines()) == (
+        0,
+        [f"version {number} of main" for number in (5, 4, 2, 1)] + ["4 versions would be pruned"],
+    )
+    assert long("prune", "--keep", "100")[1].startswith("0 versions pruned; ")
+    assert json.loads(long("prune", "--keep", "2,1", json_=True)[1])["pruned"] == 4
+    assert long("fsck")[:2] == (0, "8 versions: nothing is wrong\n")
+    log = long("log")[1]
+    assert log.count("Pruned:  this record is all that is left") == 4
+    assert [one["pruned"] for one in json.loads(long("log", json_=True)[1])["versions"]] == [
+        False,
+        False,
+        True,
+        True,
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert "* main:5 (pruned) v5\n" in long("log", "--graph")[1]
+    for arguments in (("show", "5", "a"), ("diff", "5"), ("checkout", "5"), ("blame", "a", "--at", "5")):
+        code, out, err = long(*arguments)
+        assert (code, out) == (3, "")
+        assert err.startswith("livesync: the contents of version 5 of branch 'main' were pruned: its record")
+    code, out, _ = long("show", "5")
+    assert (code, "Pruned: " in out, "Document" in out) == (0, True, False)
+    code, out, _ = long("show", "6")
+    assert "Since:   version 3 (main): what lay between was pruned" in out.splitlines()
+    assert '-  "n": 30' in out
+    assert out.count("Document ") == 1
+    assert long("history", "a")[1].count("Since:   version") == 2
+    assert long("history", "a", "--limit", "2")[1].count("Author:  ada") == 2
+
+
+def test_wrong_words_of_what_to_keep_are_refused(long):
+    assert long("prune")[0] == 2
+    code, out, err = long("prune", "--keep", "fortnightly")
+    assert (code, out) == (2, "")
+    assert err.startswith("livesync: 'fortnightly' says not what to keep: a number of versions")
+
+
+def test_a_run_of_versions_becomes_one(long):
+    code, out, _ = long("squash", "4..6", "-m", "four to six")
+    assert (code, out.splitlines()[0].split(" ", 2)[:2]) == (0, ["[main", "4"])
+    assert out.splitlines()[0].endswith("] four to six")
+    assert [one["message"] for one in json.loads(long("log", json_=True)[1])["versions"]][:3] == [
+        "v7",
+        "four to six",
+        "v3",
+    ]
+    assert long("squash", "--last", "2")[0] == 0
+    assert json.loads(long("log", json_=True)[1])["versions"][0]["message"] == "four to six\nv7"
+    for arguments, said in (
+        (("2..4",), "tag 'third' is at version 3 of 'main', within the run"),
+        (("4..2",), "name the older one first"),
+        (("0..1",), "the first version of all stays"),
+        ((), "give FROM..TO, or --last N"),
+        (("1..2", "--last", "2"), "give FROM..TO, or --last N"),
+        (("2",), "'2' is no run of versions: write FROM..TO"),
+        (("--last", "9"), "does not exist"),
+    ):
+        code, out, err = long("squash", *arguments, "-m", "x")
+        assert (code in (2, 3), out) == (True, "")
+        assert said in err
+    assert long("fsck")[0] == 0
+    long.write(a={"title": "other"})
+    long("register", "-m", "there")
+    long.write(a={"title": "A", "n": 70})
+    long("register", "-m", "and back")
+    assert long("squash", "--last", "2")[1] == "all that was changed was changed back: no version is left\n"
+    assert long.documents()["a"] == {"title": "A", "n": 70}
+
+
+def test_what_nothing_leads_to_stays_for_a_time(long):
+    long("branch", "side")
+    long.write(b={"title": "side"})
+    long("register", "-m", "side")
+    long("checkout", "main")
+    db = ZODB.DB(FileStorage(str(long.path)))
+    with db.transaction() as connection:
+        from livesync.versions import VersionedCollection
+
+        VersionedCollection(connection.root(), "documents").names.drop_branch("side")
+    db.close()
+    assert long("gc")[1].startswith("0 versions removed; ")
+    assert long("gc", "--grace", "1d")[1].startswith("0 versions removed; ")
+    assert json.loads(long("gc", "--grace", "0", json_=True)[1])["removed"] == 1
+    assert long("fsck")[1] == "8 versions: nothing is wrong\n"

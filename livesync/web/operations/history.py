@@ -94,19 +94,21 @@ def show_version(ctx: WebContext, name: str, version_id: str) -> schemas.Version
         if key is None:
             raise UnknownVersion(f"there is no version {version_id[:12]} of {name!r}")
         entry = log_entry(contents, collection.names.places(), key)
-        parent = parent_of(contents.forks, key)
+        parent, base = parent_of(contents.forks, key), contents.base_of(key)
+        is_compared = parent != NO_VERSION and not entry.is_pruned
         changes: list[schemas.DocumentChange] = []
         room = _LINES
-        for document_id, before, after in () if parent == NO_VERSION else net_rows(contents, parent, key):
+        for document_id, before, after in net_rows(contents, base, key) if is_compared else ():
             change = _change(document_id, before, after)
             room -= len(change.lines)
             if len(changes) == _DOCUMENTS or room < 0:
                 break
             changes.append(change)
         names = _names(collection).get(key, [])
-    total = 0 if parent == NO_VERSION else sum(entry.counts)
+        total = sum(1 for _ in contents.short_hashes(key))
+        since = "" if parent == NO_VERSION else collection.id_of(base)
     return schemas.VersionDetail(
-        version=_shown(entry, names, []), changes=changes, more=max(0, total - len(changes))
+        version=_shown(entry, names, []), changes=changes, more=max(0, total - len(changes)), since=since
     )
 
 
@@ -119,17 +121,15 @@ def show_document(
         UnknownVersion: There is no such collection, or no version of this branch has the document.
         BadRequest: The cursor or the limit is none.
     """
-    from ...versions.tree import parent_of
-
     begin, size = offset_of(cursor), checked_limit(limit)
     with _opened(ctx, name) as collection:
         contents, names = collection.contents, _names(collection)
-        entries = collection.history(document_id)
+        entries = collection.history(document_id, limit=begin + size + 1)
         if not entries:
             raise UnknownVersion(f"no version of the current branch has a document {document_id!r}")
         found = []
         for entry in entries[begin : begin + size]:
-            before = contents.value(document_id, parent_of(contents.forks, entry.key))
+            before = contents.value(document_id, contents.base_of(entry.key))
             change = _change(document_id, before, contents.value(document_id, entry.key))
             shown = _shown(entry, names.get(entry.key, []), [])
             found.append(schemas.VersionOfDocument(version=shown, change=change.change, lines=change.lines))
@@ -154,6 +154,7 @@ def _shown(entry: LogEntry, names: list[str], graph: list[str]) -> schemas.Versi
         counts=schemas.VersionCounts(**entry.counts._asdict()),
         names=names,
         graph=graph,
+        pruned=entry.is_pruned,
     )
 
 

@@ -24,6 +24,7 @@ class Version(Value, frozen=True):
 
     ``name`` is its branch and number, "" where it has none any more; ``parents`` are ids, the first one
     first; ``names`` the branches and tags that point at it; ``graph`` the lines that draw it beside others.
+    Of one that was ``pruned`` nothing else is left.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Version(Value, frozen=True):
     counts: VersionCounts
     names: list[str]
     graph: list[str]
+    pruned: bool
 
 
 class VersionPage(Value, frozen=True):
@@ -53,11 +55,16 @@ class DocumentChange(Value, frozen=True):
 
 
 class VersionDetail(Value, frozen=True):
-    """A version and what it changed; ``more`` documents are not shown."""
+    """A version and what it changed; ``more`` documents are not shown.
+
+    ``since`` is the id of the version that it is compared with: its first parent, unless that was pruned;
+    "" of the first version.
+    """
 
     version: Version
     changes: list[DocumentChange]
     more: int
+    since: str
 
 
 class VersionOfDocument(Value, frozen=True):
