@@ -53,6 +53,7 @@ class Dated(NamedTuple):
     key: int
     branch: str
     time_us: int
+    generation: int
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,8 @@ class Policy:
     def kept(self, versions: Iterable[Dated], now_us: int) -> set[int]:
         """Return the keys of the versions that the policy keeps. Pure.
 
+        Which is newer than another one is told by their generations: clocks may go back.
+
         Args:
             versions: In any order.
             now_us: Microseconds of the epoch.
@@ -111,7 +114,7 @@ class Policy:
         found = set()
         counted: Counter[str] = Counter()
         seen: dict[tuple[str, str], set[str]] = {}
-        for version in sorted(versions, key=lambda one: (one.time_us, one.key), reverse=True):
+        for version in sorted(versions, key=lambda one: (one.generation, one.key), reverse=True):
             counted[version.branch] += 1
             is_kept = counted[version.branch] <= self.newest
             if self.within_s:
@@ -141,7 +144,7 @@ def prunable(contents: Contents, policy: Policy, now_us: int, kept: Iterable[int
     places = Names(contents.stored.references).places()
     needed = {*_needed(contents, records), *kept}
     dated = [
-        Dated(key, places[key][1], record.time_us)
+        Dated(key, places[key][1], record.time_us, record.generation)
         for key, record in records.items()
         if not contents.is_pruned(key)
     ]

@@ -39,7 +39,8 @@ def test_a_pruned_version_keeps_its_record_and_says_so_where_it_is_read(docs):
 
     assert prune_all(docs) == 28
 
-    assert docs.get_log() == before
+    assert [entry._replace(is_pruned=False) for entry in docs.get_log()] == before
+    assert [entry.version for entry in docs.get_log() if entry.is_pruned] == list(range(28, 0, -1))
     assert [entry.id for entry in docs.get_log()] == [entry.record.checked().id.hex() for entry in before]
     for ask in (
         lambda: docs.read("a", 5),
@@ -230,7 +231,12 @@ def test_nothing_to_prune_writes_nothing(docs):
 
 def dated(*times, branch="main"):
     return [
-        Dated(number, branch, round(datetime.datetime.fromisoformat(f"{text}+00:00").timestamp() * 1e6))
+        Dated(
+            number,
+            branch,
+            round(datetime.datetime.fromisoformat(f"{text}+00:00").timestamp() * 1e6),
+            number,
+        )
         for number, text in enumerate(times)
     ]
 
@@ -270,6 +276,11 @@ NOW = DAYS[-1].time_us
 def test_a_policy_keeps_what_its_words_say(text, kept):
     assert Policy.parsed(text).kept(DAYS, NOW) == kept
     assert Policy.parsed(text.replace(",", " ").split()).kept(reversed(DAYS), NOW) == kept
+
+
+def test_the_newest_are_told_by_their_order_where_a_clock_went_back():
+    later = [one._replace(time_us=NOW - one.time_us) for one in DAYS]
+    assert Policy(newest=2).kept(later, NOW) == {6, 7}
 
 
 def test_each_branch_is_counted_for_itself():

@@ -2,6 +2,9 @@
 
 import pytest
 
+from livesync.versions import VersionedCollection
+from livesync.versions.retention import Policy
+
 
 def rows(page):
     return [" ".join(row.get_text(" ").split()) for row in page.html.select("tbody tr")]
@@ -36,6 +39,35 @@ def test_a_documents_past_is_shown(ada, versions):
     page = ada.get("/history/document?collection=talks&document=a/1")
     titles = [heading.get_text(" ", strip=True) for heading in page.html.select("section h2")]
     assert titles == ["main:1 changed", "main:0 created"]
+
+
+def test_what_was_pruned_is_said_and_nothing_else_fails(ada, versions, desk):
+    with desk.db.transaction() as connection:
+        docs = VersionedCollection(connection, "talks", clock=lambda: 10**9)
+        for n in range(3, 8):
+            docs.documents["a/1"] = {"title": "A", "n": n}
+            docs.register(f"v{n}")
+        assert docs.prune(Policy(newest=1)) == 5
+    found = rows(ada.get("/history"))
+    assert ["pruned" in row for row in found] == [False, True, True, True, True, True, False, False, False]
+
+    def shown(name):
+        link = next(a for a in ada.get("/history").html.select("tbody th a") if a.get_text() == name)
+        return ada.get(link["href"]).html
+
+    assert "this record is all that is left" in shown("main:6").get_text()
+    newest = shown("main:7")
+    assert "what lay between was pruned" in newest.get_text()
+    assert (
+        newest.find("dt", string="Compared with").find_next("dd").a["href"]
+        == newest.find(
+            "a", string=desk.ask("GET", "/collections/talks/versions?limit=9").json["versions"][6]["id"][:12]
+        )["href"]
+    )
+    assert [tag.get_text() for tag in newest.select("pre.diff del")] == ['-  "n": 2', '-  "title": "<B>"']
+    past = desk.ask("GET", "/collections/talks/document?document_id=a/1&limit=2").json
+    assert [one["version"]["name"] for one in past["versions"]] == ["main:7", "main:1"]
+    assert past["next"] == "2"
 
 
 @pytest.mark.parametrize(
