@@ -2,7 +2,7 @@
 
 ``fill DIR FROM TO``, ``server DIR``, ``bare DIR`` and ``client DIR URL``. A server says its port; a client
 obeys lines: ``sync`` says seconds and items, ``bare`` sends what a session would, as fast as it can. In the
-end each says the peak of its memory.
+end each says the peak of its memory. Where ``talks.install`` was called, items are an application's objects.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ from livesync.peering.keys import PrivateKey
 from livesync.peering.peers import Peer
 from livesync.peering.scopes import everything
 from livesync.peering.trust import TrustStore
-from livesync.replication import Operation, ZODBDataStore, ZODBSyncProvider
+from livesync.replication import Operation, ZODBDataStore, ZODBSyncProvider, open_provider
 from livesync.replication.sessions import Cursor
 from livesync.replication.syncing import PeerSync
 from livesync.replication.wired import chunk_to_wire
+
+from . import talks
 
 PROFILE = "talks"
 _PAYLOAD = '{"title": "A talk about nothing in particular", "number": %d, "edition": %d}'
@@ -45,7 +47,7 @@ def open_db(directory: Path) -> Any:
     return ZODB.DB(FileStorage(str(directory / "Data.fs")))
 
 
-def prepare(*directories: Path) -> None:
+def prepare(*directories: Path, with_application: bool = False) -> None:
     """Make a database in each directory, with a certificate below one root."""
     now = time.time()
     root_key = PrivateKey.generate()
@@ -61,7 +63,20 @@ def prepare(*directories: Path) -> None:
             lambda trust, chain=chain: trust.save_chain(chain, now, trust_root=True)
         )
         ZODBDataStore(db)
+        if with_application:
+            talks.install(db)
         db.close()
+
+
+def has_application(db: Any) -> bool:
+    """Tell whether items are an application's objects."""
+    with db.transaction() as connection:
+        return "talks" in connection.root()
+
+
+def provider_of(db: Any) -> ZODBSyncProvider:
+    """Return a database's side of two-way sync."""
+    return open_provider(db, talks.TalksHost() if has_application(db) else None)
 
 
 def item_id(number: int) -> str:
@@ -69,8 +84,11 @@ def item_id(number: int) -> str:
     return uuid.uuid5(uuid.NAMESPACE_OID, str(number)).hex
 
 
-def write(provider: ZODBSyncProvider, numbers: range, edition: int) -> None:
+def write(db: Any, provider: ZODBSyncProvider, numbers: range, edition: int) -> None:
     """Write items, a thousand in a transaction."""
+    if has_application(db):
+        talks.write(db, numbers, edition)
+        return
     store = provider.data_store
     for begin in range(0, len(numbers), 1000):
         part = numbers[begin : begin + 1000]
@@ -91,7 +109,7 @@ def write(provider: ZODBSyncProvider, numbers: range, edition: int) -> None:
 def fill(directory: Path, first: int, last: int) -> None:
     """Write new items into a database."""
     db = open_db(directory)
-    write(ZODBSyncProvider(None, ZODBDataStore(db)), range(first, last), 0)
+    write(db, provider_of(db), range(first, last), 0)
     db.close()
 
 
@@ -112,9 +130,12 @@ def serve(directory: Path) -> None:
         from livesync.peerserver.gate import Gate
 
     db = open_db(directory)
-    provider = ZODBSyncProvider(None, ZODBDataStore(db))
+    provider = provider_of(db)
     gate = Gate(provider.data_store, KeyRing(directory / "keys"), time.time)
     _serve(make_app(PeerApp(provider, gate, name="bench")))
+    peak = _peak_mb()
+    held = {"items": talks.count(db), "edited": talks.count(db, 1)} if has_application(db) else {}
+    _say(peak_mb=peak, **held)
 
 
 class Bare(Persistent):
@@ -142,12 +163,13 @@ def serve_bare(directory: Path) -> None:
         return [b"{}"]
 
     _serve(app)
+    _say(peak_mb=_peak_mb())
 
 
 def client(directory: Path, url: str, bare_url: str) -> None:
     """Obey lines of standard input."""
     db = open_db(directory)
-    provider = ZODBSyncProvider(None, ZODBDataStore(db))
+    provider = provider_of(db)
     sync = PeerSync(provider, TrustStore(db), KeyRing(directory / "keys"))
     peer = Peer("server", url, PROFILE, insecure_http=True)
     for line in sys.stdin:
@@ -160,10 +182,11 @@ def client(directory: Path, url: str, bare_url: str) -> None:
             seconds, items = _send_bare(provider, bare_url)
             _say(seconds=seconds, items=items)
         elif word == "write":
-            write(provider, range(*map(int, numbers)), 1)
+            write(db, provider, range(*map(int, numbers)), 1)
             _say()
         else:
             break
+    _say(peak_mb=_peak_mb())
 
 
 def _send_bare(provider: ZODBSyncProvider, url: str) -> tuple[float, int]:
@@ -186,6 +209,10 @@ def _send_bare(provider: ZODBSyncProvider, url: str) -> tuple[float, int]:
     return time.perf_counter() - began, items
 
 
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def _say(**facts: Any) -> None:
     print(json.dumps(facts), flush=True)
 
@@ -200,4 +227,3 @@ if __name__ == "__main__":
         serve_bare(Path(place))
     else:
         client(Path(place), *rest)
-    _say(peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

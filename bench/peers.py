@@ -8,7 +8,6 @@ signs nothing and verifies nothing.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -16,10 +15,13 @@ from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
 
+from .ends import CHECKOUT, End
 from .peer_ends import prepare
 from .rows import Row, check
+
+#: Runs an end.
+PROGRAM = (sys.executable, "-W", "ignore", "-m", "bench.peer_ends")
 
 TITLE = "peers: items to another node, over loopback HTTP"
 QUICK = {"items": 1_000, "large": 3_000, "repeats": 1}
@@ -66,73 +68,26 @@ def _run(place: Path, count: int, with_bare: bool) -> dict[str, float]:
     """Sync new items, nothing, and 1 % changed; return seconds, and the peaks of memory."""
     prepare(place / "client", place / "server")
     (place / "bare").mkdir()
-    _child("fill", place / "client", "0", str(count)).communicate()
+    _fill(place / "client", count)
     with ExitStack() as stack:
-        server = stack.enter_context(_End("server", place / "server"))
-        bare = stack.enter_context(_End("bare", place / "bare"))
+        server = stack.enter_context(End([*PROGRAM, "server", place / "server"]))
+        bare = stack.enter_context(End([*PROGRAM, "bare", place / "bare"]))
         urls = [f"http://127.0.0.1:{end.read_line()}" for end in (server, bare)]
-        client = stack.enter_context(_End("client", place / "client", *urls))
-        told = {"new": _sync(client, count)}
-        told["idle"] = min(_sync(client, 0) for _ in range(3))
+        client = stack.enter_context(End([*PROGRAM, "client", place / "client", *urls]))
+        told = {"new": client.sync(count)}
+        told["idle"] = min(client.sync(0) for _ in range(3))
         changed = max(1, count // 100)
         client.ask(f"write 0 {changed}")
-        told["changed"] = _sync(client, changed)
+        told["changed"] = client.sync(changed)
         told |= {"client": client.end()["peak_mb"], "server": server.end()["peak_mb"]}
         if with_bare:
-            other = stack.enter_context(_End("client", place / "client", *urls))
+            other = stack.enter_context(End([*PROGRAM, "client", place / "client", *urls]))
             answer = other.ask("bare")
             check(answer["items"] == count, f"{answer['items']} items were sent in the bare loop")
             told["bare"] = answer["seconds"]
     return told
 
 
-def _sync(client: _End, count: int) -> float:
-    answer = client.ask("sync")
-    check(answer["items"] == count, f"{answer['items']} items were sent in place of {count}")
-    seconds: float = answer["seconds"]
-    return seconds
-
-
-def _child(*words: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "bench.peer_ends", *map(str, words)],
-        cwd=Path(__file__).resolve().parent.parent,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-class _End:
-    """A process that obeys lines."""
-
-    def __init__(self, *words: object) -> None:
-        self._process = _child(*words)
-
-    def read_line(self) -> str:
-        """Return a line that it says."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        check(bool(line), "a process has ended before its time")
-        return line.strip()
-
-    def ask(self, line: str) -> dict[str, Any]:
-        """Give it a line, and return what it answers."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-        found: dict[str, Any] = json.loads(self.read_line())
-        return found
-
-    def end(self) -> dict[str, Any]:
-        """Let it end, and return its last words."""
-        last = self.ask("quit")
-        self._process.wait(60)
-        return last
-
-    def __enter__(self) -> _End:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
+def _fill(place: Path, count: int) -> None:
+    command = [*PROGRAM, "fill", place, "0", str(count)]
+    subprocess.run([*map(str, command)], cwd=CHECKOUT, check=True)
