@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .rows import check
+
+_TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -40,12 +44,14 @@ class End:
         found: dict[str, Any] = json.loads(self.read_line())
         return found
 
-    def sync(self, count: int) -> float:
-        """Let a client sync, which is to send so many items; return seconds."""
-        answer = self.ask("sync")
-        check(answer["items"] == count, f"{answer['items']} items were sent in place of {count}")
-        seconds: float = answer["seconds"]
-        return seconds
+    def cpu_s(self) -> float:
+        """Return the CPU seconds that it has taken; 0 where there is no ``/proc``."""
+        try:
+            stat = Path(f"/proc/{self._process.pid}/stat").read_text("utf-8")
+        except FileNotFoundError:
+            return 0.0
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / _TICKS_A_SECOND
 
     def end(self) -> dict[str, Any]:
         """Let it end, and return its last words."""
@@ -59,3 +65,25 @@ class End:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.communicate()
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a sync took.
+
+    Attributes:
+        wall_s: Seconds, as the client has them.
+        cpu_s: CPU seconds of both ends.
+    """
+
+    wall_s: float
+    cpu_s: float
+
+
+def sync(client: End, server: End, count: int) -> Taken:
+    """Let a client sync with a server, to which it is to send so many items."""
+    before = client.cpu_s() + server.cpu_s()
+    answer = client.ask("sync")
+    cpu_s = client.cpu_s() + server.cpu_s() - before
+    check(answer["items"] == count, f"{answer['items']} items were sent in place of {count}")
+    return Taken(answer["seconds"], cpu_s)

@@ -26,7 +26,7 @@ from statistics import median
 
 from rich.console import Console
 
-from .ends import CHECKOUT, End
+from .ends import CHECKOUT, End, Taken, sync
 from .peer_ends import prepare
 from .peers import PROGRAM
 from .rows import CheckFailed, Row, check, show
@@ -40,8 +40,8 @@ REQUIREMENTS = ("morango==0.8.15", "cryptography", "setuptools", "waitress")
 _LIMITS = {"as-shipped": (20.0, 1 / 20), "without": (8.0, 1 / 2)}
 _NAMES = {"as-shipped": "as shipped", "without": "without waiting"}
 
-#: Seconds of the three syncs.
-_Times = dict[str, float]
+#: What the three syncs took.
+_Times = dict[str, Taken]
 
 
 def measure(items: int = 10_000, repeats: int = 3) -> list[Row]:
@@ -72,9 +72,10 @@ def measure(items: int = 10_000, repeats: int = 3) -> list[Row]:
 
 def _figures(who: str, runs: Sequence[_Times], items: int) -> list[Row]:
     return [
-        Row(f"{who}: {items:,} new items", items / median(run["new"] for run in runs), "items/s"),
-        Row(f"{who}: nothing new", 1000 * median(run["idle"] for run in runs), "ms"),
-        Row(f"{who}: 1 % changed", 1000 * median(run["changed"] for run in runs), "ms"),
+        Row(f"{who}: {items:,} new items", items / median(run["new"].wall_s for run in runs), "items/s"),
+        Row(f"{who}: CPU of both ends", median(run["new"].cpu_s for run in runs), "s"),
+        Row(f"{who}: nothing new", 1000 * median(run["idle"].wall_s for run in runs), "ms"),
+        Row(f"{who}: 1 % changed", 1000 * median(run["changed"].wall_s for run in runs), "ms"),
     ]
 
 
@@ -82,7 +83,7 @@ def _ratios(
     whom: str, ours: Sequence[_Times], theirs: Sequence[_Times], faster: float, part: float
 ) -> list[Row]:
     def ratio(what: str) -> float:
-        return median(one[what] / other[what] for one, other in zip(ours, theirs, strict=True))
+        return median(one[what].wall_s / other[what].wall_s for one, other in zip(ours, theirs, strict=True))
 
     return [
         Row(f"items a second, {whom}", 1 / ratio("new"), at_least=faster),
@@ -98,7 +99,7 @@ def _run_livesync(place: Path, items: int, with_application: bool) -> _Times:
     with End([*PROGRAM, "server", place / "server"]) as server:
         url = f"http://127.0.0.1:{server.read_line()}"
         with End([*PROGRAM, "client", place / "client", url, ""]) as client:
-            told = _sync(client, items, "write 0 {}")
+            told = _sync(client, server, items, "write 0 {}")
             client.end()
         if with_application:
             _check_server(server, items)
@@ -114,18 +115,19 @@ def _run_morango(python: Path, place: Path, items: int, waits: str) -> _Times:
         url = f"http://127.0.0.1:{server.read_line()}/"
         client = stack.enter_context(End([*program, "client", place / "client", url, waits]))
         client.ask(f"fill 0 {items} 0")
-        told = _sync(client, items, "fill 0 {} 1")
+        told = _sync(client, server, items, "fill 0 {} 1")
         client.end()
         _check_server(server, items)
     return told
 
 
-def _sync(client: End, items: int, change: str) -> _Times:
-    """Let a client sync what is new, nothing, and 1 % changed; return seconds."""
-    told = {"new": client.sync(items), "idle": min(client.sync(0) for _ in range(3))}
+def _sync(client: End, server: End, items: int, change: str) -> _Times:
+    """Let a client sync what is new, nothing, and 1 % changed."""
+    told = {"new": sync(client, server, items)}
+    told["idle"] = min((sync(client, server, 0) for _ in range(3)), key=lambda taken: taken.wall_s)
     changed = max(1, items // 100)
     client.ask(change.format(changed))
-    told["changed"] = client.sync(changed)
+    told["changed"] = sync(client, server, changed)
     return told
 
 

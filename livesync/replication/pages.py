@@ -204,9 +204,14 @@ class PageTree(Persistent):
         for page in self.pages.values():
             yield from sorted(page.rows().items())
 
+    def keys(self, after: str | None = None) -> Iterator[str]:
+        """Yield the keys that come after one, or all, in order; the tree must not change meanwhile."""
+        least = None if after is None else self.pages.maxKey(after)
+        for page in self.pages.values(least):
+            yield from sorted(key for key in page.rows() if after is None or key > after)
+
     def __iter__(self) -> Iterator[str]:
-        for page in self.pages.values():
-            yield from sorted(page.rows())
+        return self.keys()
 
     def __len__(self) -> int:
         return sum(len(page.rows()) for page in self.pages.values())

@@ -1,15 +1,17 @@
 """The replication store as one reader of the track: takes the application's changes and stamps each once.
 
 What was applied for a peer comes back on the track, and makes no new change: what the application has is
-compared with what it had when the store last looked. The pointer follows what is sealed; what lies beyond,
-in the inbox too, is looked at as well, so that a session carries what was committed a moment before.
+compared with what it had when the store last looked. What is not sealed yet, and what lies in the inbox, is
+looked at as well, so that a session carries what was committed a moment before. The pointer stands behind the
+last action that was looked at, sealed or not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
-from typing import Final
+from heapq import merge
+from itertools import groupby, islice
+from typing import Any, Final
 
 from ..action import CASCADING, ActionWrapper
 from ..errors import ItemErased
@@ -20,8 +22,17 @@ from .node import Node
 #: The reader's pointer on the track.
 POINTER: Final = "livesync.replication"
 
-#: Objects looked at in one transaction.
-_AT_ONCE: Final = 500
+#: Objects looked at in one transaction: those that are near one another share what is written for them.
+_AT_ONCE: Final = 5_000
+
+#: Characters that objects say, after which a transaction ends.
+_CHARACTERS_AT_ONCE: Final = 4_000_000
+
+#: Later than every position of a track.
+_END: Final = (1 << 63) - 1
+
+#: Where the pointer stands: its position, and how many actions after it were looked at.
+_Place = tuple[int | None, int]
 
 #: Where a first look at everything stands: a fact of the store.
 _SCAN: Final = "scanned_to"
@@ -71,6 +82,8 @@ class TrackReader:
             track.move_pointer(POINTER, now)
         else:
             track.add_pointer(POINTER, now)
+        # what is on the track now is looked at by the scan
+        track.move_pointer_inside(POINTER, track.count(now))
         node.store._set(node.store.facts, _SCAN, "")
 
     def _scan(self, node: Node) -> int:
@@ -78,85 +91,96 @@ class TrackReader:
         store = node.store
 
         def work() -> tuple[int, bool]:
-            after = store.facts[_SCAN]
-            ids = list(islice(node.executor.iter_ids(store, after or None), _AT_ONCE))
-            count = sum(self.take(node, object_id) for object_id in ids)
-            if ids:
-                store._set(store.facts, _SCAN, ids[-1])
-            return count, bool(ids)
+            after = store.facts[_SCAN] or None
+            both = merge(node.executor.iter_ids(store, after), store.tables.objects.keys(after))
+            ids = [object_id for object_id, _ in islice(groupby(both), _AT_ONCE)]
+            count, done = self._take_some(node, ids)
+            if done:
+                store._set(store.facts, _SCAN, ids[done - 1])
+            else:
+                store._remove(store.facts, _SCAN)
+            return count, bool(done)
 
         total, more = 0, True
         while more:
             count, more = store.run(work)
             total += count
-        known = store.read(lambda: list(store.tables.objects))
-        total += self._take_all(node, known)
-        store.run(lambda: store._remove(store.facts, _SCAN))
         return total
 
     # -- what changed ------------------------------------------------------------------------------
 
     def _follow(self, node: Node) -> int:
-        total = 0
-        place: tuple[int, int] | None = None
-        while True:
-            ids, place, sealed = node.store.read(lambda place=place: self._next(node, place))  # type: ignore[misc]
+        store = node.store
+        total, more = 0, True
+        while more:
+            ids, begin, end, more = store.read(lambda: self._next(node))
             total += self._take_all(node, ids)
-            if place is None:
-                break
-        node.store.run(lambda: self._advance(node, sealed))
-        waiting = node.store.read(lambda: list(dict.fromkeys(self._ids(node, self._unsealed(node, sealed)))))
+            if begin != end:
+                store.run(lambda begin=begin, end=end: self._advance(node, begin, end))  # type: ignore[misc]
+        waiting = store.read(lambda: self._ids(node, self._manager(node).waiting()))
         return total + self._take_all(node, waiting)
 
-    def _next(
-        self, node: Node, place: tuple[int, int] | None
-    ) -> tuple[list[str], tuple[int, int] | None, int]:
-        """Return ids from the sealed part, where to go on (None: nowhere), and what is sealed."""
+    def _next(self, node: Node) -> tuple[list[str], _Place, _Place, bool]:
+        """Return ids that come next, where the pointer stands and is to stand, and whether there are more."""
         track = self._manager(node).track
-        position, skip = place or (-1, 0)
-        if place is None:
-            known = track.get_pointer_timestamp(POINTER)
-            position = -1 if known is None else known
-        items = track.iterate(position - 1 if place else position, track.sealed)
-        taken = list(islice(items, skip, skip + _AT_ONCE))
-        ids = list(dict.fromkeys(self._ids(node, (action for _, action in taken))))
-        if len(taken) < _AT_ONCE:
-            return ids, None, track.sealed
-        last = taken[-1][0]
-        inside = sum(1 for found, _ in taken if found == last)
-        return ids, (last, inside + (skip if last == position and place else 0)), track.sealed
-
-    def _unsealed(self, node: Node, sealed: int) -> Iterator[ActionWrapper]:
-        manager = self._manager(node)
-        for _, action in manager.track.iterate(sealed):
-            yield action
-        yield from manager.waiting()
+        position, offset = begin = self._place(track)
+        actions = [action for _, action in islice(track.pointer_iter_items(POINTER, _END), _AT_ONCE)]
+        passed = offset + len(actions)
+        more = track.count(position) > passed
+        sealed = track.sealed
+        if sealed > (-1 if position is None else position):
+            within = track.count(position, sealed)
+            if passed >= within:
+                position, passed = sealed, passed - within
+        return self._ids(node, actions), begin, (position, passed), more
 
     @staticmethod
-    def _ids(node: Node, actions: Iterable[ActionWrapper]) -> Iterator[str]:
+    def _place(track: Any) -> _Place:
+        return track.get_pointer_timestamp(POINTER), track.pointer_offset(POINTER)
+
+    @staticmethod
+    def _ids(node: Node, actions: Iterable[ActionWrapper]) -> list[str]:
+        return list(dict.fromkeys(TrackReader._all_ids(node, actions)))
+
+    @staticmethod
+    def _all_ids(node: Node, actions: Iterable[ActionWrapper]) -> Iterator[str]:
         for action in actions:
             yield action.object_id
             if action.actions & CASCADING:
                 yield from node.executor.inside(node.store, action.object_id)
 
-    def _advance(self, node: Node, sealed: int) -> None:
+    def _advance(self, node: Node, begin: _Place, end: _Place) -> None:
+        """Move the pointer, unless somebody else has moved it meanwhile."""
         track = self._manager(node).track
-        known = track.get_pointer_timestamp(POINTER)
-        if sealed > (-1 if known is None else known):
-            track.move_pointer(POINTER, sealed)
+        if self._place(track) == begin:
+            track.move_pointer(POINTER, end[0])
+            track.move_pointer_inside(POINTER, end[1])
 
     def _take_all(self, node: Node, ids: list[str]) -> int:
         total = 0
-        for begin in range(0, len(ids), _AT_ONCE):
-            part = ids[begin : begin + _AT_ONCE]
-            total += node.store.run(
-                lambda part=part: sum(self.take(node, object_id) for object_id in part)  # type: ignore[misc]
-            )
+        while ids:
+            some = ids[:_AT_ONCE]
+            count, done = node.store.run(lambda some=some: self._take_some(node, some))  # type: ignore[misc]
+            total, ids = total + count, ids[done:]
         return total
 
+    def _take_some(self, node: Node, ids: list[str]) -> tuple[int, int]:
+        """Take the first of these, as many as one transaction may hold; return what changed, and how many."""
+        count, characters = 0, 0
+        for done, object_id in enumerate(ids):
+            if characters > _CHARACTERS_AT_ONCE:
+                return count, done
+            changed, looked_at = self.take(node, object_id)
+            count, characters = count + changed, characters + looked_at
+        return count, len(ids)
+
     @staticmethod
-    def take(node: Node, object_id: str) -> bool:
-        """Stamp what changed of one object, within the store's transaction; tell whether it has."""
+    def take(node: Node, object_id: str) -> tuple[bool, int]:
+        """Stamp what changed of one object, within the store's transaction.
+
+        Returns:
+            Whether it has changed, and how many characters it says.
+        """
         store = node.store
         draft = node.executor.draft(store, object_id)
         known = store.item_of(object_id)
@@ -169,17 +193,18 @@ class TrackReader:
                 writing.write(node, known, state.entity_name, state.partition, None)
                 changed = True
         if draft is None:
-            return changed
+            return changed, 0
+        size, digest = len(draft.payload), draft.digest
         bound = store.bound(draft.item_id)
-        if bound is not None and bound == (object_id, draft.digest):
-            return changed
-        if bound is None or bound[1] != draft.digest:
+        if bound is not None and bound == (object_id, digest):
+            return changed, size
+        if bound is None or bound[1] != digest:
             held = store.get(draft.item_id)
             if held is None or held.content != (draft.payload, True, False):
                 try:
                     writing.write(node, draft.item_id, draft.entity_name, draft.partition, draft.payload)
                 except ItemErased:
-                    return changed  # its id is closed: what the application makes of it stays here
+                    return changed, size  # its id is closed: what the application makes of it stays here
                 changed = True
-        store.bind(draft.item_id, object_id, draft.digest)
-        return changed
+        store.bind(draft.item_id, object_id, digest)
+        return changed, size
