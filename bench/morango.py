@@ -1,10 +1,15 @@
 """morango: the same items synced by livesync and by morango, over loopback HTTP, side by side in one run.
 
-Both sync talks of an application, three fields each: morango those of a Django model in SQLite, livesync
-those of a model in a FileStorage. Each end is a process of its own, served by waitress with four threads; a
-sync is a whole session, a pull and a push. What is timed begins with what changed in the client's
-application, and ends with what the server's application has. livesync is also measured as
-``bench/peers.py`` does it: items that are no application's objects.
+Each end is a process of its own, served by waitress with four threads, with a FileStorage or an SQLite file;
+a sync is a whole session, a pull and a push. They are compared in two ways, like with like:
+
+items
+    as ``bench/peers.py`` has them: from store to store. morango's own step from and to its models is switched
+    off by its settings.
+
+objects
+    of an application: what is timed begins with what changed in the client's application, and ends with what
+    the server's application has. A talk has three fields, in a Django model or a model of livesync's.
 
 morango runs as it is shipped, and with its waiting taken out: there, ``sleep`` of ``morango.sync.controller``
 returns at once (:mod:`bench.morango_site.ends`).
@@ -37,8 +42,13 @@ TITLE = "morango: the same items over loopback HTTP, beside morango"
 REQUIREMENTS = ("morango==0.8.15", "cryptography", "setuptools", "waitress")
 
 #: At least so many times as many new items in a second; and at most this part of the time of a small sync.
-_LIMITS = {"as-shipped": (20.0, 1 / 20), "without": (8.0, 1 / 2)}
-_NAMES = {"as-shipped": "as shipped", "without": "without waiting"}
+_LIMITS = {
+    ("items", "as shipped"): (20.0, 1 / 20),
+    ("items", "without waiting"): (8.0, 1 / 2),
+    ("objects", "as shipped"): (8.0, 1 / 20),
+    ("objects", "without waiting"): (3.0, 1 / 2),
+}
+_WAYS = ("items", "objects")
 
 #: What the three syncs took.
 _Times = dict[str, Taken]
@@ -52,27 +62,26 @@ def measure(items: int = 10_000, repeats: int = 3) -> list[Row]:
         repeats: How often everything is measured.
     """
     python = find_python()
-    ours: list[_Times] = []
-    bare: list[_Times] = []
-    theirs: dict[str, list[_Times]] = {waits: [] for waits in _LIMITS}
+    ours: dict[str, list[_Times]] = {way: [] for way in _WAYS}
+    theirs: dict[tuple[str, str], list[_Times]] = {each: [] for each in _LIMITS}
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         for number in range(repeats):
             place = Path(name) / str(number)
-            for waits, found in theirs.items():
-                found.append(_run_morango(python, place / waits, items, waits))
-            ours.append(_run_livesync(place / "livesync", items, with_application=True))
-            bare.append(_run_livesync(place / "items", items, with_application=False))
-    rows = [*_figures("livesync", ours, items), *_figures("livesync, items only", bare, items)]
-    for waits, found in theirs.items():
-        rows += _figures(f"morango {_NAMES[waits]}", found, items)
-    for waits, found in theirs.items():
-        rows += _ratios(f"to morango {_NAMES[waits]}", ours, found, *_LIMITS[waits])
+            for way, found in ours.items():
+                found.append(_run_livesync(place / way, items, way))
+            for (way, waiting), found in theirs.items():
+                found.append(_run_morango(python, place / f"morango {way} {waiting}", items, way, waiting))
+    rows = [row for way, found in ours.items() for row in _figures(f"livesync, {way}", found, items)]
+    for (way, waiting), found in theirs.items():
+        rows += _figures(f"morango {waiting}, {way}", found, items)
+    for (way, waiting), found in theirs.items():
+        rows += _ratios(f"{way}, to morango {waiting}", ours[way], found, *_LIMITS[way, waiting])
     return rows
 
 
 def _figures(who: str, runs: Sequence[_Times], items: int) -> list[Row]:
     return [
-        Row(f"{who}: {items:,} new items", items / median(run["new"].wall_s for run in runs), "items/s"),
+        Row(f"{who}: {items:,} new", items / median(run["new"].wall_s for run in runs), "items/s"),
         Row(f"{who}: CPU of both ends", median(run["new"].cpu_s for run in runs), "s"),
         Row(f"{who}: nothing new", 1000 * median(run["idle"].wall_s for run in runs), "ms"),
         Row(f"{who}: 1 % changed", 1000 * median(run["changed"].wall_s for run in runs), "ms"),
@@ -80,61 +89,57 @@ def _figures(who: str, runs: Sequence[_Times], items: int) -> list[Row]:
 
 
 def _ratios(
-    whom: str, ours: Sequence[_Times], theirs: Sequence[_Times], faster: float, part: float
+    what: str, ours: Sequence[_Times], theirs: Sequence[_Times], faster: float, part: float
 ) -> list[Row]:
-    def ratio(what: str) -> float:
-        return median(one[what].wall_s / other[what].wall_s for one, other in zip(ours, theirs, strict=True))
+    def ratio(which: str) -> float:
+        return median(
+            one[which].wall_s / other[which].wall_s for one, other in zip(ours, theirs, strict=True)
+        )
 
     return [
-        Row(f"items a second, {whom}", 1 / ratio("new"), at_least=faster),
-        Row(f"time for nothing new, {whom}", ratio("idle"), at_most=part),
-        Row(f"time for 1 % changed, {whom}", ratio("changed"), at_most=part),
+        Row(f"new {what}: rate", 1 / ratio("new"), at_least=faster),
+        Row(f"nothing new, {what}: time", ratio("idle"), at_most=part),
+        Row(f"1 % changed, {what}: time", ratio("changed"), at_most=part),
     ]
 
 
-def _run_livesync(place: Path, items: int, with_application: bool) -> _Times:
-    prepare(place / "client", place / "server", with_application=with_application)
+def _run_livesync(place: Path, items: int, way: str) -> _Times:
+    prepare(place / "client", place / "server", with_application=way == "objects")
     command = [*PROGRAM, "fill", place / "client", "0", items]
     subprocess.run([*map(str, command)], cwd=CHECKOUT, check=True)
-    with End([*PROGRAM, "server", place / "server"]) as server:
+    with ExitStack() as stack:
+        server = stack.enter_context(End([*PROGRAM, "server", place / "server"]))
         url = f"http://127.0.0.1:{server.read_line()}"
-        with End([*PROGRAM, "client", place / "client", url, ""]) as client:
-            told = _sync(client, server, items, "write 0 {}")
-            client.end()
-        if with_application:
-            _check_server(server, items)
-    return told
+        client = stack.enter_context(End([*PROGRAM, "client", place / "client", url, ""]))
+        return _sync(client, server, items, "write 0 {}")
 
 
-def _run_morango(python: Path, place: Path, items: int, waits: str) -> _Times:
+def _run_morango(python: Path, place: Path, items: int, way: str, waiting: str) -> _Times:
     program = (python, "-W", "ignore", "-m", "bench.morango_site.ends")
+    how = [
+        *(["without-waiting"] if waiting == "without waiting" else []),
+        *(["items-only"] if way == "items" else []),
+    ]
     command = [*program, "prepare", place / "client", place / "server"]
     subprocess.run([*map(str, command)], cwd=CHECKOUT, check=True)
     with ExitStack() as stack:
-        server = stack.enter_context(End([*program, "server", place / "server", waits]))
+        server = stack.enter_context(End([*program, "server", place / "server", *how]))
         url = f"http://127.0.0.1:{server.read_line()}/"
-        client = stack.enter_context(End([*program, "client", place / "client", url, waits]))
+        client = stack.enter_context(End([*program, "client", place / "client", url, *how]))
         client.ask(f"fill 0 {items} 0")
-        told = _sync(client, server, items, "fill 0 {} 1")
-        client.end()
-        _check_server(server, items)
-    return told
+        return _sync(client, server, items, "fill 0 {} 1")
 
 
 def _sync(client: End, server: End, items: int, change: str) -> _Times:
-    """Let a client sync what is new, nothing, and 1 % changed."""
+    """Let a client sync what is new, nothing, and 1 % changed; make sure that the server has it."""
     told = {"new": sync(client, server, items)}
     told["idle"] = min((sync(client, server, 0) for _ in range(3)), key=lambda taken: taken.wall_s)
     changed = max(1, items // 100)
     client.ask(change.format(changed))
     told["changed"] = sync(client, server, changed)
+    held, expected = server.ask("held"), {"items": items, "edited": changed}
+    check(held == expected, f"the server holds {held} in place of {expected}")
     return told
-
-
-def _check_server(server: End, items: int) -> None:
-    held = server.end()
-    expected = (items, max(1, items // 100))
-    check((held["items"], held["edited"]) == expected, f"the server holds {held} in place of {expected}")
 
 
 def find_python() -> Path:

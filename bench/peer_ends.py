@@ -1,8 +1,9 @@
 """The processes of ``bench/peers.py``: servers and a client, each with a database file of its own.
 
-``fill DIR FROM TO``, ``server DIR``, ``bare DIR`` and ``client DIR URL``. A server says its port; a client
-obeys lines: ``sync`` says seconds and items, ``bare`` sends what a session would, as fast as it can. In the
-end each says the peak of its memory. Where ``talks.install`` was called, items are an application's objects.
+``fill DIR FROM TO``, ``server DIR``, ``bare DIR`` and ``client DIR URL``. A server says its port, and what it
+holds when it gets a line ``held``; a client obeys lines: ``sync`` says seconds and items, ``bare`` sends what
+a session would, as fast as it can. In the end each says the peak of its memory. Where ``talks.install`` was
+called, items are an application's objects.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import threading
 import time
 import uuid
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +87,13 @@ def item_id(number: int) -> str:
 
 
 def write(db: Any, provider: ZODBSyncProvider, numbers: range, edition: int) -> None:
-    """Write items, a thousand in a transaction."""
+    """Write items, five thousand in a transaction."""
     if has_application(db):
         talks.write(db, numbers, edition)
         return
     store = provider.data_store
-    for begin in range(0, len(numbers), 1000):
-        part = numbers[begin : begin + 1000]
+    for begin in range(0, len(numbers), 5000):
+        part = numbers[begin : begin + 5000]
 
         def work(part: range = part) -> None:
             for number in part:
@@ -113,13 +115,17 @@ def fill(directory: Path, first: int, last: int) -> None:
     db.close()
 
 
-def _serve(app: Any) -> None:
+def _serve(app: Any, held: Callable[[], dict[str, int]] = dict) -> None:
     from waitress.server import create_server
 
     server = create_server(app, host="127.0.0.1", port=0, threads=4, max_request_body_size=2**30)
     print(server.effective_port, flush=True)
     threading.Thread(target=server.run, daemon=True).start()
-    sys.stdin.readline()
+    for line in sys.stdin:
+        if line.strip() != "held":
+            break
+        _say(**held())
+    _say(peak_mb=_peak_mb())
 
 
 def serve(directory: Path) -> None:
@@ -132,10 +138,15 @@ def serve(directory: Path) -> None:
     db = open_db(directory)
     provider = provider_of(db)
     gate = Gate(provider.data_store, KeyRing(directory / "keys"), time.time)
-    _serve(make_app(PeerApp(provider, gate, name="bench")))
-    peak = _peak_mb()
-    held = {"items": talks.count(db), "edited": talks.count(db, 1)} if has_application(db) else {}
-    _say(peak_mb=peak, **held)
+    _serve(make_app(PeerApp(provider, gate, name="bench")), lambda: held(db, provider))
+
+
+def held(db: Any, provider: ZODBSyncProvider) -> dict[str, int]:
+    """Return how many items there are, and how many of them were edited."""
+    if has_application(db):
+        return {"items": talks.count(db), "edited": talks.count(db, 1)}
+    payloads = [msgspec.json.decode(state.payload) for state in provider.items()]
+    return {"items": len(payloads), "edited": sum(each["edition"] for each in payloads)}
 
 
 class Bare(Persistent):
@@ -163,7 +174,6 @@ def serve_bare(directory: Path) -> None:
         return [b"{}"]
 
     _serve(app)
-    _say(peak_mb=_peak_mb())
 
 
 def client(directory: Path, url: str, bare_url: str) -> None:

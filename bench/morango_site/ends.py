@@ -1,10 +1,16 @@
 """morango's processes: a server and a client, each with an SQLite file.
 
-``prepare CLIENT SERVER``, ``server DIR WAITS`` and ``client DIR URL WAITS``. A server says its port; a client
-obeys lines: ``fill FROM TO EDITION``, ``sync``, which says seconds and items, and ``count``. WAITS is
-``as-shipped``, or ``without``: then ``sleep`` of ``morango.sync.controller``, by which its client waits
-between one look at a transfer and the next, returns at once. Nothing else in morango waits while all goes
-well.
+``prepare CLIENT SERVER``, ``server DIR HOW…`` and ``client DIR URL HOW…``. A server says its port, and what
+it holds when it gets a line ``held``; a client obeys lines: ``fill FROM TO EDITION``, and ``sync``, which
+says seconds and items. HOW may be
+
+``without-waiting``
+    ``sleep`` of ``morango.sync.controller``, by which its client waits between one look at a transfer and the
+    next, returns at once. Nothing else in morango waits while all goes well.
+
+``items-only``
+    Its settings ``MORANGO_SERIALIZE_BEFORE_QUEUING`` and ``MORANGO_DESERIALIZE_AFTER_DEQUEUING`` are off, and
+    what is filled in is serialized then: a sync takes items from store to store.
 """
 
 from __future__ import annotations
@@ -24,7 +30,10 @@ _ROOT_FILE = "root.txt"
 _TITLE = "A talk about nothing in particular"
 
 
-def set_up(directory: Path, waits: str) -> None:
+_ITEMS_ONLY = "items-only"
+
+
+def set_up(directory: Path, *how: str) -> None:
     """Make Django ready, with the database of a directory."""
     warnings.simplefilter("ignore")
     import django
@@ -53,10 +62,12 @@ def set_up(directory: Path, waits: str) -> None:
         },
         DEFAULT_AUTO_FIELD="django.db.models.AutoField",
         LOGGING_CONFIG=None,
+        MORANGO_SERIALIZE_BEFORE_QUEUING=_ITEMS_ONLY not in how,
+        MORANGO_DESERIALIZE_AFTER_DEQUEUING=_ITEMS_ONLY not in how,
     )
     logging.disable(logging.WARNING)
     django.setup()
-    if waits == "without":
+    if "without-waiting" in how:
         from morango.sync import controller
 
         controller.sleep = lambda seconds: None
@@ -65,7 +76,7 @@ def set_up(directory: Path, waits: str) -> None:
 def migrate(directory: Path) -> None:
     """Make the tables; SQLite is to write ahead, so that reading does not wait for writing."""
     directory.mkdir(parents=True, exist_ok=True)
-    set_up(directory, "as-shipped")
+    set_up(directory)
     from django.core.management import call_command
     from django.db import connection
 
@@ -123,24 +134,36 @@ def prepare(client_directory: Path, server_directory: Path) -> None:
     )
 
 
-def serve(directory: Path, waits: str) -> None:
-    """Serve morango's pages, until there is a line on standard input."""
-    set_up(directory, waits)
+def serve(directory: Path, *how: str) -> None:
+    """Serve morango's pages, until there is a line on standard input that asks for nothing."""
+    set_up(directory, *how)
     from django.core.wsgi import get_wsgi_application
     from waitress.server import create_server
 
     server = create_server(get_wsgi_application(), host="127.0.0.1", port=0, threads=4)
     print(server.effective_port, flush=True)
     threading.Thread(target=server.run, daemon=True).start()
-    sys.stdin.readline()
+    for line in sys.stdin:
+        if line.strip() != "held":
+            break
+        _say(**_held(_ITEMS_ONLY in how))
+    _say(peak_mb=_peak_mb())
+
+
+def _held(items_only: bool) -> dict[str, int]:
+    from morango.models.core import Store
+
     from .models import Talk
 
-    _say(items=Talk.objects.count(), edited=Talk.objects.filter(edition=1).count(), peak_mb=_peak_mb())
+    if items_only:
+        editions = [json.loads(found.serialized)["edition"] for found in Store.objects.all()]
+        return {"items": len(editions), "edited": sum(editions)}
+    return {"items": Talk.objects.count(), "edited": Talk.objects.filter(edition=1).count()}
 
 
-def client(directory: Path, url: str, waits: str) -> None:
+def client(directory: Path, url: str, *how: str) -> None:
     """Obey lines of standard input."""
-    set_up(directory, waits)
+    set_up(directory, *how)
     for line in sys.stdin:
         word, *numbers = line.split()
         if word == "sync":
@@ -148,15 +171,17 @@ def client(directory: Path, url: str, waits: str) -> None:
             items = _sync(directory, url)
             _say(seconds=time.perf_counter() - began, items=items)
         elif word == "fill":
-            _fill(directory, *map(int, numbers))
+            _fill(directory, *map(int, numbers), is_serialized=_ITEMS_ONLY in how)
             _say()
         else:
             break
     _say(peak_mb=_peak_mb())
 
 
-def _fill(directory: Path, first: int, last: int, edition: int) -> None:
+def _fill(directory: Path, first: int, last: int, edition: int, is_serialized: bool) -> None:
     from django.db import transaction
+    from morango.models.certificates import Filter
+    from morango.sync.controller import MorangoProfileController
 
     from .models import Talk
 
@@ -164,6 +189,8 @@ def _fill(directory: Path, first: int, last: int, edition: int) -> None:
     with transaction.atomic():
         for number in range(first, last):
             Talk(title=_TITLE, number=number, edition=edition, root=root).save()
+    if is_serialized:
+        MorangoProfileController("talks").serialize_into_store(Filter(root))
 
 
 def _sync(directory: Path, url: str) -> int:

@@ -36,7 +36,7 @@ def check_partition(partition: str) -> str:
         )
     if not all(partition.split(":")):
         raise ValueError(f"{partition!r} is no partition: one of its levels is empty")
-    if not partition.isprintable() or any(map(str.isspace, partition)):
+    if not partition.isprintable() or " " in partition:  # no other white space is printable
         raise ValueError(f"{partition!r} is no partition: it holds white space or a control character")
     return partition
 

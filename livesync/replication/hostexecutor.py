@@ -74,19 +74,22 @@ class HostExecutor(ChangesExecutor):
             if obj is None or host.is_never_synced(obj):
                 return None
             if self.models.is_registered(obj):
-                return self._model_draft(store, obj, object_id, store.item_of(object_id))
+                return self._model_draft(store, obj, object_id)
             if isinstance(obj, SyncableModel):
                 return None
             return self._document_draft(host, obj, object_id)
 
     @staticmethod
-    def _model_draft(store: BaseDataStore, obj: SyncableModel, object_id: str, known: str | None) -> Draft:
+    def _model_draft(
+        store: BaseDataStore, obj: SyncableModel, object_id: str, known: str | None = None
+    ) -> Draft:
         name = str(type(obj).model_name)
         source_id = source_id_of(obj)
         if source_id is not None:
             partition = partition_of(obj, source_id)
             item_id = calculate_item_id(partition, source_id, name)
         else:
+            known = known or store.item_of(object_id)
             random_id = known or str(uuid.uuid5(uuid.UUID(store.database_id), object_id))
             partition, item_id = partition_of(obj, random_id), random_id
         return Draft(object_id, item_id, name, partition, encode_payload(obj.serialize()))

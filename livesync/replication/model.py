@@ -6,9 +6,10 @@ its source id and its model's name.
 
 from __future__ import annotations
 
-import json
+import hashlib
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -23,8 +24,14 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def calculate_item_id(partition: str, source_id: str, model_name: str) -> str:
-    """Return the id of an item, a UUID: the same wherever it is calculated."""
-    return str(uuid.uuid5(_NAMESPACE, json.dumps([partition, source_id, model_name])))
+    """Return the id of an item, a UUID (RFC 9562, version 5): the same wherever it is calculated."""
+    name = f"[{quoted(partition)}, {quoted(source_id)}, {quoted(model_name)}]"
+    # what uuid.uuid5 does, in a fifth of its time: each look at an object of the application asks for one
+    made = bytearray(hashlib.sha1(_NAMESPACE.bytes + name.encode(), usedforsecurity=False).digest()[:16])
+    made[6] = made[6] & 0x0F | 0x50
+    made[8] = made[8] & 0x3F | 0x80
+    text = made.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def encode_payload(data: Mapping[str, Any]) -> str:

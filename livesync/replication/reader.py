@@ -14,7 +14,7 @@ from itertools import groupby, islice
 from typing import Any, Final
 
 from ..action import CASCADING, ActionWrapper
-from ..errors import ItemErased
+from ..errors import ItemErased, PositionPruned
 from ..manager import COLLECT_LIMIT, SyncManager
 from . import writing
 from .node import Node
@@ -59,9 +59,17 @@ class TrackReader:
         return SyncManager.get(connection.root())
 
     def _collect(self, node: Node) -> None:
+        """Let what waits in the inbox come onto the track; nothing is written where nothing waits."""
+
+        def is_done() -> bool:
+            manager = self._manager(node)
+            return bool(manager.track.sealed >= 0) and next(manager.waiting(), None) is None
+
         def work() -> int:
             return self._manager(node).collect(node.clock())
 
+        if node.store.read(is_done):
+            return
         while node.store.run(work) >= COLLECT_LIMIT:
             pass
 
@@ -124,13 +132,17 @@ class TrackReader:
         """Return ids that come next, where the pointer stands and is to stand, and whether there are more."""
         track = self._manager(node).track
         position, offset = begin = self._place(track)
-        actions = [action for _, action in islice(track.pointer_iter_items(POINTER, _END), _AT_ONCE)]
+        try:
+            items = track.pointer_iter_items(POINTER, _END)
+        except PositionPruned:
+            return [], begin, begin, False  # the track was emptied meanwhile: everything is looked at next
+        actions = [action for _, action in islice(items, _AT_ONCE)]
         passed = offset + len(actions)
         more = track.count(position) > passed
         sealed = track.sealed
         if sealed > (-1 if position is None else position):
             within = track.count(position, sealed)
-            if passed >= within:
+            if (actions or within) and passed >= within:
                 position, passed = sealed, passed - within
         return self._ids(node, actions), begin, (position, passed), more
 

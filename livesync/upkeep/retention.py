@@ -117,9 +117,9 @@ def held_back(manager: SyncManager, now: float) -> list[HeldBack]:
         if agent_id in agents and manager.stored(agent_id).state == State.NEW.value:
             continue
         oldest = next(manager.track.iterate(position), None)
-        if oldest is None:
-            continue
         actions = manager.track.lag(agent_id)
+        if oldest is None or not actions:
+            continue
         days = max(0.0, now - oldest[1].timestamp) / _DAY_S
         if days > WARN_DAYS or actions * BYTES_PER_ACTION > WARN_BYTES:
             found.append(HeldBack(agent_id, days, actions, actions * BYTES_PER_ACTION, agent_id in agents))

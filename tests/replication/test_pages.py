@@ -72,6 +72,8 @@ def test_a_tree_of_pages_is_a_mapping_in_the_order_of_keys(steps, size):
             assert key is None or tree.get(key) == model.get(key)
             assert list(tree.items()) == sorted(model.items())
         assert (list(tree), len(tree), bool(tree)) == (sorted(model), len(model), bool(model))
+        for after in {"", "b", "abc", *model}:
+            assert list(tree.keys(after)) == sorted(key for key in model if key > after)
         manager.abort()
         connection.close()
         made.close()

@@ -121,6 +121,17 @@ def test_a_reader_that_is_no_agent_is_named_with_what_lets_it_read():
     assert prune_passed(manager, NOW).dropped == 0
 
 
+def test_a_reader_that_has_looked_at_all_after_its_position_holds_nothing_back():
+    manager = manager_with([45, 40], {})
+    manager.track.add_pointer("livesync.replication", None)
+    manager.track.move_pointer_inside("livesync.replication", 1)
+    assert [held.actions for held in held_back(manager, NOW)] == [1]
+
+    manager.track.move_pointer_inside("livesync.replication", 2)
+
+    assert held_back(manager, NOW) == []
+
+
 def test_a_new_agent_holds_nothing_back():
     manager = manager_with([45], {"quick": 0})
     manager.register_agent(SyncAgent("new"))
