@@ -34,6 +34,7 @@ from .values import Codec
 
 _PLAIN: Final = frozenset({int, bool, type(None)})
 _TEXT: Final = frozenset({str})
+_NESTED: Final = frozenset({dict, list, tuple})
 
 
 def make(a: Any, b: Any, codec: Codec) -> Deltas | None:
@@ -49,15 +50,13 @@ def make(a: Any, b: Any, codec: Codec) -> Deltas | None:
         return replaced(a, b)
     if kind in _PLAIN:
         return None if a == b else replaced(a, b)
-    if kind is str or kind is bytes:
-        return None if a == b else diff_texts(a, b)
-    if codec.encode(a) == codec.encode(b):
-        return None
     if kind is dict:
         return _dicts(a, b, codec)
     if kind is list or kind is tuple:
         return diff_rows(a, b, codec, make)
-    return replaced(a, b)
+    if kind is str or kind is bytes:
+        return None if a == b else diff_texts(a, b)
+    return None if codec.encode(a) == codec.encode(b) else replaced(a, b)
 
 
 def apply(value: Any, delta: Delta) -> Any:
@@ -131,7 +130,7 @@ def _dicts(a: dict[Any, Any], b: dict[Any, Any], codec: Codec) -> Deltas | None:
             backward.set += key, old
             continue
         new = b[key]
-        if new is old or (type(new) is str and type(old) is str and new == old):
+        if _is_same(old, new, codec):
             continue
         inner = make(old, new, codec)
         if inner is None:
@@ -149,6 +148,18 @@ def _dicts(a: dict[Any, Any], b: dict[Any, Any], codec: Codec) -> Deltas | None:
     is_ordered = list(a) == list(b)
     there = forward.delta(a, b, is_ordered)
     return Deltas(there, backward.delta(b, a, is_ordered)) if there else None
+
+
+def _is_same(old: Any, new: Any, codec: Codec) -> bool:
+    """Tell whether two values of a dict are the same, if that is soon known."""
+    kind = type(old)
+    if new is old:
+        return True
+    if kind is not type(new):
+        return False
+    if kind is str or kind in _PLAIN:
+        return bool(old == new)
+    return kind in _NESTED and codec.encode(old) == codec.encode(new)
 
 
 def _same_key_types(a: dict[Any, Any], b: dict[Any, Any]) -> bool:

@@ -28,7 +28,10 @@ def diff_rows(a: Sequence[Any], b: Sequence[Any], codec: Codec, make: Make) -> D
     olds, news = [encode(item) for item in a], [encode(item) for item in b]
     if olds == news:
         return None
-    partner = _matched(olds, news)
+    start, end = _common_ends(olds, news)
+    if start + end == min(len(olds), len(news)):
+        return Deltas(_put_in(b, start, end, len(a)), _put_in(a, start, end, len(b)))
+    partner = _matched(olds, news, start, end)
     edits = _edited(a, b, olds, news, partner, codec, make)
     return Deltas(
         _row(b, partner, {new: (old, deltas.forward) for old, new, deltas in edits}),
@@ -36,10 +39,30 @@ def diff_rows(a: Sequence[Any], b: Sequence[Any], codec: Codec, make: Make) -> D
     )
 
 
-def _matched(olds: list[bytes], news: list[bytes]) -> list[int]:
-    """Return for each new item the old one that is the same, each at most once; -1 where there is none."""
+def _put_in(items: Sequence[Any], start: int, end: int, others: int) -> Delta:
+    """Return the row of a list that is another one of length ``others`` but for items in one place.
+
+    Args:
+        items: The list.
+        start: How many both have in common at their beginnings.
+        end: How many at their ends.
+        others: Length of the other one.
+    """
+    row: list[Any] = [0, start] if start else []
+    fresh = items[start : len(items) - end]
+    if fresh:
+        row.append(list(fresh))
+    if end:
+        row += others - end, end
+    return row or [[]]
+
+
+def _matched(olds: list[bytes], news: list[bytes], start: int, end: int) -> list[int]:
+    """Return for each new item the old one that is the same, each at most once; -1 where there is none.
+
+    ``start`` and ``end`` are how many both have in common at their ends.
+    """
     partner = [-1] * len(news)
-    start, end = _common_ends(olds, news)
     for number in range(start):
         partner[number] = number
     for number in range(1, end + 1):

@@ -34,32 +34,41 @@ def diff_texts(a: Any, b: Any) -> Deltas:
 
 
 def _common_ahead(a: Any, i: int, b: Any, j: int) -> int:
-    """Return how many characters ``a`` from i on and ``b`` from j on have in common."""
-    return _common(
-        lambda low, high: bool(a[i + low : i + high] == b[j + low : j + high]), min(len(a) - i, len(b) - j)
-    )
+    """Return how many characters ``a`` from i on and ``b`` from j on have in common.
+
+    In growing steps as long as they are the same, then by halves.
+    """
+    most = min(len(a) - i, len(b) - j)
+    low, step = 0, 64
+    while low < most:
+        high = min(low + step, most)
+        if not b.startswith(a[i + low : i + high], j + low):
+            while high - low > 1:  # somewhere in ]low, high] it differs
+                middle = (low + high) // 2
+                if b.startswith(a[i + low : i + middle], j + low):
+                    low = middle
+                else:
+                    high = middle
+            return low
+        low, step = high, step * 2
+    return most
 
 
 def _common_back(a: Any, i: int, b: Any, j: int, most: int) -> int:
     """Return how many characters before i in ``a`` and before j in ``b`` are the same, at most so many."""
-    return _common(lambda low, high: bool(a[i - high : i - low] == b[j - high : j - low]), most)
-
-
-def _common(same: Callable[[int, int], bool], most: int) -> int:
-    """Return how far it is the same, given a test for stretches: in growing steps, then by halves."""
-    low, step = 0, 32
-    while low < most and same(low, high := min(low + step, most)):
+    low, step = 0, 64
+    while low < most:
+        high = min(low + step, most)
+        if not b.startswith(a[i - high : i - low], j - high):
+            while high - low > 1:
+                middle = (low + high) // 2
+                if b.startswith(a[i - middle : i - low], j - middle):
+                    low = middle
+                else:
+                    high = middle
+            return low
         low, step = high, step * 2
-    if low == most:
-        return most
-    high = min(low + step, most)  # somewhere in ]low, high] it differs
-    while high - low > 1:
-        middle = (low + high) // 2
-        if same(low, middle):
-            low = middle
-        else:
-            high = middle
-    return low
+    return most
 
 
 def _pieces(old: Any, new: Any) -> Delta:
