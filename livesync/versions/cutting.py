@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from BTrees.LLBTree import LLTreeSet
+
 from ..errors import InvalidOperation
 from .ancestry import all_before
 from .contents import PRUNED, Contents
@@ -68,6 +70,16 @@ def remove_versions(contents: Contents, doomed: Collection[int]) -> None:
         del stored.records[key]
         stored.changes.pop(key, None)
     forget_pruned(contents, doomed)
+
+
+def note_pruned(contents: Contents, keys: Iterable[int]) -> None:
+    """Note that these versions were pruned: their records are all that is left."""
+    stored = contents.stored
+    pruned = stored.settings.get(PRUNED)
+    if pruned is None:
+        pruned = LLTreeSet()
+        stored.settings = {**stored.settings, PRUNED: pruned}
+    pruned.update(sorted(keys))
 
 
 def forget_pruned(contents: Contents, keys: Iterable[int]) -> list[int]:

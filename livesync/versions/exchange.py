@@ -6,6 +6,10 @@ changed on the way, or does not fit, is refused with everything that came with i
 
 What a document said that was erased does not travel, but its hash does: the version is whole without it. And
 what was erased here stays so, whoever still has it.
+
+Of a version that was pruned the record travels, whose id is verified; what it held nobody can tell. The next
+one that has contents travels as changes since the last one before. Who has the versions in between whole
+makes it anew as ever; who has not compares the sum of its documents' hashes with that of its record.
 """
 
 from __future__ import annotations
@@ -14,36 +18,45 @@ from collections.abc import Callable, Container, Iterator
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from ..errors import BrokenDelta, BrokenValue, InvalidCollectionState
+from ..errors import BrokenDelta, BrokenValue, InvalidCollectionState, InvalidOperation
 from .changesets import ERASED, GONE
 from .contents import Contents
+from .cutting import note_pruned
 from .delta import apply
 from .erasing import stays_erased
 from .names import Names, Places
 from .records import Record
 from .stored import StoredHistory
 from .threeway import ABSENT
-from .tree import NO_VERSION, Branch, parent_of
+from .tree import NO_VERSION, Branch, is_on_way, parent_of
 from .values import hash_of
-from .writing import Change, Why, erased_body, write_first, write_version
+from .ways import changed_ids
+from .writing import Change, Why, erased_body, write_first, write_known, write_version
 
 
 class Told(IntEnum):
-    """How a document travels: not at all, as a whole, as a delta, or as one whose content was erased."""
+    """How a document travels: not at all, as a whole, as a delta, or as one whose content was erased.
+
+    Two say something of the version, before its documents: that it was pruned, and nothing follows; or since
+    which version its changes are.
+    """
 
     GONE = 0
     WHOLE = 1
     DELTA = 2
     ERASED = 3
+    PRUNED = 4
+    SINCE = 5
 
 
 class TravellingRow(NamedTuple):
     """One document.
 
     Attributes:
-        document_id: The document.
+        document_id: The document; "" where it is about the version.
         kind: A :class:`Told`.
-        payload: ``WHOLE``: the document, encoded; ``DELTA``: the encoded delta from the first parent's.
+        payload: ``WHOLE``: the document, encoded; ``DELTA``: the encoded delta from the first parent's;
+            ``SINCE``: the id of the version whose documents the deltas are of instead.
         hash: Content hash of the document; b"" where it was deleted.
     """
 
@@ -104,11 +117,11 @@ def sent_rows(contents: Contents, key: int, since: str | None = None) -> Iterato
         contents: Of the history.
         key: The version.
         since: Only what comes after this id.
-
-    Raises:
-        VersionPruned: The contents of the version, or of its first parent, were pruned.
     """
-    contents.check_kept(key)
+    if contents.is_pruned(key):
+        if since is None:
+            yield TravellingRow("", Told.PRUNED, b"", b"")
+        return
     parent = parent_of(contents.forks, key)
     if parent == NO_VERSION:
         for document_id in contents.ids(start=since or ""):
@@ -117,7 +130,9 @@ def sent_rows(contents: Contents, key: int, since: str | None = None) -> Iterato
                 if found.hash:
                     yield _whole(contents, document_id, found.value, found.hash)
         return
-    contents.check_kept(parent)
+    if since is None and contents.is_pruned(parent):
+        base = Record.unpacked(contents.stored.records[contents.kept_at(parent)])
+        yield TravellingRow("", Told.SINCE, base.id, b"")
     for row in contents.rows(key):
         if since is None or row.document_id > since:
             yield _sent_row(contents, key, row.document_id, row.forward, row.backward)
@@ -179,6 +194,7 @@ def received(contents: Contents, version: TravellingVersion, held: Container[str
 
     Raises:
         InvalidCollectionState: It is not what its id says, or a parent is missing.
+        InvalidOperation: It comes as changes of a version that was pruned here.
     """
     stored = contents.stored
     names = Names(stored.references)
@@ -193,15 +209,68 @@ def received(contents: Contents, version: TravellingVersion, held: Container[str
     keys = [int(stored.keys[parent]) for parent in record.parents]
     parents = [Record.unpacked(stored.records[key]) for key in keys]
     following = names.next_after(keys[0])
-    changes = [_change(contents, row, keys[0], record) for row in version.rows]
-    made = write_version(contents, following.key, parents, keys[0], changes, _why(record))
-    if made is None:
-        raise InvalidCollectionState(f"version {record.id.hex()[:12]} changes nothing")
-    _check_id(record, made)
+    if [row.kind for row in version.rows] == [Told.PRUNED]:
+        _check_generation(record, parents)
+        stored.records[following.key] = record.packed()
+        stored.keys[record.id] = following.key
+        note_pruned(contents, [following.key])
+    else:
+        _keep(contents, following.key, record, keys[0], parents, version.rows)
     names.take(following)
     if version.branch not in held:
         _name(names, version, following.key, keys[0])
     return following.key
+
+
+def _keep(
+    contents: Contents,
+    key: int,
+    record: Record,
+    parent: int,
+    parents: list[Record],
+    rows: tuple[TravellingRow, ...],
+) -> None:
+    """Keep what a version holds, and its record."""
+    base = _base(contents, record, parent, rows)
+    told = rows[1:] if rows and rows[0].kind == Told.SINCE else rows
+    changes = {row.document_id: _change(contents, row, base, record) for row in told}
+    known = contents.kept_at(parent)
+    for document_id in changed_ids(contents, base, known) if known != base else ():
+        if document_id not in changes:
+            value, content_hash = contents.value(document_id, base), contents.hash(document_id, base)
+            changes[document_id] = Change(document_id, value, told=content_hash)
+    if known != parent:
+        _check_generation(record, parents)
+        write_known(contents, key, record, known, changes.values())
+        return
+    made = write_version(contents, key, parents, parent, changes.values(), _why(record))
+    if made is None:
+        raise InvalidCollectionState(f"version {record.id.hex()[:12]} changes nothing")
+    _check_id(record, made)
+
+
+def _base(contents: Contents, record: Record, parent: int, rows: tuple[TravellingRow, ...]) -> int:
+    """Return the version that the changes of one that came are of."""
+    base = parent
+    if rows and rows[0].kind == Told.SINCE:
+        found = contents.stored.keys.get(rows[0].payload)
+        if found is None or not is_on_way(contents.forks, found, parent):
+            raise InvalidCollectionState(
+                f"version {record.id.hex()[:12]} came as changes since one that does not come before it"
+            )
+        base = int(found)
+    if contents.is_pruned(base):
+        number, branch = Names(contents.stored.references).place(base)
+        raise InvalidOperation(
+            f"version {record.id.hex()[:12]} comes after version {number} of {branch!r}, which was pruned"
+            " here: bring it onto a newer version there (cherry-pick), and exchange that"
+        )
+    return base
+
+
+def _check_generation(record: Record, parents: list[Record]) -> None:
+    if record.generation != 1 + max(parent.generation for parent in parents):
+        raise InvalidCollectionState(f"version {record.id.hex()[:12]} says that it lies elsewhere")
 
 
 def _record(version: TravellingVersion) -> Record:
@@ -226,7 +295,7 @@ def _change(contents: Contents, row: TravellingRow, parent: int, record: Record)
     document_id = row.document_id
     if row.kind == Told.GONE:
         return Change(document_id, ABSENT, told=b"")
-    if not row.hash:
+    if not row.hash or row.kind in (Told.PRUNED, Told.SINCE):
         raise InvalidCollectionState(f"what came of document {document_id!r} has no hash")
     erased = Change(document_id, ABSENT, told=row.hash)
     if row.kind == Told.ERASED or stays_erased(contents, document_id, row.hash, record.time_us):

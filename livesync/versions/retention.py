@@ -17,10 +17,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from BTrees.LLBTree import LLTreeSet
-
-from .contents import PRUNED, Contents
-from .cutting import known_elsewhere
+from .contents import Contents
+from .cutting import known_elsewhere, note_pruned
 from .folding import Fold, fold
 from .names import Names
 from .records import Record
@@ -180,16 +178,10 @@ def prune_slice(contents: Contents, doomed: Iterable[int]) -> None:
     Raises:
         InvalidCollectionState: What is stored is damaged; nothing was written.
     """
-    stored = contents.stored
     chosen = set(doomed)
-    if not chosen:
-        return
-    fold(contents, _folds(contents, chosen))
-    pruned = stored.settings.get(PRUNED)
-    if pruned is None:
-        pruned = LLTreeSet()
-        stored.settings = {**stored.settings, PRUNED: pruned}
-    pruned.update(sorted(chosen))
+    if chosen:
+        fold(contents, _folds(contents, chosen))
+        note_pruned(contents, chosen)
 
 
 def _folds(contents: Contents, chosen: set[int]) -> list[Fold]:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Mapping
 
 from ..errors import InvalidOperation
 from .ancestry import is_ancestor
-from .contents import PRUNED, Contents
-from .cutting import forget_pruned
+from .contents import Contents
+from .cutting import forget_pruned, note_pruned
 from .entries import Entries, rebuilt
 from .folding import Fold, fold
 from .names import Names
@@ -192,7 +192,7 @@ def _move(contents: Contents, moved: Mapping[int, int]) -> None:
         stored.changes[new] = change
     pruned = forget_pruned(contents, list(moved))
     if pruned:
-        stored.settings[PRUNED].update(sorted(moved[key] for key in pruned))
+        note_pruned(contents, [moved[key] for key in pruned])
 
 
 def _squashed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from ..errors import UnkeptValue
+from ..errors import InvalidCollectionState, UnkeptValue
 from . import delta
 from .changesets import ERASED, GONE, NOTHING, SHORT, Row
 from .contents import Contents, State
@@ -150,6 +150,38 @@ def write_version(
     deleted = sum(not after for _, _, after in hashes)
     counts = Counts(created, len(hashes) - created - deleted, deleted)
     return _keep(contents, key, parents, hashes, counts, why)
+
+
+def write_known(contents: Contents, key: int, record: Record, base: int, changes: Iterable[Change]) -> None:
+    """Write a version whose first parent was pruned, and whose record is known.
+
+    Which changes are its own and which those of the versions that were pruned, nobody knows; that its
+    documents are those that the record says, its state sum tells.
+
+    Args:
+        contents: Of the history.
+        key: The version; its line must be known.
+        record: Its record.
+        base: The last version before it that has contents.
+        changes: What documents become against that one.
+
+    Raises:
+        InvalidCollectionState: Its documents are others; nothing was written.
+    """
+    found = (_worked_out(contents, key, base, change) for change in changes)
+    written = sorted((one for one in found if one is not None), key=lambda one: one.row.document_id)
+    hashes = [(one.row.document_id, one.before, one.entry.hash) for one in written]
+    before = Record.unpacked(contents.stored.records[base]).state
+    if new_state(before, state_change(hashes)) != record.state:
+        raise InvalidCollectionState(
+            f"version {record.id.hex()[:12]} holds other documents than its record says"
+        )
+    for one in written:
+        append(contents.histories.made(one.row.document_id), one.entry)
+    if written:
+        contents.keep_rows(key, [one.row for one in written])
+    contents.stored.records[key] = record.packed()
+    contents.stored.keys[record.id] = key
 
 
 def write_row(contents: Contents, key: int, parent: int, change: Change) -> Row | None:
