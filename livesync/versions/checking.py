@@ -10,6 +10,7 @@ from .changesets import ERASED, NOTHING, SHORT
 from .contents import PRUNED, Contents
 from .entries import Entries
 from .names import Names
+from .opening import opened
 from .records import Record, made_id, new_state, rows_hash, state_change
 from .threeway import ABSENT
 from .tree import NO_VERSION, parent_of
@@ -49,9 +50,27 @@ def check(contents: Contents) -> Iterator[Fault]:
             yield from _version(contents, key, where)
         except (InvalidCollectionState, LookupError) as exc:
             yield Fault(where, "", str(exc))
+    yield from _open(contents)
     yield from _documents(contents)
     yield from _references(contents)
     yield from _pruned(contents)
+
+
+def _open(contents: Contents) -> Iterator[Fault]:
+    """Name the versions that have no record, and look their rows over."""
+    stored = contents.stored
+    known = set(stored.records)
+    for key, number, branch in opened(contents):
+        known.add(key)
+        where = f"version {number} of {branch}"
+        yield Fault(where, "", "it is open: it has deltas, and no record")
+        try:
+            yield from _deltas(contents, key, parent_of(contents.forks, key), where)
+        except (InvalidCollectionState, LookupError) as exc:
+            yield Fault(where, "", str(exc))
+    for key in stored.changes:
+        if key not in known:
+            yield Fault(f"version {key:#x}", "", "it has a change set, and no record")
 
 
 def _version(contents: Contents, key: int, where: str) -> Iterator[Fault]:

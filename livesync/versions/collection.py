@@ -18,6 +18,7 @@ from .erasing import erase
 from .keeping import KeepingCollection
 from .looking import LookingCollection
 from .names import MAIN, Names, check_branch_name
+from .opening import check_none_open, closed, opened
 from .part import Part
 from .parts import COLLECTIONS, TRAVELLING, Address, Rule, check_free, check_known, collections_of
 from .remotes import RemoteCollection
@@ -133,6 +134,46 @@ class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection
         self._settle()
         return made is not None
 
+    @property
+    def open_versions(self) -> list[tuple[int, str]]:
+        """(number, branch) of the versions that deltas were added to, and that have no record yet."""
+        return [(number, name) for _, number, name in opened(self.contents)] if self.is_tracked else []
+
+    def close_version(
+        self,
+        message: str,
+        branch: str | None = None,
+        *,
+        author: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> tuple[int, str]:
+        """Write the record of a branch's oldest open version; then it is one as any other.
+
+        Where HEAD is at the end of the branch, the working documents follow.
+
+        Args:
+            message: Why.
+            branch: None: the current one.
+            author, metadata: As :meth:`register` takes them.
+
+        Returns:
+            (number, branch) of it.
+
+        Raises:
+            InvalidOperation: None is open there, or HEAD is there, and there are changes, or conflicts wait.
+            ReadOnlyHost: HEAD is there, and the application takes no documents back.
+        """
+        contents, names = self.contents, self.names
+        name = names.head[0] if branch is None else branch
+        is_on_it = names.head[0] == name and not names.is_detached
+        if is_on_it:
+            self._check_no_conflicts("a version is closed")
+            self._check_clean("a version is closed")
+        key = closed(contents, name, self._why(message, author, metadata))
+        if is_on_it:
+            self._go_to(name, key)
+        return names.place(key)
+
     # -- going to versions -------------------------------------------------------------------------
 
     def checkout(self, version: int | None = None, branch: str | None = None) -> bool:
@@ -187,9 +228,8 @@ class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection
             ValueError: The new name is taken, or is none.
         """
         names = self.names
-        branch = names.branch(name)
-        names.set_branch(self._new_name(new), branch)
-        names.drop_branch(name)
+        names.branch(name)
+        names.rename_branch(name, self._new_name(new))
         if names.head[0] == name:
             names.set_head(new, names.head[1])
 
@@ -315,6 +355,7 @@ class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection
                 " before it"
             )
         doomed = doomed_by(contents, key)
+        check_none_open(contents, "what it follows is deleted", doomed)
         if names.head[1] in doomed:
             self.discard_changes()
             self._go_to(own, parent)

@@ -66,8 +66,9 @@ def remove_versions(contents: Contents, doomed: Collection[int]) -> None:
         if not rewritten(history, gone):
             del stored.documents[document_id]
     for key in doomed:
-        del stored.keys[Record.unpacked(stored.records[key]).id]
-        del stored.records[key]
+        packed = stored.records.pop(key, None)
+        if packed is not None:  # an open version has no record
+            del stored.keys[Record.unpacked(packed).id]
         stored.changes.pop(key, None)
     forget_pruned(contents, doomed)
 
@@ -100,7 +101,8 @@ def drop_lines(contents: Contents) -> int:
     """
     stored = contents.stored
     references = stored.references
-    used = {line_of(key) for key in stored.records}
+    opened = [key for branch in Names(references).opened().values() for key in branch.versions()]
+    used = {line_of(key) for key in (*stored.records, *opened)}
     used |= {line_of(key) for line, key in references.forks.items() if line in used and key != NO_VERSION}
     used.add(max(references.forks))
     forks = {line: key for line, key in references.forks.items() if line in used}
@@ -124,6 +126,7 @@ def unreachable(contents: Contents, kept: Collection[int] = ()) -> set[int]:
     names = Names(stored.references)
     starts = {branch.tip for branch in names.branches().values()}
     starts |= {*names.tags.values(), names.head[1], *kept, *known_elsewhere(contents)}
+    starts |= {branch.base for branch in names.opened().values() if branch.base in stored.records}
     reached: set[int] = set()
     for key in starts - {NO_VERSION}:
         if key not in reached:

@@ -73,6 +73,25 @@ def delta_time(stored: StoredHistory, contents: Contents, key: int, document_id:
     return datetime.datetime.fromtimestamp(record.time_us / 1_000_000, datetime.UTC)
 
 
+def place_of(contents: Contents, wanted: bytes, document_id: str) -> tuple[int, str] | None:
+    """Return (version, document) of the delta of an id; None where there is none.
+
+    Args:
+        contents: Of the history.
+        wanted: The id.
+        document_id: Whose delta it is thought to be, where it is one of a version with a record.
+    """
+    stored = contents.stored
+    noted: tuple[int, str] | None = stored.settings.get(PLACES, {}).get(wanted)
+    known = DeltaTree(stored, contents, document_id if noted is None else noted[1]).prev
+    if noted is not None:
+        return noted if noted[0] in known else None
+    for key in known:
+        if key in stored.records and delta_id(stored, contents, key, document_id) == wanted:
+            return key, document_id
+    return None
+
+
 class DeltaTree:
     """The deltas of one document: which comes before which. It is worked out, not stored.
 

@@ -19,6 +19,7 @@ from .changesets import ERASED
 from .contents import Contents
 from .deltadocs import NOTES, PLACES, DeltaDocument, DeltaTree
 from .names import Names, check_branch_name
+from .opening import AllNames
 from .stored import DELTAS_KEY, StoredHistory, find_history
 from .threeway import ABSENT
 from .tree import NO_VERSION, fork_of, stretches, way_between
@@ -66,7 +67,7 @@ class DeltaReader:
             BranchNotFound, InvalidCollectionVersion: There is no such version.
         """
         contents = self._contents()
-        names = Names(contents.stored.references)
+        names = AllNames(contents)
         first, last = names.key(*start), names.key(*end)
         if first == last:
             return {}
@@ -100,7 +101,7 @@ class DeltaReader:
             raise ValueError(f"sorting_order is 1, -1 or None, not {sorting_order!r}")
         contents = self._contents()
         stored = contents.stored
-        places = Names(stored.references).places()
+        places = AllNames(contents).places()
         trees: dict[str, DeltaTree] = {}
         found: dict[str, list[tuple[int, DeltaDocument]]] = {}
         for key, _ in self._walked(contents, path, is_turn_kept=True):
@@ -192,7 +193,7 @@ class DeltaReader:
 
     def _walked(self, contents: Contents, path: Path, is_turn_kept: bool = False) -> list[tuple[int, int]]:
         """Return (version, direction) in the order of a walk, what is not part of the way left out."""
-        names = Names(contents.stored.references)
+        names = AllNames(contents)
         places = list(path)
         directions = set(path.values())
         if directions == {1}:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from .cutting import drop_lines, remove_versions, unreachable
 from .joining import JoiningCollection
+from .opening import check_none_open
 from .records import Record
 from .retention import SLICE, Policy, prunable, prune_slice
 from .squashing import check_squashable, run_between, squash_run
@@ -79,6 +80,7 @@ class KeepingCollection(JoiningCollection):
         """Squash from one version to another, as this database finds them; see :meth:`squash`."""
         self._check_no_conflicts("versions are squashed")
         contents = self.contents
+        check_none_open(contents, "versions are squashed")
         self._pin()
         run = run_between(contents, first, last)
         check_squashable(contents, run, force)

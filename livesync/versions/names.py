@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
-from ..errors import BranchNotFound, InvalidCollectionVersion
+from ..errors import BranchNotFound, InvalidCollectionVersion, InvalidOperation
 from .stored import References
 from .tree import Branch, Run, key_of, line_of, position_of
 
@@ -65,13 +65,53 @@ class Names:
         return self._made(kept)
 
     def set_branch(self, name: str, branch: Branch) -> None:
-        """Make a branch what is given."""
-        kept = (branch.base, tuple(tuple(run) for run in branch.runs))
-        self._refs.branches = {**self._refs.branches, name: kept}
+        """Make a branch what is given.
+
+        Raises:
+            InvalidOperation: It has open versions, which could not follow any more.
+        """
+        opened = self.opened().get(name)
+        if opened is not None and branch.tip != opened.base:
+            self.check_closed(name)
+        self._refs.branches = {**self._refs.branches, name: _kept(branch)}
 
     def drop_branch(self, name: str) -> None:
         """Forget a name; its versions stay."""
         self._refs.branches = {key: kept for key, kept in self._refs.branches.items() if key != name}
+
+    def rename_branch(self, name: str, new: str) -> None:
+        """Call a branch otherwise, with what is open there."""
+        branch, opened = self.branch(name), self.opened().get(name)
+        self.set_opened(name, None)
+        self.set_branch(new, branch)
+        self.set_opened(new, opened)
+        self.drop_branch(name)
+
+    # -- open versions -----------------------------------------------------------------------------
+
+    def opened(self) -> dict[str, Branch]:
+        """Return what is open, by branch: which versions, and after which they come."""
+        return {name: self._made(kept) for name, kept in self._refs.opened.items()}
+
+    def set_opened(self, name: str, branch: Branch | None) -> None:
+        """Say what is open at the end of a branch; None: nothing."""
+        if branch is None and name not in self._refs.opened:
+            return
+        rest = {other: kept for other, kept in self._refs.opened.items() if other != name}
+        self._refs.opened = rest if branch is None else {**rest, name: _kept(branch)}
+
+    def check_closed(self, name: str) -> None:
+        """Make sure that a branch may go on.
+
+        Raises:
+            InvalidOperation: It has open versions.
+        """
+        opened = self.opened().get(name)
+        if opened is not None:
+            raise InvalidOperation(
+                f"version {opened.runs[0].number} of {name!r} is open: close it, or delete its deltas, before"
+                " the branch goes on"
+            )
 
     # -- versions ----------------------------------------------------------------------------------
 
@@ -154,6 +194,10 @@ class Names:
         """Make a tag, or put it elsewhere; None removes it."""
         tags = {other: kept for other, kept in self._refs.tags.items() if other != name}
         self._refs.tags = tags if key is None else {**tags, name: key}
+
+
+def _kept(branch: Branch) -> tuple[int, tuple[tuple[int, ...], ...]]:
+    return branch.base, tuple(tuple(run) for run in branch.runs)
 
 
 class Places:

@@ -157,6 +157,7 @@ def _needed(contents: Contents, records: Mapping[int, Record]) -> set[int]:
     names = Names(references)
     found = {branch.tip for branch in names.branches().values()}
     found |= {*names.tags.values(), names.head[1]}
+    found |= {branch.base for branch in names.opened().values()}
     found |= known_elsewhere(contents)
     after = Counter(parent_of(contents.forks, key) for key in records)
     found |= {key for key in records if after[key] != 1}

@@ -58,6 +58,7 @@ class References(Persistent):
         used: Line -> how many positions of it were ever given out.
         stash: None, or packed changes.
         conflicts: None, or what waits to be resolved.
+        opened: Name -> (base, runs) of open versions: :mod:`~livesync.versions.opening`.
         remotes: Address -> {branch: id of its tip there when it was last seen}.
     """
 
@@ -71,6 +72,7 @@ class References(Persistent):
         self.used: dict[int, int] = {}
         self.stash: Any = None
         self.conflicts: Any = None
+        self.opened: dict[str, Any] = {}
         self.remotes: dict[str, Any] = {}
 
 

@@ -264,6 +264,7 @@ class TrackedCollection:
     ) -> int | None:
         """Write a branch's next version; return its key, None where nothing differs."""
         contents, names = self.contents, self.names
+        names.check_closed(name)
         records = [self._record(parent) for parent in parents]
         following = names.next_key(branch)
         if write_version(contents, following.key, records, parents[0], changes, why) is None:
@@ -306,7 +307,7 @@ class TrackedCollection:
 
     def _new_name(self, name: str) -> str:
         check_branch_name(name)
-        if name in self.names.branches():
+        if name in {*self.names.branches(), *self.names.opened()}:
             raise ValueError(f"there is a branch {name!r} already")
         return name
 

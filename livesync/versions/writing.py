@@ -101,7 +101,7 @@ def write_first(contents: Contents, key: int, bodies: list[tuple[str, bytes]], w
     bodies.sort(key=lambda one: one[0])
     hashes = [(document_id, b"", hash_of_body(body)) for document_id, body in bodies]
     contents.begin(bodies)
-    return _keep(contents, key, (), hashes, Counts(created=len(bodies)), why)
+    return keep_record(contents, key, (), hashes, Counts(created=len(bodies)), why)
 
 
 def erased_body(content_hash: bytes) -> bytes:
@@ -149,7 +149,7 @@ def write_version(
     created = sum(not before for _, before, _ in hashes)
     deleted = sum(not after for _, _, after in hashes)
     counts = Counts(created, len(hashes) - created - deleted, deleted)
-    return _keep(contents, key, parents, hashes, counts, why)
+    return keep_record(contents, key, parents, hashes, counts, why)
 
 
 def write_known(contents: Contents, key: int, record: Record, base: int, changes: Iterable[Change]) -> None:
@@ -247,7 +247,7 @@ def _entry(
     return Entry(key, Kind.WHOLE, key, after, contents.frames.pack(body, contents.dictionary))
 
 
-def _keep(
+def keep_record(
     contents: Contents,
     key: int,
     parents: Sequence[Record],
@@ -255,6 +255,16 @@ def _keep(
     counts: Counts,
     why: Why,
 ) -> Record:
+    """Write the record of a version whose rows and entries are written.
+
+    Args:
+        contents: Of the history.
+        key: The version.
+        parents: Records of its parents, the first one first.
+        hashes: (id, content hash before, content hash after) of what it changed, sorted by id.
+        counts: How many of these.
+        why: What is said about it.
+    """
     state = new_state(parents[0].state if parents else b"", state_change(hashes))
     record = Record(
         b"",

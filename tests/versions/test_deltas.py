@@ -22,7 +22,7 @@ from livesync.errors import (
     InvalidOperation,
     UnkeptValue,
 )
-from livesync.versions import DeltasCollection
+from livesync.versions import DeltasCollection, VersionedCollection
 from livesync.versions.changesets import ERASED
 from livesync.versions.erasing import forget
 from livesync.versions.values import CODEC
@@ -48,9 +48,26 @@ def deltas(new_root):
     return made
 
 
+@pytest.fixture(params=["alone", "of versions"])
+def new_deltas(request, new_root, new_collection):
+    """Makes deltas of either kind, of documents as they are first."""
+
+    def make(**documents):
+        if request.param == "of versions":
+            return DeltasCollection(new_collection(documents)._root, "docs")
+        made = DeltasCollection(new_root(), "docs")
+        made.build()
+        for document_id, document in documents.items():
+            made.keep_first_state(document_id, document)
+        return made
+
+    return make
+
+
 @pytest.fixture
-def grown(deltas):
+def grown(new_deltas):
     """a: 1, 2, 3 on main; 20 on side, which begins at version 1; b is created at 2 of main."""
+    deltas = new_deltas(a={"n": 0})
     grown_ids = {
         "a1": deltas.add_delta({"n": 0}, {"n": 1}, "a", 1, "main", at(1), MAIN[:1]),
         "a2": deltas.add_delta({"n": 1}, {"n": 2}, "a", 2, "main", at(2), way(*MAIN[:2])),
@@ -196,6 +213,42 @@ def test_delta_documents_are_sorted_by_time_where_that_is_asked(grown):
         order(2)
 
 
+def test_a_document_that_was_not_modified_on_the_way_has_no_deltas(grown):
+    deltas, _ = grown
+    path = deltas.path((0, "main"), (1, "main"))
+    assert set(deltas.get_deltas(path)) == set(deltas.get_delta_documents_in_path(path)) == {"a"}
+    untouched = {"b": {"b": 7}}
+    assert deltas.apply_deltas({}, untouched) == untouched
+
+
+def test_an_empty_document_is_one_that_is_to_be_removed(grown):
+    deltas, _ = grown
+    deltas.add_delta({"n": 3}, {}, "a", 4, "main", at(5), way(*MAIN[:4]))
+    assert moved(deltas, (3, "main"), (4, "main"), {"a": {"n": 3}}) == {"a": {}}
+    assert moved(deltas, (4, "main"), (3, "main"), {}) == {"a": {"n": 3}}
+    (last,) = deltas.get_delta_documents_in_path(deltas.path((3, "main"), (4, "main")))["a"]
+    assert (last.forward, last["forward"]) == (b"", b"")
+    deltas.add_delta({}, {"n": 5}, "a", 5, "main", at(6), way(*MAIN[:5]))
+    assert moved(deltas, (3, "main"), (5, "main"), {"a": {"n": 3}}) == {"a": {"n": 5}}
+
+
+def test_a_document_that_says_nothing_is_there_in_versions_and_is_carried_over_as_it_is(new_collection):
+    versions = new_collection({"a": {}})
+    deltas = DeltasCollection(versions._root, "docs")
+    assert deltas.add_delta({}, {"n": 1}, "a", 1, "main", NOON, MAIN[:1])
+    versions.close_version("one")
+    versions.documents["a"] = {}
+    versions.register("two")
+    sent = deltas.get_delta_documents_in_path(deltas.path((0, "main"), (2, "main")))["a"]
+    assert (sent[0].backward, sent[1].forward) != (b"", b"")
+    there = new_collection({"a": {}})
+    DeltasCollection(there._root, "docs").insert_delta_docs(sent)
+    there.close_version("one")
+    there.close_version("two")
+    assert [there.read("a", number, "main") for number in range(3)] == [{}, {"n": 1}, {}]
+    assert there.check() == []
+
+
 def test_a_path_that_leaves_out_a_version_is_refused(grown):
     deltas, _ = grown
     with pytest.raises(InvalidCollectionState, match="leaves out a version"):
@@ -254,7 +307,10 @@ def test_leaves_must_cover_the_subtree(grown):
     with pytest.raises(InvalidCollectionState, match="does not come after"):
         deltas.delete_subtrees((2, "main"), [(0, "side")])
     deltas.delete_subtrees((1, "main"), [(3, "main"), (0, "side")])
-    assert deltas.get_deltas({(0, "main"): 1, (1, "main"): 1}) == {}
+    with pytest.raises(InvalidCollectionVersion):
+        deltas.path((0, "main"), (1, "main"))
+    assert deltas.add_delta({"n": 0}, {"n": 5}, "a", 1, "main", at(7), MAIN[:1])
+    assert moved(deltas, (0, "main"), (1, "main"), {"a": {"n": 0}}) == {"a": {"n": 5}}
 
 
 def test_rebranch_moves_names_and_no_delta(grown):
@@ -271,17 +327,16 @@ def test_rebranch_moves_names_and_no_delta(grown):
         deltas.rebranch((0, "main"), "side", 2)
 
 
-def test_delta_documents_are_carried_over_without_links_to_what_does_not_come(grown, new_root):
+def test_delta_documents_are_carried_over_without_links_to_what_does_not_come(grown, new_deltas):
     deltas, ids = grown
-    there = DeltasCollection(new_root(), "docs")
-    there.build()
-    there.keep_first_state("a", {"n": 0})
+    there = new_deltas(a={"n": 0})
     path = deltas.path((0, "main"), (2, "main"))
     sent = deltas.get_delta_documents_in_path(path)
     there.insert_delta_docs([*sent["a"], *sent["b"]])
     there.insert_delta_docs(sent["a"])  # once more: nothing happens
     found = there.get_delta_documents_in_path(path)
     assert [one.id for one in found["a"]] == [ids["a1"], ids["a2"]]
+    assert [one.timestamp for one in found["a"]] == [at(1), at(2)]
     assert found["a"][0].next == (ids["a2"],)  # side stayed behind
     assert found["a"][1].next == ()
     more = deltas.get_delta_documents_in_path(deltas.path((2, "main"), (3, "main")))
@@ -293,20 +348,36 @@ def test_delta_documents_are_carried_over_without_links_to_what_does_not_come(gr
     assert moved(there, (3, "main"), (0, "side"), {"a": {"n": 3}})["a"] == {"n": 20}
 
 
-def test_a_delta_whose_parent_is_missing_is_refused(grown, new_root):
+def test_a_delta_whose_parent_is_missing_is_refused(grown, new_deltas):
     deltas, _ = grown
-    there = DeltasCollection(new_root(), "docs")
-    there.build()
     sent = deltas.get_delta_documents_in_path(deltas.path((0, "main"), (2, "main")))["a"]
     with pytest.raises(InvalidCollectionState, match="which is not here"):
-        there.insert_delta_docs(sent[1:])
-    with pytest.raises(InvalidCollectionState, match="keep its first state"):
-        there.insert_delta_docs(sent)
-    there.keep_first_state("a", {"n": 5})
+        new_deltas(a={"n": 0}).insert_delta_docs(sent[1:])
     with pytest.raises(InvalidCollectionState, match="does not fit"):
-        there.insert_delta_docs(sent)
+        new_deltas(a={"n": 5}).insert_delta_docs(sent)
+
+
+def test_a_first_delta_that_is_no_creation_needs_what_was_before(grown, deltas):
+    other, _ = grown
+    sent = other.get_delta_documents_in_path(other.path((0, "main"), (2, "main")))["a"]
+    with pytest.raises(InvalidCollectionState, match="keep its first state"):
+        deltas.insert_delta_docs(sent)
+    deltas.keep_first_state("a", {"n": 5})
     with pytest.raises(InvalidCollectionState, match="another first state"):
-        there.keep_first_state("a", {"n": 6})
+        deltas.keep_first_state("a", {"n": 6})
+    deltas.keep_first_state("a", {"n": 5})
+    deltas.add_delta({}, {"n": 6}, "c", 1, "main", NOON, MAIN[:1])
+    with pytest.raises(InvalidCollectionState, match="has deltas already"):
+        deltas.keep_first_state("c", {"n": 1})
+
+
+def test_an_id_that_stands_for_another_delta_is_refused(grown, new_deltas):
+    deltas, _ = grown
+    (first,) = deltas.get_delta_documents_in_path(deltas.path((0, "main"), (1, "main")))["a"]
+    there = new_deltas(a={"n": 0}, b={"n": 0})
+    there.insert_delta_docs([first])
+    with pytest.raises(InvalidCollectionState, match="is another one here"):
+        there.insert_delta_docs([dataclasses.replace(first, document_id="b")])
 
 
 # -- a collection with versions -------------------------------------------------------------------------
@@ -341,16 +412,181 @@ def test_the_deltas_of_a_collection_with_versions_are_its_own(versions):
     assert CODEC.decode(first.forward) == [[], ["n", 1]]
 
 
-def test_the_deltas_of_a_collection_with_versions_are_made_by_its_versions_alone(versions):
+def test_a_version_that_has_a_record_takes_no_other_delta(versions):
     deltas = DeltasCollection(versions._root, "docs")
-    with pytest.raises(InvalidOperation, match="has versions"):
-        deltas.add_delta({}, {"n": 1}, "x", 3, "main", NOON, way(*MAIN[:3]))
-    with pytest.raises(InvalidOperation, match="has versions"):
-        deltas.insert_delta_docs([])
-    with pytest.raises(InvalidOperation, match="has versions"):
-        deltas.delete_subtrees((2, "main"), [])
+    (first,) = deltas.get_delta_documents_in_path(deltas.path((0, "main"), (1, "main")))["a"]
+    assert deltas.add_delta({"n": 0}, {"n": 1}, "a", 1, "main", NOON, MAIN[:1]) == first.id
+    for new in ({"n": 7}, {}):
+        with pytest.raises(InvalidOperation, match="version 1 of 'main' has a record"):
+            deltas.add_delta({"n": 0}, new, "a", 1, "main", NOON, MAIN[:1])
+    for document_id, old, new in (("x", {}, {"n": 1}), ("b", {}, {"n": 1})):
+        with pytest.raises(InvalidOperation, match="version 2 of 'main' has a record"):
+            deltas.add_delta(old, new, document_id, 2, "main", NOON, way(*MAIN[:2]))
+    with pytest.raises(InvalidOperation, match="its first one says"):
+        deltas.keep_first_state("x", {"n": 1})
     with pytest.raises(InvalidCollectionVersion):
         deltas.get_deltas({(1, "main"): 1, (9, "main"): 1})
+    with pytest.raises(InvalidCollectionState, match="does not go on at version 5"):
+        deltas.add_delta({}, {"n": 1}, "x", 5, "main", NOON, way(*MAIN[:3]))
+    assert versions.check() == []
+
+
+@pytest.fixture
+def opened(versions):
+    """Version 3 of main is open: a becomes 3, c is created. HEAD is at the end of main."""
+    versions.checkout(branch="main")
+    deltas = DeltasCollection(versions._root, "docs")
+    before = way(*MAIN[:3])
+    ids = [
+        deltas.add_delta({"n": 1}, {"n": 3}, "a", 3, "main", at(1), before),
+        deltas.add_delta({}, {"n": 9}, "c", 3, "main", at(1), before),
+    ]
+    return versions, deltas, ids
+
+
+def test_deltas_are_added_to_a_version_that_is_open_until_its_record_is_written(opened):
+    versions, deltas, ids = opened
+    assert versions.open_versions == [(3, "main")]
+    assert (versions.version, versions.is_detached, versions.has_changes) == (2, False, False)
+    assert [one.version for one in versions.get_log()] == [2, 1, 0]
+    assert [str(one) for one in versions.check()] == [
+        "version 3 of main: it is open: it has deltas, and no record"
+    ]
+    assert deltas.add_delta({"n": 1}, {"n": 3}, "a", 3, "main", at(5), way(*MAIN[:3])) == ids[0]
+    found = deltas.get_delta_documents_in_path(deltas.path((0, "main"), (3, "main")))
+    assert [one.collection_version_id for one in found["a"]] == [1, 3]
+    assert found["a"][0].next == tuple(one.id for one in found["a"][1:]) + found["a"][0].next[1:]
+    assert (found["a"][1].prev, found["a"][1].timestamp) == (found["a"][0].id, at(1))
+    assert versions.close_version("from elsewhere", author="ada") == (3, "main")
+    assert (versions.open_versions, versions.check()) == ([], [])
+    assert (versions.version, dict(versions.documents)) == (
+        3,
+        {"a": {"n": 3}, "b": {"b": 2}, "c": {"n": 9}},
+    )
+    newest = versions.get_log()[0]
+    assert (newest.message, newest.author, newest.counts) == ("from elsewhere", "ada", (1, 1, 0))
+    assert deltas.add_delta({"n": 1}, {"n": 3}, "a", 3, "main", at(5), way(*MAIN[:3])) == ids[0]
+    with pytest.raises(InvalidOperation, match="no version of 'main' is open"):
+        versions.close_version("again")
+
+
+def test_a_closed_version_is_the_one_that_registering_would_have_made(opened, new_collection, clock):
+    versions, _, _ = opened
+    versions.close_version("same", author="ada")
+    there = new_collection(init=False)
+    there.pull(versions, "main")
+    assert [one.id for one in there.get_log()] == [one.id for one in versions.get_log()]
+    there.checkout(2)
+    there.documents.update({"a": {"n": 3}, "c": {"n": 9}})
+    clock.now = versions.get_log()[0].timestamp.timestamp() - 1
+    there.register("same", "again", author="ada")
+    assert there.get_log()[0].id == versions.get_log()[0].id
+
+
+def test_a_branch_with_an_open_version_goes_on_with_that_only(opened, new_collection):
+    versions, _, _ = opened
+    versions.documents["b"] = {"b": 3}
+    with pytest.raises(InvalidOperation, match="version 3 of 'main' is open"):
+        versions.register("x")
+    versions.rename_branch("main", "other")
+    with pytest.raises(InvalidOperation, match="version 3 of 'other' is open"):
+        versions.register("x")
+    versions.rename_branch("other", "main")
+    with pytest.raises(InvalidOperation, match="there are changes"):
+        versions.close_version("x")
+    versions.discard_changes()
+    there = new_collection(init=False)
+    there.pull(versions, "main")
+    there.documents["z"] = {"n": 1}
+    there.register("elsewhere")
+    with pytest.raises(InvalidOperation, match="version 3 of 'main' is open"):
+        versions.pull(there)
+    versions._root._p_jar.transaction_manager.abort()
+
+
+def test_what_an_open_version_follows_is_neither_deleted_nor_squashed_nor_collected(opened):
+    versions, deltas, _ = opened
+    for work in (lambda: versions.delete_version_subtree(2, "main"), lambda: versions.squash(1, 2, "main")):
+        with pytest.raises(InvalidOperation, match="version 3 of 'main' is open"):
+            work()
+    assert versions.collect_garbage() == 0
+    deltas.delete_subtrees((3, "main"), [(3, "main")])
+    assert versions.check() == []
+    assert versions.delete_version_subtree(2, "main")
+    assert versions.check() == []
+
+
+def test_a_new_branch_may_begin_with_an_open_version(versions):
+    deltas = DeltasCollection(versions._root, "docs")
+    before = way(*MAIN[:2])
+    deltas.add_delta({"n": 1}, {"n": 5}, "a", 0, "new", at(1), before)
+    deltas.add_delta({"n": 5}, {"n": 6}, "a", 1, "new", at(2), [(0, "new"), *before])
+    deltas.add_delta({"n": 5}, {"n": 7}, "a", 0, "newer", at(3), [(0, "new"), *before])
+    assert versions.open_versions == [(0, "new"), (1, "new"), (0, "newer")]
+    with pytest.raises(InvalidOperation, match="follows version 0 of 'new', which is open"):
+        versions.close_version("too early", "newer")
+    with pytest.raises(ValueError, match="already"):
+        versions.create_branch("new")
+    assert versions.branches() == {"main", "side"}
+    for branch in ("new", "new", "newer"):
+        versions.close_version("closed", branch)
+    assert versions.check() == []
+    assert [versions.read("a", *place) for place in ((0, "new"), (1, "new"), (0, "newer"))] == [
+        {"n": 5},
+        {"n": 6},
+        {"n": 7},
+    ]
+    assert versions.checkout(branch="newer")
+    assert versions.documents["a"] == {"n": 7}
+
+
+def test_deltas_of_versions_are_deleted_with_their_versions(versions):
+    deltas = DeltasCollection(versions._root, "docs")
+    with pytest.raises(InvalidOperation, match="HEAD is at one of them"):
+        deltas.delete_subtrees((0, "side"), [(0, "side")])
+    with pytest.raises(InvalidOperation, match="the first version"):
+        deltas.delete_subtrees((0, "main"), [(2, "main"), (0, "side")])
+    deltas.delete_subtrees((2, "main"), [(2, "main")])
+    assert versions.check() == []
+    assert [one.version for one in versions.get_log("main")] == [1, 0]
+    assert versions.read("a") == {"n": 20}
+    versions.checkout(branch="main")
+    versions.documents["a"] = {"n": 8}
+    versions.register("on")
+    assert versions.version == 2
+
+
+def test_a_version_that_another_has_merged_is_not_deleted(versions):
+    versions.checkout(branch="main")
+    versions.merge("side")
+    deltas = DeltasCollection(versions._root, "docs")
+    with pytest.raises(InvalidOperation, match="has merged"):
+        deltas.delete_subtrees((0, "side"), [(0, "side")])
+    assert versions.check() == []
+
+
+def test_a_change_set_without_a_record_that_is_not_open_is_named(opened):
+    versions, _, _ = opened
+    references = versions.contents.stored.references
+    references.opened = {}
+    assert "it has a change set, and no record" in [one.text for one in versions.check()]
+
+
+def test_deltas_travel_between_both_kinds(versions, deltas):
+    view = DeltasCollection(versions._root, "docs")
+    for document_id, document in versions.read_all(0, "main"):
+        deltas.keep_first_state(document_id, document)
+    sent = view.get_delta_documents_in_path(view.path((0, "main"), (2, "main")))
+    rows = sorted(
+        (one for found in sent.values() for one in found), key=lambda one: one.collection_version_id
+    )
+    deltas.insert_delta_docs(rows)
+    found = moved(deltas, (0, "main"), (2, "main"), dict(versions.read_all(0, "main")))
+    assert {one: value for one, value in found.items() if value} == dict(versions.read_all(2, "main"))
+    there = deltas.get_delta_documents_in_path(deltas.path((0, "main"), (2, "main")))
+    assert {one.id for documents in there.values() for one in documents} == {one.id for one in rows}
+    view.insert_delta_docs(rows)  # all are here
+    assert versions.check() == []
 
 
 def test_rebranch_takes_head_along(versions):
@@ -413,6 +649,20 @@ def test_values_come_back_exactly_both_ways(deltas, name):
     assert CODEC.encode(back["a"]) == CODEC.encode(old)
 
 
+@pytest.mark.parametrize("name", EXACT)
+def test_values_come_back_exactly_from_a_version_that_was_open(new_collection, name):
+    old, new = ({"value": value} for value in EXACT[name])
+    versions = new_collection({"a": old})
+    deltas = DeltasCollection(versions._root, "docs")
+    assert deltas.add_delta(old, new, "a", 1, "main", NOON, MAIN[:1]) is not None
+    there = moved(deltas, (0, "main"), (1, "main"), {"a": old})
+    assert CODEC.encode(there["a"]) == CODEC.encode(new)
+    versions.close_version("closed")
+    assert CODEC.encode(versions.read("a")) == CODEC.encode(versions.documents["a"]) == CODEC.encode(new)
+    assert CODEC.encode(versions.read("a", 0, "main")) == CODEC.encode(old)
+    assert versions.check() == []
+
+
 @given(
     states=st.lists(typed_documents, min_size=2, max_size=6),
     branching=st.lists(st.integers(0, 5), max_size=5),
@@ -458,3 +708,41 @@ def test_a_document_with_many_deltas_is_read_through_few_of_them(deltas):
     longest = max(contents.state("a", key).deltas for key in range(60))
     assert 0 < longest <= 16
     assert moved(deltas, (59, "main"), (0, "main"), {"a": {"t": text}}) == {"a": {"t": LONG}}
+
+
+@given(
+    states=st.lists(typed_documents, min_size=2, max_size=5),
+    branching=st.lists(st.integers(0, 4), max_size=4),
+)
+def test_open_versions_of_any_documents_are_closed_as_versions_that_are_whole(states, branching):
+    """Deltas hang at any version before, open ones included; once closed, each reads as registered."""
+    states = [state or {"nothing": None} for state in states]  # {} stands for a document that is not there
+    db = ZODB.DB(DemoStorage())
+    manager = transaction.TransactionManager()
+    connection = db.open(transaction_manager=manager)
+    try:
+        versions = VersionedCollection(connection, "docs")
+        versions.documents["a"] = states[0]
+        versions.init()
+        deltas = DeltasCollection(connection, "docs")
+        known = [((0, "main"), [], states[0])]
+        for number, state in enumerate(states[1:]):
+            parent, history, old = (
+                known[branching[number] % len(known)] if number < len(branching) else known[-1]
+            )
+            place, before = (0, f"branch{number}"), [parent, *history]
+            deltas.add_delta({}, {"z": number}, f"mark{number}", *place, NOON, before)
+            deltas.add_delta(old, state, "a", *place, NOON, before)
+            known.append((place, before, state))
+        assert len(versions.check()) == len(known) - 1
+        for (_, branch), _, _ in known[1:]:
+            versions.close_version("closed", branch)
+        assert versions.check() == []
+        for place, _, state in known:
+            assert CODEC.encode(versions.read("a", *place)) == CODEC.encode(state)
+            versions.checkout(*place)
+            assert not versions.has_changes
+    finally:
+        manager.abort()
+        connection.close()
+        db.close()
