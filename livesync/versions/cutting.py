@@ -66,9 +66,8 @@ def remove_versions(contents: Contents, doomed: Collection[int]) -> None:
         if not rewritten(history, gone):
             del stored.documents[document_id]
     for key in doomed:
-        packed = stored.records.pop(key, None)
-        if packed is not None:  # an open version has no record
-            del stored.keys[Record.unpacked(packed).id]
+        if key in stored.records:  # an open version has none
+            del stored.keys[Record.unpacked(stored.records.pop(key)).id]
         stored.changes.pop(key, None)
     forget_pruned(contents, doomed)
 

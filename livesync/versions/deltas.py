@@ -216,7 +216,7 @@ class DeltasCollection(DeltaReader):
         with_id: bytes | None,
     ) -> bytes:
         """Add to a version what it makes of a document; return the delta's id."""
-        document_id, new, _ = change
+        document_id, new = change.document_id, change.value
         parent = parent_of(contents.forks, key)
         self._check_before(contents, document_id, old, parent)
         known = self._row(contents, key, document_id)
