@@ -19,6 +19,9 @@ MIN_BYTES: Final = 400
 #: What zstd may ask for, in bytes, to unpack: a body names it, so it has a limit of its own.
 _MAX_WINDOW: Final = 8 * 1024 * 1024
 
+#: Bytes that gzip unpacks at once.
+_PIECE: Final = 256 * 1024
+
 #: What a frame of zstd says where it does not say how much is in it.
 _UNKNOWN: Final = 2**64 - 1
 
@@ -94,15 +97,26 @@ def _is_longer(body: bytes, limit: int) -> bool:
 
 def _unpack_gzip(body: bytes, limit: int) -> bytes:
     unpacker = zlib.decompressobj(_GZIP_BITS)
+    found = bytearray()
     try:
-        found = unpacker.decompress(body, limit + 1)
+        for begin in range(0, len(body), _PIECE):
+            piece = body[begin : begin + _PIECE]
+            while piece and not unpacker.eof:
+                found += unpacker.decompress(piece, _PIECE)
+                piece = unpacker.unconsumed_tail
+                if len(found) > limit:
+                    found.clear()  # or else who holds the error holds it all
+                    raise _too_large(limit)
+            if piece:
+                raise BodyUnreadable("the body goes on after its end (gzip)")
+        found += unpacker.flush()
     except zlib.error as exc:
         raise BodyUnreadable(f"the body cannot be unpacked (gzip): {exc}") from exc
     if len(found) > limit:
         raise _too_large(limit)
-    if not unpacker.eof or unpacker.unused_data or unpacker.unconsumed_tail:
+    if not unpacker.eof or unpacker.unused_data:
         raise BodyUnreadable("the body breaks off, or goes on after its end (gzip)")
-    return found
+    return bytes(found)
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -215,12 +215,14 @@ class PeerSync:
         if not sync_filter:
             logger.info("peer %s: the certificates allow no %s", peer.name, direction)
             return outcome
-        if direction == "push":
-            done = client.initiate_push(sync_filter)
-            outcome = replace(outcome, pushed=done.items)
-        else:
-            done = client.initiate_pull(sync_filter)
-            outcome = replace(outcome, pulled=done.items)
+        initiate = client.initiate_push if direction == "push" else client.initiate_pull
+        was_cut = client.unfinished(direction, sync_filter.prefixes) is not None
+        done = initiate(sync_filter)
+        if was_cut:
+            # it was pinned when it began: what has changed since may be left
+            news = initiate(sync_filter)
+            done = replace(done, items=done.items + news.items, refused=done.refused + news.refused)
+        outcome = replace(outcome, **{"pushed" if direction == "push" else "pulled": done.items})
         return replace(
             outcome,
             refused=outcome.refused + done.refused,

@@ -80,6 +80,25 @@ def test_cut_after_any_request_it_goes_on_at_the_last_confirmed_buffer(
     assert cuts >= 6
 
 
+@pytest.mark.parametrize("direction", ["push", "pull"])
+def test_what_was_changed_since_a_cut_comes_with_the_sync_that_goes_on(direction, world, served, home, proxy):
+    sender = home if direction == "push" else world
+    sender.fill(1_200, "F1:z")
+    peer = home.peer(proxy.url)
+    proxy.lose_after = 8
+    with pytest.raises(SyncError):
+        home.sync(peer, direction)
+    # lies before what was read already
+    sender.put("changed since", '"1"', "F1:a")
+    proxy.lose_after = None
+
+    outcome = home.sync(peer, direction)
+
+    assert outcome.resumed
+    assert {"push": outcome.pushed, "pull": outcome.pulled}[direction] == 1_201
+    assert home.contents() == world.contents()
+
+
 def test_a_server_that_is_started_again_goes_on_with_the_session(world, served, home):
     home.fill(12)
     _, client = begin(home, world, served.url)

@@ -241,6 +241,7 @@ def cut_line(served, stack):
     return proxy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", range(4, 26, 3))
 def test_a_session_that_is_cut_goes_on_where_it_was(world, remote_of, node, cut_line, after):
     home = node("home")

@@ -78,6 +78,7 @@ def test_an_authority_that_is_named_is_trusted(home, world, fronted, authority, 
     assert "livesync" in home("peer", "status", "--ask").out
 
 
+@pytest.mark.slow
 def test_an_authority_that_the_environment_names_is_trusted(
     home,
     fronted,
@@ -125,6 +126,7 @@ def test_a_certificate_of_another_host_is_refused(home, fronted, authority, ca_f
     assert agreed in ([], ["TLSv1.3"])  # the client hangs up once it has seen the certificate
 
 
+@pytest.mark.slow
 def test_a_certificate_that_has_expired_is_refused(home, fronted, authority, ca_file):
     long_ago = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
     url, _ = fronted(authority.issue_cert("localhost", not_after=long_ago))
@@ -137,6 +139,7 @@ def test_a_certificate_that_has_expired_is_refused(home, fronted, authority, ca_
     assert found.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_password_is_asked_for_after_the_server_was_believed(home, fronted, monkeypatch):
     url, _ = fronted(trustme.CA().issue_cert("localhost"))
     monkeypatch.setenv("SECRET", "of nobody's business")
@@ -171,6 +174,7 @@ def test_a_file_of_authorities_that_is_none_is_said_so(
         assert found.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_file_of_authorities_that_went_away_is_said_so(
     home,
     fronted,
@@ -209,6 +213,7 @@ def test_a_server_without_tls_is_said_so(home, stack):
     assert found.err == f"livesync: peer school: {url} speaks no TLS: is its address one of http:// ?\n"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_trusted_is_not_asked_again(world, fronted):
     url, _ = fronted(trustme.CA().issue_cert("localhost"))
     home = NetworkNode(world, "home")
@@ -220,6 +225,7 @@ def test_what_cannot_be_trusted_is_not_asked_again(world, fronted):
     assert home.waits == []
 
 
+@pytest.mark.slow
 def test_plain_http_needs_leave_on_this_machine_too(home, served):
     found = home("peer", "add", "school", served.url, "--profile", PROFILE)
 

@@ -49,7 +49,7 @@ class Served:
         self._server.task_dispatcher.shutdown()
         self._server.close()
         for channel in list(self._server._map.values()):
-            channel.close()
+            channel.handle_close()
 
 
 class NetworkNode(Client):

@@ -54,7 +54,8 @@ class Node:
         if db is None:
             stack.callback(self.db.close)
         self.name = name
-        self.provider = ZODBSyncProvider(name, ZODBDataStore(self.db), clock=clock, **options)
+        provider_id = options.pop("provider_id", name)
+        self.provider = ZODBSyncProvider(provider_id, ZODBDataStore(self.db), clock=clock, **options)
 
     def put(self, item_id, payload, partition="F1"):
         self.provider.commit_item_change(Operation.UPDATE, "note", item_id, payload, partition)
