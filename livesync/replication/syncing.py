@@ -222,7 +222,10 @@ class PeerSync:
             # it was pinned when it began: what has changed since may be left
             news = initiate(sync_filter)
             done = replace(done, items=done.items + news.items, refused=done.refused + news.refused)
-        outcome = replace(outcome, **{"pushed" if direction == "push" else "pulled": done.items})
+        if direction == "push":
+            outcome = replace(outcome, pushed=done.items)
+        else:
+            outcome = replace(outcome, pulled=done.items)
         return replace(
             outcome,
             refused=outcome.refused + done.refused,
