@@ -87,16 +87,12 @@ class _Block:
             counts,
         )
 
-    def several(self, first: int, places: Sequence[int]) -> Iterator[tuple[int, Record]]:
-        """Yield (key, record) of those that there are at some places."""
+    def several(self, places: Sequence[int]) -> list[Record | None]:
+        """Return the records at some places."""
         if len(places) <= max(1, len(self) // _SINGLE):
-            found = [self.record(at) for at in places]
-        else:
-            records = self.all()
-            found = [records[at] for at in places]
-        for at, record in zip(places, found):
-            if record is not None:
-                yield first + at, record
+            return [self.record(at) for at in places]
+        records = self.all()
+        return [records[at] for at in places]
 
     def all(self) -> list[Record | None]:
         """Return all records, fast."""
@@ -146,6 +142,18 @@ def _packed(records: Sequence[Record | None]) -> bytes:
         [count for one in whole for count in one.counts],
     ]
     return with_sum(ormsgpack.packb(fields))
+
+
+def _portion(first: int, block: _Block | None, places: list[int]) -> Iterator[tuple[list[int], list[Record]]]:
+    """Yield one portion of :meth:`Records.read`, if there is anything."""
+    if block is None or not places:
+        return
+    found = block.several(places)
+    records = [one for one in found if one is not None]
+    if len(records) < len(found):
+        places = [at for at, one in zip(places, found) if one is not None]
+    if records:
+        yield [first + at for at in places], records
 
 
 class Records:
@@ -246,10 +254,10 @@ class Records:
 
     def items(self) -> Iterator[tuple[int, bytes]]:
         """Yield (key, packed record) of all, in order of the keys."""
-        return ((key, record.packed()) for key, record in self.read(self))
+        return ((key, record.packed()) for pair in self.read(self) for key, record in zip(*pair))
 
-    def read(self, keys: Iterable[int]) -> Iterator[tuple[int, Record]]:
-        """Yield (key, record) of versions, each block read once where keys that lie together come so.
+    def read(self, keys: Iterable[int]) -> Iterator[tuple[list[int], list[Record]]]:
+        """Yield keys and their records in portions; a block is read once where its keys come together.
 
         What has no record is passed over.
 
@@ -261,14 +269,12 @@ class Records:
         places: list[int] = []
         for key in keys:
             if not first <= key < end:
-                if block is not None:
-                    yield from block.several(first, places)
+                yield from _portion(first, block, places)
                 first, block = self._block(key)
                 end, places = first + (0 if block is None else len(block)), []
             if key < end:
                 places.append(key - first)
-        if block is not None:
-            yield from block.several(first, places)
+        yield from _portion(first, block, places)
 
     # -- blocks --------------------------------------------------------------------------------------
 

@@ -99,6 +99,11 @@ class Contents:
         pruned = self.references.settings.get(PRUNED)
         return pruned is not None and key in pruned
 
+    def are_pruned(self, keys: Sequence[int]) -> list[bool]:
+        """Tell of each of many versions what :meth:`is_pruned` does."""
+        pruned = self.references.settings.get(PRUNED, ())
+        return [key in pruned for key in keys]
+
     def check_kept(self, key: int) -> None:
         """Make sure that a version's contents were not pruned.
 

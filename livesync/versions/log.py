@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain, islice
+from itertools import chain, islice, repeat
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from .contents import Contents
@@ -12,6 +13,8 @@ from .entries import Entries
 from .names import Names, Places
 from .records import Counts, Record
 from .tree import NO_VERSION, key_of, parent_of, stretches
+
+_PARENTS, _MESSAGE, _AUTHOR = attrgetter("parents"), attrgetter("message"), attrgetter("author")
 
 
 class LogEntry(NamedTuple):
@@ -81,17 +84,23 @@ def log_entry(contents: Contents, places: Places, key: int) -> LogEntry:
 
 def _entries(contents: Contents, places: Places, keys: Iterable[int]) -> Iterator[LogEntry]:
     """Yield versions in the order of their keys; what has no record is passed over."""
-    low = high = base = 0
-    name = ""
-    for key, record in contents.records.read(keys):
-        if not low <= key < high:
-            low, high, base, name = places.around(key)
-        number = key - low + base
-        prev = (number - 1, name) if key > low else _prev(contents, places, key)
-        merged = () if len(record.parents) < 2 else _places(contents, places, record.parents[1:])
-        is_pruned = contents.is_pruned(key)
-        fields = number, name, record.message, record.author, prev, key, record, merged, is_pruned
-        yield tuple.__new__(LogEntry, fields)  # there are many
+    for portion, records in contents.records.read(keys):
+        low, high, base, name = places.around(portion[0])
+        if low < portion[-1] <= portion[0] < high and max(map(len, map(_PARENTS, records))) == 1:
+            # many that follow one another on a branch, each with one parent: the fast way
+            numbers = [key - low + base for key in portion]
+            prevs = [(number - 1, name) for number in numbers]
+            said = map(_MESSAGE, records), map(_AUTHOR, records)
+            pruned = contents.are_pruned(portion)
+            fields = zip(numbers, repeat(name), *said, prevs, portion, records, repeat(()), pruned)
+            yield from map(tuple.__new__, repeat(LogEntry), fields)
+            continue
+        for key, record in zip(portion, records):
+            number, name = places[key]
+            prev = _prev(contents, places, key)
+            merged = () if len(record.parents) < 2 else _places(contents, places, record.parents[1:])
+            said_by = record.message, record.author
+            yield LogEntry(number, name, *said_by, prev, key, record, merged, contents.is_pruned(key))
 
 
 def _prev(contents: Contents, places: Places, key: int) -> tuple[int, str] | None:

@@ -25,7 +25,7 @@ ROOT_KEY: Final = "livesync.versions"
 DELTAS_KEY: Final = "livesync.versions.deltas"
 
 #: What ``StoredHistory.schema`` is for data of this code.
-SCHEMA: Final = 4
+SCHEMA: Final = 5
 
 
 class ChangeSet(Persistent):
@@ -74,6 +74,27 @@ class References(Persistent):
         self.conflicts: Any = None
         self.opened: dict[str, Any] = {}
         self.remotes: dict[str, Any] = {}
+
+    def __getstate__(self) -> Any:
+        return tuple(getattr(self, name) for name in _REFERENCES)
+
+    def __setstate__(self, state: Any) -> None:
+        self.__dict__.update(zip(_REFERENCES, state, strict=True))
+
+
+#: The attributes of :class:`References` as every version writes them: without their names.
+_REFERENCES: Final = (
+    "name",
+    "settings",
+    "branches",
+    "tags",
+    "forks",
+    "head",
+    "used",
+    "stash",
+    "conflicts",
+    "remotes",
+)
 
 
 class StoredHistory(Persistent):

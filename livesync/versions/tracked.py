@@ -59,7 +59,9 @@ class TrackedCollection:
         """What the database keeps; None: nothing."""
         # found anew only where it was dropped or renamed meanwhile: that costs two more objects
         known = self._contents
-        if known is not None and known.references.name == self.name:
+        # an object that belongs to no database any more is of a transaction that was aborted
+        is_there = known is not None and known.stored._p_jar is getattr(self._root, "_p_jar", None)
+        if known is not None and is_there and known.references.name == self.name:
             return known.stored
         return find_history(self._root, self.name)
 

@@ -24,6 +24,10 @@ def record(number, *parents):
     )
 
 
+def read(records, keys):
+    return dict(pair for portion in records.read(keys) for pair in zip(*portion, strict=True))
+
+
 @given(st.lists(st.tuples(KEYS, st.booleans()), max_size=60), st.lists(st.integers(1, 300), max_size=2))
 def test_records_are_those_of_a_plain_mapping(steps, runs):
     records, model = Records(LOBTree()), {}
@@ -42,8 +46,9 @@ def test_records_are_those_of_a_plain_mapping(steps, runs):
     assert list(records) == sorted(model)
     assert len(records) == len(model)
     downwards = range(300, -1, -1)
-    assert [key for key, _ in records.read(downwards)] == [key for key in downwards if key in model]
-    assert dict(records.read(sorted(model, reverse=True))) == model
+    assert list(read(records, downwards)) == [key for key in downwards if key in model]
+    for chosen in list(model), sorted(model, reverse=True), sorted(model)[::50]:
+        assert read(records, chosen) == {key: model[key] for key in chosen}
     assert [key in records for key in downwards] == [key in model for key in downwards]
 
 

@@ -505,3 +505,19 @@ def test_a_history_may_be_cut_after_the_newest_versions(docs):
     assert [entry.message for entry in docs.history("a", limit=3)] == ["edit 39", "edit 38", "edit 37"]
     assert docs.history("a", limit=len(whole) + 1) == docs.history("a", limit=len(whole)) == whole
     assert docs.history("a", limit=0) == docs.history("nobody", limit=2) == []
+
+
+def test_a_collection_whose_first_version_was_aborted_is_not_tracked(new_root, clock):
+    connection = new_root()
+    docs = VersionedCollection(connection, "docs", clock=clock)
+    docs.documents["a"] = {"n": 1}
+    connection.transaction_manager.commit()
+    docs.init()
+    assert docs.read("a") == {"n": 1}
+
+    connection.transaction_manager.abort()
+
+    assert (docs.is_tracked, docs.version, docs.get_log()) == (False, None, [])
+    docs.init("again")
+    connection.transaction_manager.commit()
+    assert [entry.message for entry in docs.get_log()] == ["again"]
