@@ -1,6 +1,6 @@
 """Records of versions, many to an object: few objects are read for a log, and a version writes a small one.
 
-The records of versions that follow one another on a line lie in blocks of 16; eight full ones are made one. A
+The records of versions that follow one another on a line lie in blocks of 16; four full ones are made one. A
 block has its records field by field, which is read fast and takes little: most have the one before them for a
 parent. Each has one checksum.
 """
@@ -23,7 +23,7 @@ from .values import CODEC
 
 #: Versions of a block that is still written to, and of one that is full.
 _SMALL: Final = 16
-_LARGE: Final = 128
+_LARGE: Final = 64
 
 #: Up to this part of a block records are read singly.
 _SINGLE: Final = 16

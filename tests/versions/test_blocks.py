@@ -57,7 +57,7 @@ def test_many_records_lie_in_few_objects():
     records = Records(blocks)
     for key in range(1_000):
         records[key] = record(key).packed()
-    assert len(blocks) == 1_000 // 128 + (1_000 % 128 + 15) // 16
+    assert len(blocks) == 1_000 // 64 + (1_000 % 64 + 15) // 16
 
 
 def test_a_record_costs_no_more_than_a_small_block():
@@ -65,4 +65,4 @@ def test_a_record_costs_no_more_than_a_small_block():
     records = Records(blocks)
     for key in range(1_000):
         records[key] = record(key).packed()
-        assert key % 128 == 127 or len(blocks[blocks.maxKey()].data) <= 16 * len(record(key).packed())
+        assert key % 64 == 63 or len(blocks[blocks.maxKey()].data) <= 16 * len(record(key).packed())
