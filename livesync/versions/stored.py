@@ -93,6 +93,7 @@ _REFERENCES: Final = (
     "used",
     "stash",
     "conflicts",
+    "opened",
     "remotes",
 )
 

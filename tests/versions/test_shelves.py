@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livesync.versions.shelves import Histories, keep_pack, new_shelves, packs_of, shelf_of
+from livesync.versions.stored import References
 
 IDS = st.text(alphabet="abc\ud800", max_size=3)
 
@@ -44,3 +45,7 @@ def test_histories_are_found_whatever_shelves_are_made_between_them(steps, start
     assert dict(packs_of(shelves)) == packs
     last = max((first for first in packs if first <= start), default="")
     assert shelf_of(shelves, start)[0] == packs.get(last, b"")
+
+
+def test_all_that_names_versions_is_stored():
+    assert len(References().__getstate__()) == len(vars(References()))
