@@ -25,6 +25,7 @@ from livesync.replication import (
     BaseSyncProvider,
     MemoryDataStore,
     Operation,
+    Query,
     SyncLock,
     SyncOrchestrator,
     SyncSessionStatus,
@@ -43,13 +44,18 @@ _MAESTRO = 162
 _PAYLOAD = '{"title": "A talk about nothing in particular", "number": %d}'
 
 
+#: Items of the model that a query is about.
+_QUERIED = 100
+
+
 @dataclass(frozen=True, slots=True)
 class _Costs:
-    """CPU seconds of a sync of everything, of one with nothing new, and of one with 1 % changed."""
+    """CPU seconds of a sync of everything, with nothing new, and with 1 % changed, and of a query of one model."""
 
     new: float
     idle: float
     changed: float
+    query: float
 
 
 def measure(
@@ -91,6 +97,11 @@ def measure(
             at_most=0.05,
         ),
     ]
+    rows += [
+        Row(f"query of {_QUERIED} items among {items:,}", few.query * 1000, "ms"),
+        Row(f"query of {_QUERIED} items among {large:,}", many.query * 1000, "ms"),
+        Row("query, many to few", many.query / few.query, at_most=4.0),
+    ]
     if peak_items:
         peak, idle = _peak(peak_items)
         rows += [
@@ -118,7 +129,7 @@ def _item_id(number: int) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, str(number)))
 
 
-def _fill(provider: BaseSyncProvider, numbers: range) -> None:
+def _fill(provider: BaseSyncProvider, numbers: range, model: str = "talk") -> None:
     store = provider.data_store
     for begin in range(0, len(numbers), 1000):
         part = numbers[begin : begin + 1000]
@@ -126,7 +137,7 @@ def _fill(provider: BaseSyncProvider, numbers: range) -> None:
         def work(part: range = part) -> None:
             for number in part:
                 provider.commit_item_change(
-                    Operation.UPDATE, "talk", _item_id(number), _PAYLOAD % number, f"talks:{number % 50}"
+                    Operation.UPDATE, model, _item_id(number), _PAYLOAD % number, f"talks:{number % 50}"
                 )
 
         store.run(work)
@@ -164,7 +175,17 @@ def _once(path: Path, count: int) -> _Costs:
         new = _sync(one, other, count)
         idle = _idle(one, other)
         _fill(one, range(0, count, 100))
-        return _Costs(new, idle, _sync(one, other, len(range(0, count, 100))))
+        changed = _sync(one, other, len(range(0, count, 100)))
+        _fill(one, range(count, count + _QUERIED), "room")
+        _sync(one, other, _QUERIED)
+        return _Costs(new, idle, changed, _query(one, other))
+
+
+def _query(one: BaseSyncProvider, other: BaseSyncProvider) -> float:
+    """Return what a query of one model costs, both ways, that was delivered already."""
+    orchestrator = SyncOrchestrator(SyncLock(), [one, other], 86_400)
+    check(len(one.data_store.read(lambda: list(one.data_store.items_of("room")))) == _QUERIED, "no query")
+    return min(timed(lambda: orchestrator.run(query=Query("room"))).cpu_s for _ in range(6))
 
 
 def _idle(one: BaseSyncProvider, other: BaseSyncProvider) -> float:
@@ -175,7 +196,10 @@ def _idle(one: BaseSyncProvider, other: BaseSyncProvider) -> float:
 
 def _best(costs: list[_Costs]) -> _Costs:
     return _Costs(
-        min(cost.new for cost in costs), min(cost.idle for cost in costs), min(cost.changed for cost in costs)
+        min(cost.new for cost in costs),
+        min(cost.idle for cost in costs),
+        min(cost.changed for cost in costs),
+        min(cost.query for cost in costs),
     )
 
 

@@ -7,22 +7,37 @@ A store holds one provider's items and everything that is known about them. Ever
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, Final, Protocol, TypeVar
 
 from ..peering.partitions import key_ranges
 from .claims import absorbed
 from .clocks import Stamps, following, merged
-from .digests import Digest, Tally
+from .digests import Digest
 from .ids import NewId, random_id
-from .pages import Ranges
+from .pages import PageTree, RangeKey, Ranges
 from .states import ItemState
-from .stored import StoredReplica, pack, pack_bound, pack_place, unpack, unpack_bound, unpack_place
+from .stored import (
+    StoredReplica,
+    entity_key,
+    id_of_entity_key,
+    pack,
+    pack_bound,
+    pack_place,
+    unpack,
+    unpack_bound,
+    unpack_place,
+)
+from .unwritten import Unwritten
 
 T = TypeVar("T")
 
 #: (partition, stamp, item id): where an item lies in a provider's index.
-IndexKey = tuple[str, int, str]
+IndexKey = RangeKey
+
+#: Items that are read together.
+_AT_ONCE: Final = 1_000
 
 
 class Savepoint(Protocol):
@@ -70,8 +85,8 @@ class BaseDataStore(ABC):
 
     @property
     @abstractmethod
-    def tally(self) -> Tally:
-        """What the current transaction has changed in the digests and not written yet."""
+    def unwritten(self) -> Unwritten:
+        """What the current transaction has changed and not written yet."""
 
     @property
     def connection(self) -> Any | None:
@@ -85,6 +100,15 @@ class BaseDataStore(ABC):
     @abstractmethod
     def _remove(self, tree: Any, key: Any) -> None:
         """Take a key out of a tree, if it is there."""
+
+    def _update(self, tree: PageTree, rows: Mapping[str, bytes | None]) -> None:
+        """Put many values into a tree, and take out the keys whose value is None."""
+        for key in sorted(rows):
+            value = rows[key]
+            if value is None:
+                self._remove(tree, key)
+            else:
+                self._set(tree, key, value)
 
     @abstractmethod
     def _insert(self, members: Any, key: Any) -> None:
@@ -192,22 +216,26 @@ class BaseDataStore(ABC):
 
     def get(self, item_id: str) -> ItemState | None:
         """Return the state of an item; None where nothing of it is held."""
-        where = self.tables.items.get(item_id)
+        where = self._where(item_id)
         return None if where is None else self._at(where, item_id)
+
+    def _where(self, item_id: str) -> bytes | None:
+        places = self.unwritten.places
+        if places.is_known(item_id):
+            return places.get(item_id)
+        found: bytes | None = self.tables.items.get(item_id)
+        return found
+
+    def look_up(self, item_ids: Iterable[str]) -> None:
+        """Find out at once where these items lie, which are asked for one by one in this transaction."""
+        places = self.unwritten.places
+        wanted = [item_id for item_id in item_ids if not places.is_known(item_id)]
+        places.learn(wanted, self.tables.items.pick(wanted))
 
     def _at(self, where: bytes, item_id: str) -> ItemState:
         number, stamp = unpack_place(where)
         provider, partition = self.tables.places[number]
         return unpack(item_id, self.tables.index[provider][(partition, stamp, item_id)])
-
-    def found(self, provider: str, key: IndexKey) -> ItemState:
-        """Return the state of an item that :meth:`scan` has found in this transaction."""
-        packed = self.tables.index[provider][key]
-        if packed is not None:
-            return unpack(key[2], packed)
-        state = self.get(key[2])
-        assert state is not None, "the index names an item that is not held"
-        return state
 
     def put(self, state: ItemState, before: ItemState | None) -> None:
         """Hold a state in place of ``before``, which is what is held of the item now.
@@ -225,10 +253,11 @@ class BaseDataStore(ABC):
             if provider == home:
                 self._set(self._index(provider), (partition, stamp, item_id), pack(state))
             elif old.get(provider) != stamp or provider == old_home:
-                self._set(self._index(provider), (partition, stamp, item_id), None)
+                self._set(self._index(provider), (partition, stamp, item_id), b"")
         where = pack_place(self._place(home, partition), state.vector[home])
-        if before is None or tables.items.get(item_id) != where:
-            self._set(tables.items, item_id, where)
+        if before is None or self._where(item_id) != where:
+            self.unwritten.places.set(item_id, where)
+        self._count_entity(state, before)
         if before is not None:
             self.count(before, -1)
         self.count(state, 1)
@@ -238,11 +267,20 @@ class BaseDataStore(ABC):
         elif was and not now:
             self._discard(tables.tombstones, (partition, item_id))
 
+    def _count_entity(self, state: ItemState, before: ItemState | None) -> None:
+        name, key = state.entity_name, entity_key(state)
+        if before is not None:
+            if (before.entity_name, before.inserted) == (name, state.inserted):
+                return
+            self.unwritten.note_entity(before.entity_name, entity_key(before), None)
+        self.unwritten.note_entity(name, key, b"")
+
     def drop(self, state: ItemState) -> None:
         """Hold nothing of an item any more; ``state`` is what is held."""
         tables = self.tables
         self.count(state, -1)
-        self._remove(tables.items, state.item_id)
+        self.unwritten.places.set(state.item_id, None)
+        self.unwritten.note_entity(state.entity_name, entity_key(state), None)
         for provider, stamp in state.vector.items():
             self._remove(tables.index[provider], (state.partition, stamp, state.item_id))
         self._discard(tables.tombstones, (state.partition, state.item_id))
@@ -284,8 +322,33 @@ class BaseDataStore(ABC):
             exact: Only directly in the partition ``prefix``.
             start: Begin after this key; None: from the beginning.
         """
-        tree = self.tables.index.get(provider)
-        if tree is None:
+        for key, _ in self._scan(provider, prefix, after, exact, start):
+            yield key
+
+    def scan_states(
+        self,
+        provider: str,
+        prefix: str,
+        after: int | Callable[[str], int],
+        exact: bool = False,
+        start: IndexKey | None = None,
+    ) -> Iterator[tuple[IndexKey, ItemState]]:
+        """Yield the same as :meth:`scan`, each with its item's state."""
+        for key, packed in self._scan(provider, prefix, after, exact, start):
+            state = unpack(key[2], packed) if packed else self.get(key[2])
+            assert state is not None, "the index names an item that is not held"
+            yield key, state
+
+    def _scan(
+        self,
+        provider: str,
+        prefix: str,
+        after: int | Callable[[str], int],
+        exact: bool,
+        start: IndexKey | None,
+    ) -> Iterator[tuple[IndexKey, bytes]]:
+        ranges: Ranges | None = self.tables.index.get(provider)
+        if ranges is None:
             return
         limit = after if callable(after) else lambda _: after
         for first, end in key_ranges(prefix)[: 1 if exact else None]:
@@ -295,21 +358,21 @@ class BaseDataStore(ABC):
             if exact and not prefix:
                 end = "\0"
             while low is not None:
-                low = yield from self._scan_from(tree, low, end, limit)
+                low = yield from self._scan_from(ranges, low, end, limit)
 
     @staticmethod
     def _scan_from(
-        tree: Any, low: IndexKey, end: str | None, after: Callable[[str], int]
-    ) -> Generator[IndexKey, None, IndexKey | None]:
-        """Yield keys from ``low``; return where to go on, past what lies too early in a partition."""
-        keys = tree.keys(low) if end is None else tree.keys(low, (end,), excludemax=True)
+        ranges: Ranges, low: IndexKey, end: str | None, after: Callable[[str], int]
+    ) -> Generator[tuple[IndexKey, bytes], None, IndexKey | None]:
+        """Yield what lies from ``low`` on; return where to go on, past what lies too early in a partition."""
         partition, bound = "\0", 0  # no partition is called that
-        for key in keys:
+        for found in ranges.items(low, end):
+            key = found[0]
             if key[0] != partition:
                 partition, bound = key[0], after(key[0])
             if key[1] <= bound:
                 return (partition, bound + 1, "")
-            yield key
+            yield found
         return None
 
     def providers(self) -> list[str]:
@@ -328,8 +391,33 @@ class BaseDataStore(ABC):
 
     def items(self) -> Iterator[ItemState]:
         """Yield all states, by item id."""
-        for item_id, where in self.tables.items.items():
-            yield self._at(where, item_id)
+        self._settle()
+        return self._get_all(iter(self.tables.items))
+
+    def items_of(self, entity_name: str) -> Iterator[ItemState]:
+        """Yield the states of one model's items, in the order in which they were made, at the cost of these."""
+        self._settle()
+        tree: PageTree | None = self.tables.entities.get(entity_name)
+        return iter(()) if tree is None else self._get_all(map(id_of_entity_key, tree))
+
+    def _get_all(self, item_ids: Iterator[str]) -> Iterator[ItemState]:
+        while batch := list(islice(item_ids, _AT_ONCE)):
+            yield from self._get_many(batch)
+
+    def _get_many(self, item_ids: list[str]) -> Iterator[ItemState]:
+        """Yield the states of items that are held; what lies in one page is read once."""
+        tables = self.tables
+        keys: dict[str, dict[IndexKey, None]] = {}
+        homes = {}
+        for item_id, where in tables.items.pick(item_ids).items():
+            number, stamp = unpack_place(where)
+            provider, partition = tables.places[number]
+            homes[item_id] = provider, (partition, stamp, item_id)
+            keys.setdefault(provider, {})[homes[item_id][1]] = None
+        found = {provider: tables.index[provider].pick(wanted) for provider, wanted in keys.items()}
+        for item_id in item_ids:
+            provider, key = homes[item_id]
+            yield unpack(item_id, found[provider][key])
 
     # -- digests ---------------------------------------------------------------------------------
 
@@ -341,13 +429,25 @@ class BaseDataStore(ABC):
     def count(self, state: ItemState, sign: int) -> None:
         """Count a state in the digests that is held from now on (``sign`` 1), or no longer (-1)."""
         if state.item_id not in self.tables.by_query:
-            self.tally.count(state, sign)
+            self.unwritten.tally.count(state, sign)
 
     def _settle(self) -> None:
-        """Write what the transaction has changed in the digests: before it ends, and before a savepoint."""
-        tree = self.tables.digests
-        for prefix, news in self.tally.take():
+        """Write what the transaction has not written yet: before it ends, and before a savepoint."""
+        tree, unwritten = self.tables.digests, self.unwritten
+        for prefix, news in unwritten.tally.take():
             self._set(tree, prefix, (Digest.unpack(tree.get(prefix, b"")) + news).pack())
+        for entity_name, rows in unwritten.take_entities().items():
+            self._update(self._entities(entity_name), rows)
+        changed = unwritten.places.take()
+        if changed:
+            self._update(self.tables.items, changed)
+
+    def _entities(self, entity_name: str) -> PageTree:
+        found: PageTree | None = self.tables.entities.get(entity_name)
+        if found is None:
+            found = PageTree()
+            self._set(self.tables.entities, entity_name, found)
+        return found
 
     def hold_for_query(self, state: ItemState, query_id: str) -> None:
         """Note that an item is here for a query and nothing else."""

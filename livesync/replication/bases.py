@@ -10,7 +10,7 @@ from typing import Final
 from .clocks import descends
 from .node import Node
 from .states import Dot, ItemState
-from .stored import pack, unpack
+from .stored import pack_apart, unpack
 
 #: Versions kept of one item.
 KEPT: Final = 5
@@ -35,7 +35,7 @@ def keep(node: Node, state: ItemState | None, successor: Dot | None = None) -> N
         return
     kept = store.tables.bases.get(state.item_id, ())
     if not any(unpack(state.item_id, packed).dot == state.dot for packed in kept):
-        store._set(store.tables.bases, state.item_id, (*kept[1 - KEPT :], pack(state)))
+        store._set(store.tables.bases, state.item_id, (*kept[1 - KEPT :], pack_apart(state)))
 
 
 def find(node: Node, one: ItemState, other: ItemState) -> ItemState | None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from .base import BaseDataStore, Savepoint
-from .digests import Tally
 from .stored import StoredReplica
+from .unwritten import Unwritten
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ class MemoryDataStore(BaseDataStore):
     def __init__(self) -> None:
         self._tables = StoredReplica()
         self._journal: list[Callable[[], None]] | None = None
-        self._tally = Tally()
+        self._unwritten = Unwritten()
 
     @property
     def tables(self) -> StoredReplica:
@@ -28,9 +28,9 @@ class MemoryDataStore(BaseDataStore):
         return self._tables
 
     @property
-    def tally(self) -> Tally:
-        """What the current transaction has changed in the digests."""
-        return self._tally
+    def unwritten(self) -> Unwritten:
+        """What the current transaction has not written yet."""
+        return self._unwritten
 
     def run(self, work: Callable[[], T], user: str = "", note: str = "") -> T:
         """Carry out ``work``; where it raises, everything is as before."""
@@ -59,7 +59,7 @@ class MemoryDataStore(BaseDataStore):
 
     def _undo(self, length: int) -> None:
         assert self._journal is not None
-        self._tally.clear()
+        self._unwritten.clear()
         while len(self._journal) > length:
             self._journal.pop()()
 

@@ -1,16 +1,16 @@
-"""Persistent classes for what is kept by scattered keys: pages of a few KB in key order.
+"""Persistent classes for what there is one of for each item: pages of a few KB in key order.
 
 Items come in an order that is not that of their ids, so each of them changes another place of a tree by id.
 What such a change costs is the object that is written anew. A bucket of a BTree is pickled key by key; a page
-is one bytes object, MessagePack, so it costs a fraction of that to write and to read, and its size is bounded
-in bytes, not in keys. The import paths of these classes never change (promise 15).
+is one bytes object, MessagePack, so it costs a fraction of that to write, to read and to keep in memory, and
+its size is bounded in bytes, not in keys. The import paths of these classes never change (promise 15).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 import ormsgpack
@@ -19,22 +19,27 @@ from persistent import Persistent
 from ZODB.POSException import ConflictError
 
 #: How large a page may be, in bytes; a single value may be larger.
-PAGE_SIZE: Final = 4_000
+PAGE_SIZE: Final = 8_000
 
 #: What lies in a page.
 Value = bytes | str
 
+#: (partition, stamp, item id): where something lies in :class:`Ranges`.
+RangeKey = tuple[str, int, str]
+
+#: What lies within a page of :class:`Ranges`, in bytes at most.
+LARGE: Final = 2_000
+
+#: What stands around a key and its value in a page, in bytes.
+_AROUND: Final = 4
+
+#: To look for so many keys in what is packed takes longer than to unpack it.
+_MANY: Final = 3
+
+#: Stands in a page for what lies apart.
+_APART: Final = b"\0"
+
 _ABSENT: Final = object()
-
-
-class Ranges(OOBTree):
-    """An index that is read and written in order: nearly all that comes goes to the end of a range.
-
-    What a session of many items costs is, beside the items, the number of objects that are loaded and written
-    for them. So a bucket holds more than is usual; ``python -m bench sync`` shows what it is worth.
-    """
-
-    max_leaf_size = 60  # more would take more memory than it is worth
 
 
 class Packed(Persistent):
@@ -75,7 +80,8 @@ class Page(Persistent):
 
     def __getstate__(self) -> bytes:
         if self.changes:
-            packed = self._with_new_keys() or ormsgpack.packb(self.rows())
+            packed = None if len(self.changes) >= _MANY else self._with_new_keys()
+            packed = packed or ormsgpack.packb(self.rows())
             # not through __setattr__, which would mark the object as changed
             self.__dict__.update(packed=packed, changes={}, size=len(packed))
         return self.packed
@@ -105,6 +111,11 @@ class Page(Persistent):
                 rows[key] = value
         return rows
 
+    def is_filled(self) -> bool:
+        """Tell whether it holds anything."""
+        gone = sum(value is None for value in self.changes.values())
+        return gone < _opened_map(self.packed)[0] or bool(self.rows())
+
     def get(self, key: str) -> Value | None:
         """Return the value of a key; None: it is not there."""
         if key in self.changes:
@@ -113,6 +124,14 @@ class Page(Persistent):
             return None  # most that is asked for is new: what is packed need not be unpacked for that
         found: Value | None = ormsgpack.unpackb(self.packed).get(key)
         return found
+
+    def pick(self, keys: list[str]) -> dict[str, Value]:
+        """Return the values of those keys that are there."""
+        if len(keys) < _MANY:
+            found = {key: self.get(key) for key in keys}
+            return {key: value for key, value in found.items() if value is not None}
+        rows = self.rows()
+        return {key: rows[key] for key in keys if key in rows}
 
     def set(self, key: str, value: Value | None) -> None:
         """Set the value of a key; None takes it out."""
@@ -171,16 +190,62 @@ class PageTree(Persistent):
         if page.size > PAGE_SIZE:
             self._split(page, key)
 
-    def _split(self, page: Page, newest: str) -> None:
-        """Let the upper half go to a page of its own; of what grows at its end, only the newest key."""
+    def append(self, key: str, value: Value) -> None:
+        """Set a key after which, and before what follows it now, more are likely to come."""
+        page = self._place(key)[1]
+        page.set(key, value)
+        if page.size > PAGE_SIZE:
+            self._split(page, key, is_followed=True)
+
+    def pick(self, keys: Iterable[str]) -> dict[str, Value]:
+        """Return the values of those keys that are there; each page is read once."""
+        found = {}
+        for _, page, part in self._by_page(keys):
+            found.update(page.pick(part))
+        return found
+
+    def update(self, rows: Mapping[str, Value | None]) -> None:
+        """Set many keys, and take out those whose value is None; each page is changed once."""
+        for least, page, part in list(self._by_page(rows)):
+            for key in part:
+                page.set(key, rows[key])
+            if page.size > PAGE_SIZE:
+                self._split(page, part[-1])
+            if least and not page.is_filled():
+                del self.pages[least]
+
+    def _by_page(self, keys: Iterable[str]) -> Iterator[tuple[str, Page, list[str]]]:
+        """Yield the pages that these keys lie in, or would, with what is the least that each may hold."""
+        wanted = sorted(keys)
+        begin = 0
+        while begin < len(wanted):
+            least = self.pages.maxKey(wanted[begin])
+            following = iter(self.pages.keys(least, excludemin=True))
+            end = next(following, None)
+            after = len(wanted) if end is None else bisect_left(wanted, end, begin)
+            yield least, self.pages[least], wanted[begin:after]
+            begin = after
+
+    def _split(self, page: Page, newest: str, is_followed: bool = False) -> None:
+        """Let what is too much for a page go to others.
+
+        What grows at its end fills its pages; where more is likely to follow the newest key, what comes after
+        it goes; otherwise, each gets as much.
+        """
         rows = page.rows()
         page.hold(rows)
         if page.size <= PAGE_SIZE or len(rows) == 1:
             return  # keys had been replaced
         keys = sorted(rows)
-        cut = len(keys) - 1 if keys[-1] == newest else _middle(keys, rows)
-        page.hold({key: rows[key] for key in keys[:cut]})
-        self.pages[keys[cut]] = Page({key: rows[key] for key in keys[cut:]})
+        if keys[-1] == newest:
+            cuts = _full(keys, rows)
+        elif is_followed:
+            cuts = [bisect_left(keys, newest) + 1]
+        else:
+            cuts = _cuts(keys, rows)
+        page.hold({key: rows[key] for key in keys[: cuts[0]]})
+        for begin, end in pairwise((*cuts, len(keys))):
+            self.pages[keys[begin]] = Page({key: rows[key] for key in keys[begin:end]})
 
     def pop(self, key: str, default: Any = _ABSENT) -> Any:
         """Take a key out and return its value, or ``default``.
@@ -195,14 +260,15 @@ class PageTree(Persistent):
                 raise KeyError(key)
             return default
         page.set(key, None)
-        if least and not page.rows():
+        if least and not page.is_filled():
             del self.pages[least]
         return value
 
-    def items(self) -> Iterator[tuple[str, Any]]:
-        """Yield keys and values, in order of keys; the tree must not change meanwhile."""
-        for page in self.pages.values():
-            yield from sorted(page.rows().items())
+    def items(self, low: str = "") -> Iterator[tuple[str, Any]]:
+        """Yield keys from ``low`` on and their values, in order of keys; the tree must not change meanwhile."""
+        for page in self.pages.values(self.pages.maxKey(low)):
+            rows = sorted(page.rows().items())
+            yield from rows[bisect_left(rows, (low,)) :] if low else rows
 
     def keys(self, after: str | None = None) -> Iterator[str]:
         """Yield the keys that come after one, or all, in order; the tree must not change meanwhile."""
@@ -220,6 +286,78 @@ class PageTree(Persistent):
         return next(iter(self), None) is not None
 
 
+class Ranges(Persistent):
+    """An index by partition and stamp, which is read and written in order: what is new goes to a range's end.
+
+    A key is ``(partition, stamp, item id)``. What is large lies apart from its page, which is written anew with
+    each of its keys that changes.
+
+    Attributes:
+        rows: All of it, by :func:`_key_text`.
+        large: What lies apart, by the same keys.
+    """
+
+    def __init__(self) -> None:
+        self.rows = PageTree()
+        self.large = OOBTree()
+
+    def get(self, key: RangeKey, default: Any = None) -> Any:
+        """Return the bytes of a key, or ``default``."""
+        text = _key_text(key)
+        found = self.rows.get(text)
+        return default if found is None else self._whole(text, found)
+
+    def __getitem__(self, key: RangeKey) -> bytes:
+        text = _key_text(key)
+        return self._whole(text, self.rows[text])
+
+    def pick(self, keys: Iterable[RangeKey]) -> dict[RangeKey, bytes]:
+        """Return the bytes of those keys that are there; each page is read once."""
+        texts = {_key_text(key): key for key in keys}
+        return {texts[text]: self._whole(text, found) for text, found in self.rows.pick(texts).items()}
+
+    def _whole(self, text: str, found: bytes) -> bytes:
+        return self.large[text].data if found == _APART else found
+
+    def __setitem__(self, key: RangeKey, value: bytes) -> None:
+        text = _key_text(key)
+        if self.large:
+            self.large.pop(text, None)
+        if len(value) > LARGE or value == _APART:
+            self.large[text] = Packed(value)
+            value = _APART
+        self.rows.append(text, value)
+
+    def pop(self, key: RangeKey, default: Any = _ABSENT) -> Any:
+        """Take a key out and return its bytes, or ``default``.
+
+        Raises:
+            KeyError: It is not there, and no default is given.
+        """
+        text = _key_text(key)
+        found = self.rows.pop(text, default)
+        return self.large.pop(text).data if found == _APART else found
+
+    def items(self, low: RangeKey, end: str | None) -> Iterator[tuple[RangeKey, bytes]]:
+        """Yield keys from ``low`` on, of partitions below ``end`` (None: all), in order, and their bytes."""
+        last = None if end is None else _end_text(end)
+        for text, found in self.rows.items(_key_text(low)):
+            if last is not None and text >= last:
+                return
+            partition, stamp, item_id = text.split("\0", 2)
+            yield (partition, int(stamp, 16), item_id), self._whole(text, found)
+
+
+def _key_text(key: RangeKey) -> str:
+    """Return a key as text; texts are in the order of the keys, since no partition holds a "\\0"."""
+    return f"{key[0]}\0{key[1]:016x}\0{key[2]}"
+
+
+def _end_text(end: str) -> str:
+    """Return the text below which the keys of all partitions below ``end`` lie."""
+    return end[:-1] + "\1" if end.endswith("\0") else end
+
+
 def _opened_map(packed: bytes) -> tuple[int, bytes]:
     """Return how many keys a packed map has, and what follows its header (MessagePack, map format family)."""
     first = packed[0]
@@ -235,7 +373,24 @@ def _map_header(count: int) -> bytes:
     return b"\xde" + count.to_bytes(2, "big") if count <= 0xFFFF else b"\xdf" + count.to_bytes(4, "big")
 
 
-def _middle(keys: list[str], rows: dict[str, Value]) -> int:
-    """Return how many of these keys make up half of what they all take; never none, never all."""
-    sizes = list(accumulate(len(key) + len(rows[key]) for key in keys))
-    return min(max(bisect_left(sizes, sizes[-1] / 2), 1), len(keys) - 1)
+def _cuts(keys: list[str], rows: dict[str, Value]) -> list[int]:
+    """Return where to cut these keys into as few parts as fit into pages, of about one size; never at an end."""
+    sizes = list(accumulate(_size(key, rows) for key in keys))
+    parts = max(2, -(-sizes[-1] // PAGE_SIZE))
+    found = (bisect_left(sizes, sizes[-1] * part / parts) for part in range(1, parts))
+    return sorted({min(max(cut, 1), len(keys) - 1) for cut in found})
+
+
+def _full(keys: list[str], rows: dict[str, Value]) -> list[int]:
+    """Return where to cut these keys into pages that are full, but for the last; never at an end."""
+    found, size = [], 0
+    for number, key in enumerate(keys):
+        size += _size(key, rows)
+        if number and size > PAGE_SIZE:
+            found.append(number)
+            size = _size(key, rows)
+    return found or [len(keys) - 1]
+
+
+def _size(key: str, rows: dict[str, Value]) -> int:
+    return len(key) + len(rows[key]) + _AROUND

@@ -59,7 +59,7 @@ logger = logging.getLogger(__name__)
 CHUNK_SIZE: Final = 500
 
 #: Items that are applied in one transaction, unless a provider says otherwise.
-APPLIED_AT_ONCE: Final = 3_000
+APPLIED_AT_ONCE: Final = 25_000
 
 #: Characters of payload after which no more chunks are waited for.
 _CHARACTERS_AT_ONCE: Final = 4_000_000
@@ -417,16 +417,17 @@ class BaseSyncProvider:
 
         store.run(work)
 
-    def has_enough(self, items: int, characters: int) -> bool:
+    def has_enough(self, items: int, characters: int, at_once: int | None = None) -> bool:
         """Tell whether chunks of a session are to be applied before more of them are asked for.
 
         Args:
             items: How many they hold.
             characters: Of their payloads.
+            at_once: So many items are enough, where this provider would wait for more.
         """
         return (
             self.changes_executor.has_application
-            or items >= self.applied_at_once
+            or items >= (self.applied_at_once if at_once is None else min(at_once, self.applied_at_once))
             or characters >= _CHARACTERS_AT_ONCE
         )
 

@@ -36,7 +36,7 @@ def news_for(node: Node, query: Query, subscriber: str) -> QueryNews:
     store = node.store
     known = _delivered(node, query, subscriber)
     states = []
-    for state in select(query, store.items()):
+    for state in select(query, store.items_of(query.entity_name)):
         vector = known.pop(state.item_id, None)
         if vector is None or not descends(vector, state.vector):
             states.append(state)

@@ -71,6 +71,7 @@ def apply_states(
     def work(careful: bool) -> Applied:
         receiver = _Receiver(node, careful, query_ids, mending)
         node.store.see(newest_stamp(ordered))
+        node.store.look_up(state.item_id for state in ordered)
         for state in ordered:
             receiver.receive(state)
         node.executor.record(node.store.connection, receiver.applied.told, origin)

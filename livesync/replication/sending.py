@@ -90,8 +90,7 @@ def _read(node: Node, offer: Offer, cursor: Cursor) -> Iterator[tuple[Cursor, It
         found = ranges[index]
         start = cursor.key if index == cursor.range_number else None
         after = partial(found.after, covers)
-        for key in store.scan(found.provider, found.prefix, after, found.whole, start):
-            state = store.found(found.provider, key)
+        for key, state in store.scan_states(found.provider, found.prefix, after, found.whole, start):
             yield Cursor(index, key), None if _is_in_earlier(ranges[:index], covers, state) else state
 
 

@@ -17,14 +17,14 @@ from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent import Persistent
 
 from ..track.stored import StoredLease
-from .pages import Packed, PageTree
+from .pages import LARGE, Packed, PageTree
 from .states import ItemState
 
 #: Where it lies in a database's root.
 ROOT_KEY: Final = "livesync.replication"
 
 #: What ``StoredReplica.schema`` is for data of this code.
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
 
 class StoredReplica(Persistent):
@@ -34,8 +34,10 @@ class StoredReplica(Persistent):
         facts: Single values by name: who this is, and how far its own clock has come.
         index: provider -> :class:`~livesync.replication.pages.Ranges`: (partition, stamp, item id), for every
             entry of every vector -> packed state
-            (:func:`pack`) where the provider is the one that made the content; None elsewhere.
+            (:func:`pack`) where the provider is the one that made the content; nothing elsewhere.
         items: item id -> packed place and stamp of its state in the index (:func:`pack_place`).
+        entities: model -> :class:`~livesync.replication.pages.PageTree`: stamp of the write that first made an
+            item, and its id (:func:`entity_key`) -> nothing.
         places: number of a place -> (provider, partition).
         place_numbers: (provider, partition) -> number of the place.
         tombstones: (partition, item id) of what is deleted, but not for good.
@@ -70,6 +72,7 @@ class StoredReplica(Persistent):
         self.facts = OOBTree()
         self.index = OOBTree()
         self.items = PageTree()
+        self.entities = OOBTree()
         self.places = LOBTree()
         self.place_numbers = OOBTree()
         self.tombstones = OOTreeSet()
@@ -95,17 +98,9 @@ class StoredReplica(Persistent):
         self.subscriptions = OOBTree()
 
 
-#: A state as one bytes object: a bucket of a tree is written anew with each item in it that changes, and
-#: bytes cost it least. A large one lies apart from the bucket.
-PackedState = bytes | Packed
-
-#: What lies within its bucket, in bytes at most.
-_WITHIN: Final = 2_000
-
-
-def pack(state: ItemState) -> PackedState:
+def pack(state: ItemState) -> bytes:
     """Return a state, without its item's id, as MessagePack."""
-    packed = ormsgpack.packb(
+    return ormsgpack.packb(
         (
             state.entity_name,
             state.partition,
@@ -117,17 +112,36 @@ def pack(state: ItemState) -> PackedState:
             state.inserted,
         )
     )
-    return packed if len(packed) <= _WITHIN else Packed(packed)
 
 
-def unpack(item_id: str, packed: PackedState) -> ItemState:
-    """Return the state of what :func:`pack` returned."""
+def pack_apart(state: ItemState) -> bytes | Packed:
+    """Return the same, for a tree whose buckets are written anew with each key; a large one lies apart."""
+    packed = pack(state)
+    return packed if len(packed) <= LARGE else Packed(packed)
+
+
+def unpack(item_id: str, packed: bytes | Packed) -> ItemState:
+    """Return the state of what :func:`pack` or :func:`pack_apart` returned."""
     entity_name, partition, payload, dot, vector, length, hard, inserted = ormsgpack.unpackb(
         packed.data if isinstance(packed, Packed) else packed
     )
     return ItemState(
         item_id, entity_name, partition, payload, tuple(dot), dict(vector), length, hard, tuple(inserted)
     )
+
+
+#: Length of a stamp in :func:`entity_key`.
+_STAMP_DIGITS: Final = 16
+
+
+def entity_key(state: ItemState) -> str:
+    """Return where an item lies among those of its model: in the order in which they were made."""
+    return f"{state.inserted[1]:0{_STAMP_DIGITS}x}{state.item_id}"
+
+
+def id_of_entity_key(key: str) -> str:
+    """Return the item's id."""
+    return key[_STAMP_DIGITS:]
 
 
 def pack_place(number: int, stamp: int) -> bytes:

@@ -31,6 +31,9 @@ from .zodbstore import ZODBDataStore
 _encode = msgspec.json.Encoder().encode
 
 
+#: Items that are applied in one transaction at most: what is written stays in memory until it ends.
+APPLIED_AT_ONCE: Final = 3_000
+
 class UnknownTransfer(NotFound):
     """Raised when this database knows no transfer of this id."""
 
@@ -303,7 +306,7 @@ class Transfer:
         self.provider.check(chunk.states, record.prefixes)
         items = record.waiting_items + len(chunk.states)
         characters = record.waiting_characters + sum(len(state.payload) for state in chunk.states)
-        if self.provider.has_enough(items, characters):
+        if self.provider.has_enough(items, characters, APPLIED_AT_ONCE):
             self._apply(chunk, lambda: self._note(told, chunk, len(refused), None, bytes_received))
         else:
             packed = compression.pack(_encode(told), "zstd")

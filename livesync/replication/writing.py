@@ -12,7 +12,7 @@ from .base import BaseDataStore
 from .changes import ConflictType
 from .node import Node
 from .states import ItemState, written
-from .stored import pack, unpack
+from .stored import pack_apart, unpack
 
 
 def write(
@@ -108,7 +108,7 @@ def forget_payload(
     open_entry = store.tables.deferred.get(item_id)
     if open_entry is not None and open_entry[2] is not None:
         base = replace(unpack(item_id, open_entry[2]), payload="")
-        store._set(store.tables.deferred, item_id, (*open_entry[:2], pack(base)))
+        store._set(store.tables.deferred, item_id, (*open_entry[:2], pack_apart(base)))
 
 
 # -- what could not be applied -----------------------------------------------------------------------
@@ -132,7 +132,7 @@ def defer(
         entry = replace(entry, loser=state, resolved=None, description=text or entry.description)
     conflicts.save(node.store, entry)
     node.store._set(
-        node.store.tables.deferred, state.item_id, (*entry.key, None if base is None else pack(base))
+        node.store.tables.deferred, state.item_id, (*entry.key, None if base is None else pack_apart(base))
     )
 
 

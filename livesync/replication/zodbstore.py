@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from transaction import TransactionManager
 
 from ..database import ATTEMPTS
-from ..errors import NotInstalled, check_schema
+from ..errors import NotInstalled, UpgradeNeeded, check_schema
 from .base import BaseDataStore, Savepoint
-from .digests import Tally
+from .pages import PageTree
 from .stored import ROOT_KEY, SCHEMA, StoredReplica
+from .unwritten import Unwritten
 
 T = TypeVar("T")
 
@@ -81,16 +82,16 @@ class ZODBDataStore(BaseDataStore):
         return found
 
     @property
-    def tally(self) -> Tally:
-        """What the current transaction of this thread has changed in the digests."""
-        found: Tally = self._thread.tally
+    def unwritten(self) -> Unwritten:
+        """What the current transaction of this thread has not written yet."""
+        found: Unwritten = self._thread.unwritten
         return found
 
     @contextmanager
     def _current(self, connection: Any) -> Iterator[None]:
         self._thread.connection = connection
         self._thread.tables = find_replica(connection.root())
-        self._thread.tally = Tally()
+        self._thread.unwritten = Unwritten()
         try:
             yield
         finally:
@@ -126,13 +127,16 @@ class ZODBDataStore(BaseDataStore):
         """Return a point within the transaction."""
         assert self.connection is not None
         self._settle()
-        return _ZODBSavepoint(self.connection.transaction_manager.savepoint(), self.tally)
+        return _ZODBSavepoint(self.connection.transaction_manager.savepoint(), self.unwritten)
 
     def _set(self, tree: Any, key: Any, value: Any) -> None:
         tree[key] = value
 
     def _remove(self, tree: Any, key: Any) -> None:
         tree.pop(key, None)
+
+    def _update(self, tree: PageTree, rows: Mapping[str, bytes | None]) -> None:
+        tree.update(rows)
 
     def _insert(self, members: Any, key: Any) -> None:
         members.insert(key)
@@ -143,12 +147,12 @@ class ZODBDataStore(BaseDataStore):
 
 
 class _ZODBSavepoint:
-    def __init__(self, savepoint: Savepoint, tally: Tally) -> None:
+    def __init__(self, savepoint: Savepoint, unwritten: Unwritten) -> None:
         self._savepoint = savepoint
-        self._tally = tally
+        self._unwritten = unwritten
 
     def rollback(self) -> None:
-        self._tally.clear()
+        self._unwritten.clear()
         self._savepoint.rollback()
 
 
@@ -159,7 +163,7 @@ class _RootStore(ZODBDataStore):
         self._thread = threading.local()
         self._thread.connection = root._p_jar
         self._thread.tables = find_replica(root)
-        self._thread.tally = Tally()
+        self._thread.unwritten = Unwritten()
 
 
 def renew_in(root: Any) -> str | None:
@@ -187,4 +191,11 @@ def find_replica(root: Any) -> StoredReplica:
     if not isinstance(found, StoredReplica):
         raise NotInstalled(f"what lies under {ROOT_KEY!r} in this database is not livesync's")
     check_schema("two-way sync's stored schema", found.schema, SCHEMA)
+    if found.schema < SCHEMA:
+        raise UpgradeNeeded(
+            f"two-way sync's stored schema is {found.schema}, which no release has written, and this livesync's"
+            f" is {SCHEMA}: take {ROOT_KEY!r} out of the database's root, and begin anew",
+            stored=found.schema,
+            expected=SCHEMA,
+        )
     return found

@@ -10,7 +10,7 @@ from ZODB.DemoStorage import DemoStorage
 from ZODB.POSException import ConflictError
 
 from livesync.replication import pages
-from livesync.replication.pages import Packed, Page, PageTree
+from livesync.replication.pages import Packed, Page, PageTree, Ranges
 
 
 @pytest.fixture
@@ -35,7 +35,8 @@ def contents(db):
 KEYS = st.text("abc", max_size=4)
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("set"), KEYS, st.binary(max_size=30)),
+        st.tuples(st.sampled_from(("set", "append")), KEYS, st.binary(max_size=30)),
+        st.tuples(st.just("update"), st.none(), st.dictionaries(KEYS, st.none() | st.binary(max_size=30))),
         st.tuples(st.just("pop"), KEYS, st.none()),
         st.tuples(st.sampled_from(("commit", "abort", "savepoint")), st.none(), st.none()),
     ),
@@ -43,7 +44,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(steps=STEPS, size=st.sampled_from((20, 60, 4_000)))
 def test_a_tree_of_pages_is_a_mapping_in_the_order_of_keys(steps, size):
     with pytest.MonkeyPatch.context() as patch:
@@ -57,6 +58,13 @@ def test_a_tree_of_pages_is_a_mapping_in_the_order_of_keys(steps, size):
         for what, key, value in steps:
             if what == "set":
                 tree[key] = model[key] = value
+            elif what == "append":
+                tree.append(key, value)
+                model[key] = value
+            elif what == "update":
+                tree.update(value)
+                for each, news in value.items():
+                    model.pop(each, None) if news is None else model.__setitem__(each, news)
             elif what == "pop":
                 assert tree.pop(key, None) == model.pop(key, None)
             elif what == "commit":
@@ -71,6 +79,11 @@ def test_a_tree_of_pages_is_a_mapping_in_the_order_of_keys(steps, size):
                 connection.cacheMinimize()
             assert key is None or tree.get(key) == model.get(key)
             assert list(tree.items()) == sorted(model.items())
+            low = key or ""
+            assert list(tree.items(low)) == sorted(pair for pair in model.items() if pair[0] >= low)
+            wanted = ["a", "ab", "b", "ba", "c", low]
+            assert tree.pick(wanted) == {each: model[each] for each in wanted if each in model}
+            assert all(page.rows() for least, page in tree.pages.items() if least)
         assert (list(tree), len(tree), bool(tree)) == (sorted(model), len(model), bool(model))
         for after in {"", "b", "abc", *model}:
             assert list(tree.keys(after)) == sorted(key for key in model if key > after)
@@ -114,6 +127,61 @@ def test_keys_that_come_in_order_fill_their_pages(db):
         sizes = [len(page.__getstate__()) for page in tree.pages.values()]
 
     assert min(sizes[:-1]) > 0.9 * pages.PAGE_SIZE
+
+
+def test_ranges_that_grow_at_their_ends_fill_their_pages(db):
+    with db.transaction() as connection:
+        ranges = connection.root()["ranges"] = Ranges()
+        for number in range(2_000):
+            ranges[(f"F{number % 5}", number, "i")] = b"x" * 20
+        sizes = [len(page.__getstate__()) for page in ranges.rows.pages.values()]
+
+    full = [size for size in sizes if size > 0.9 * pages.PAGE_SIZE]
+    assert len(full) >= len(sizes) - 5 - 1
+
+
+def test_many_keys_that_come_at_once_change_each_page_once(db, monkeypatch):
+    with db.transaction() as connection:
+        tree = connection.root()["tree"]
+        tree.update({f"{number:05d}": b"x" * 20 for number in range(3_000)})
+        count = len(tree.pages)
+        held = {least: page.packed for least, page in tree.pages.items()}
+        assert min(map(len, list(held.values())[:-1])) > 0.9 * pages.PAGE_SIZE
+        unpacked = []
+        monkeypatch.setattr(Page, "rows", lambda page, rows=Page.rows: unpacked.append(page) or rows(page))
+        assert len(tree.pick(f"{number:05d}" for number in range(0, 3_000, 5))) == 600
+        assert len(unpacked) == count
+
+
+RANGE_KEYS = st.tuples(st.sampled_from(("", "F1", "F1:U1", "F10", "F2")), st.integers(1, 2**62), KEYS)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=st.lists(st.tuples(RANGE_KEYS, st.none() | st.just(b"\0") | st.binary(max_size=30)), max_size=40),
+    low=RANGE_KEYS,
+    end=st.sampled_from((None, "\0", "F1", "F1\0", "F1;", "F10", "F3")),
+)
+def test_ranges_are_in_the_order_of_partitions_stamps_and_ids(steps, low, end):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "PAGE_SIZE", 100)
+        patch.setattr(pages, "LARGE", 20)
+        ranges, model = Ranges(), {}
+        for key, value in steps:
+            if value is None:
+                assert ranges.pop(key, None) == model.pop(key, None)
+            else:
+                ranges[key] = model[key] = value
+            assert ranges.get(key) == model.get(key)
+        expected = sorted(pair for pair in model.items() if end is None or pair[0][0] < end)
+        assert list(ranges.items(("", 0, ""), end)) == expected
+        assert list(ranges.items(low, end)) == [pair for pair in expected if pair[0] >= low]
+        assert ranges.pick([key for key, _ in steps]) == model
+        assert len(ranges.large) == sum(
+            len(value) > 20 or value == b"\0" for value in model.values()
+        )
+        with pytest.raises(KeyError):
+            ranges[("F3", 1, "")]
 
 
 def test_missing_keys_are_missing(db):

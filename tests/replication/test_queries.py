@@ -13,6 +13,7 @@ from livesync.replication import (
     SortOrder,
     SyncSessionStatus,
 )
+from livesync.replication import queries
 from livesync.replication.query import select
 from livesync.replication.states import written
 
@@ -132,6 +133,24 @@ def test_a_query_sends_what_it_selects_and_moves_no_claim(ab, tools):
     assert b.get_claims() == {}
     tools.sync(a, b)
     assert held(b) == held(a)
+
+
+def test_it_looks_at_the_items_of_its_model_only(ab, tools, monkeypatch):
+    a, b = ab
+    for number in range(20):
+        tools.put(a, f"other{number}", json.dumps({"n": 1}), entity="other")
+    looked_at = []
+    monkeypatch.setattr(
+        queries, "select", lambda query, states: looked_at.append(list(states)) or select(query, looked_at[-1])
+    )
+
+    there, _ = tools.sync(a, b, query=SMALL)
+
+    assert changes(there) == ["i1", "i2", "i3"]
+    assert [sorted(state.item_id for state in states) for states in looked_at] == [
+        ["i1", "i2", "i3", "i50"],
+        ["i1", "i2", "i3"],
+    ]
 
 
 def test_it_remembers_what_it_has_delivered(ab, tools):

@@ -7,8 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.sync_world import STORES
 
+from livesync.errors import UpgradeNeeded
 from livesync.peering.partitions import contains
 from livesync.replication.states import written
+from livesync.replication.zodbstore import ZODBDataStore
 
 
 def state(item_id="i", partition="F1", vector=None, payload="1"):
@@ -58,9 +60,9 @@ def test_an_item_is_found_by_each_entry_whoever_made_its_content(store):
 
         found = store.read(
             lambda: [
-                store.found(provider, key)
+                state
                 for provider in store.providers()
-                for key in store.scan(provider, "", 0)
+                for _, state in store.scan_states(provider, "", 0)
             ]
         )
         assert found == [replace(version, vector=vector)] * len(vector)
@@ -154,8 +156,65 @@ def test_a_dropped_item_is_nowhere(store):
     put(store, state(vector={"a": 1, "b": 2}))
     store.run(lambda: store.drop(store.get("i")))
 
+    assert store.read(lambda: list(store.items_of("thing"))) == []
     assert store.read(lambda: store.get("i")) is None
     assert scanned(store, "a", "", 0) == scanned(store, "b", "", 0) == []
+
+
+@pytest.mark.parametrize("kind", sorted(STORES))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from("abcdef"),
+            st.sampled_from(("talk", "room", None)),
+            st.integers(1, 5),
+            st.sampled_from(("go on", "go back", "commit")),
+        ),
+        max_size=25,
+    )
+)
+def test_the_items_of_a_model_are_found_by_themselves_whatever_became_of_them(kind, steps):
+    store, held = STORES[kind](), {}
+    store.run(lambda: store.begin("me"))
+    while steps:
+        end = next((n for n, step in enumerate(steps, 1) if step[3] != "go on"), len(steps))
+        part, steps = steps[:end], steps[end:]
+
+        def work(part=part):
+            found = dict(held)
+            savepoint = store.savepoint()
+            for item_id, model, stamp, _ in part:
+                before = store.get(item_id)
+                found.pop(item_id, None)
+                if model is not None:
+                    made = written(None, item_id, model, "F1", "1", ("a", stamp))
+                    found[item_id] = made
+                    store.put(made, before)
+                elif before is not None:
+                    store.drop(before)
+            if part[-1][3] == "go back":
+                savepoint.rollback()
+                return held
+            return found
+
+        held = store.run(work)
+        for model in ("talk", "room", "none"):
+            expected = [one for one in held.values() if one.entity_name == model]
+            expected.sort(key=lambda one: (one.inserted[1], one.item_id))
+            assert store.read(lambda model=model: list(store.items_of(model))) == expected
+        assert store.read(lambda: list(store.items())) == sorted(held.values(), key=lambda one: one.item_id)
+    if hasattr(store, "db"):
+        store.db.close()
+
+
+def test_a_store_of_a_schema_that_was_never_released_is_refused():
+    store = STORES["zodb"]()
+    store.run(lambda: setattr(store.tables, "schema", 1))
+
+    with pytest.raises(UpgradeNeeded, match="begin anew"):
+        ZODBDataStore(store.db)
+    store.db.close()
 
 
 ITEMS = st.lists(
