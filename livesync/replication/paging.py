@@ -75,7 +75,11 @@ def _times(keys: list[IndexKey]) -> list[tuple[int, str]]:
 
 
 def _query_page(node: Node, after: Stamps, size: int, query: Query) -> ItemChangeBatch:
-    news = [state for state in select(query, node.store.items_of(query.entity_name)) if not descends(after, state.vector)]
+    news = [
+        state
+        for state in select(query, node.store.items_of(query.entity_name))
+        if not descends(after, state.vector)
+    ]
     page, rest = news[:size], news[size:]
     reached = merged(after, *(state.vector for state in page))
     return _page(page, not rest, after, reached)

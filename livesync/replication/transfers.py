@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 import msgspec
 
@@ -30,9 +31,9 @@ from .zodbstore import ZODBDataStore
 
 _encode = msgspec.json.Encoder().encode
 
-
 #: Items that are applied in one transaction at most: what is written stays in memory until it ends.
 APPLIED_AT_ONCE: Final = 3_000
+
 
 class UnknownTransfer(NotFound):
     """Raised when this database knows no transfer of this id."""

@@ -177,9 +177,7 @@ def test_ranges_are_in_the_order_of_partitions_stamps_and_ids(steps, low, end):
         assert list(ranges.items(("", 0, ""), end)) == expected
         assert list(ranges.items(low, end)) == [pair for pair in expected if pair[0] >= low]
         assert ranges.pick([key for key, _ in steps]) == model
-        assert len(ranges.large) == sum(
-            len(value) > 20 or value == b"\0" for value in model.values()
-        )
+        assert len(ranges.large) == sum(len(value) > 20 or value == b"\0" for value in model.values())
         with pytest.raises(KeyError):
             ranges[("F3", 1, "")]
 

@@ -12,8 +12,8 @@ from livesync.replication import (
     Query,
     SortOrder,
     SyncSessionStatus,
+    queries,
 )
-from livesync.replication import queries
 from livesync.replication.query import select
 from livesync.replication.states import written
 
@@ -141,7 +141,9 @@ def test_it_looks_at_the_items_of_its_model_only(ab, tools, monkeypatch):
         tools.put(a, f"other{number}", json.dumps({"n": 1}), entity="other")
     looked_at = []
     monkeypatch.setattr(
-        queries, "select", lambda query, states: looked_at.append(list(states)) or select(query, looked_at[-1])
+        queries,
+        "select",
+        lambda query, states: looked_at.append(list(states)) or select(query, looked_at[-1]),
     )
 
     there, _ = tools.sync(a, b, query=SMALL)

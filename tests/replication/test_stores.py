@@ -60,9 +60,7 @@ def test_an_item_is_found_by_each_entry_whoever_made_its_content(store):
 
         found = store.read(
             lambda: [
-                state
-                for provider in store.providers()
-                for _, state in store.scan_states(provider, "", 0)
+                state for provider in store.providers() for _, state in store.scan_states(provider, "", 0)
             ]
         )
         assert found == [replace(version, vector=vector)] * len(vector)
