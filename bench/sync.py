@@ -50,7 +50,7 @@ _QUERIED = 100
 
 @dataclass(frozen=True, slots=True)
 class _Costs:
-    """CPU seconds of a sync of everything, with nothing new, and with 1 % changed, and of a query of one model."""
+    """CPU seconds of a sync of everything, with nothing new, with 1 % changed, and of a query."""
 
     new: float
     idle: float

@@ -395,7 +395,7 @@ class BaseDataStore(ABC):
         return self._get_all(iter(self.tables.items))
 
     def items_of(self, entity_name: str) -> Iterator[ItemState]:
-        """Yield the states of one model's items, in the order in which they were made, at the cost of these."""
+        """Yield the states of one model's items, the oldest first; the others cost nothing."""
         self._settle()
         tree: PageTree | None = self.tables.entities.get(entity_name)
         return iter(()) if tree is None else self._get_all(map(id_of_entity_key, tree))

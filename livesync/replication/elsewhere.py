@@ -7,8 +7,8 @@ from typing import Any, NoReturn, TypeVar
 
 from ..errors import UsageError
 from .base import BaseDataStore, Savepoint
-from .digests import Tally
 from .stored import StoredReplica
+from .unwritten import Unwritten
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class ElsewhereDataStore(BaseDataStore):
         self._refuse()
 
     @property
-    def tally(self) -> Tally:
+    def unwritten(self) -> Unwritten:
         """Nothing: it refuses, as :meth:`run` does."""
         self._refuse()
 

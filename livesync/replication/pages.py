@@ -265,7 +265,7 @@ class PageTree(Persistent):
         return value
 
     def items(self, low: str = "") -> Iterator[tuple[str, Any]]:
-        """Yield keys from ``low`` on and their values, in order of keys; the tree must not change meanwhile."""
+        """Yield keys from ``low`` on and their values, in order; the tree must not change meanwhile."""
         for page in self.pages.values(self.pages.maxKey(low)):
             rows = sorted(page.rows().items())
             yield from rows[bisect_left(rows, (low,)) :] if low else rows
@@ -289,8 +289,8 @@ class PageTree(Persistent):
 class Ranges(Persistent):
     """An index by partition and stamp, which is read and written in order: what is new goes to a range's end.
 
-    A key is ``(partition, stamp, item id)``. What is large lies apart from its page, which is written anew with
-    each of its keys that changes.
+    A key is ``(partition, stamp, item id)``. What is large lies apart from its page, which is written anew
+    with each of its keys that changes.
 
     Attributes:
         rows: All of it, by :func:`_key_text`.
@@ -374,7 +374,7 @@ def _map_header(count: int) -> bytes:
 
 
 def _cuts(keys: list[str], rows: dict[str, Value]) -> list[int]:
-    """Return where to cut these keys into as few parts as fit into pages, of about one size; never at an end."""
+    """Return where to cut these keys into as few parts as fit into pages, of one size; never at an end."""
     sizes = list(accumulate(_size(key, rows) for key in keys))
     parts = max(2, -(-sizes[-1] // PAGE_SIZE))
     found = (bisect_left(sizes, sizes[-1] * part / parts) for part in range(1, parts))

@@ -234,7 +234,7 @@ class RemoteProvider(BaseSyncProvider):
         drive = wire.Drive(stage="queuing", offer=offer_to_wire(offer))
         self._ask(lambda talk: talk.drive(transfer_id, drive))
 
-    def has_enough(self, items: int, characters: int) -> bool:
+    def has_enough(self, items: int, characters: int, at_once: int | None = None) -> bool:
         """Tell that each chunk is to be sent at once."""
         return True
 

@@ -36,8 +36,8 @@ class StoredReplica(Persistent):
             entry of every vector -> packed state
             (:func:`pack`) where the provider is the one that made the content; nothing elsewhere.
         items: item id -> packed place and stamp of its state in the index (:func:`pack_place`).
-        entities: model -> :class:`~livesync.replication.pages.PageTree`: stamp of the write that first made an
-            item, and its id (:func:`entity_key`) -> nothing.
+        entities: model -> :class:`~livesync.replication.pages.PageTree`: stamp of the write that first made
+            an item, and its id (:func:`entity_key`) -> nothing.
         places: number of a place -> (provider, partition).
         place_numbers: (provider, partition) -> number of the place.
         tombstones: (partition, item id) of what is deleted, but not for good.

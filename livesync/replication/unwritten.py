@@ -1,8 +1,8 @@
 """What a transaction has learned and changed, and writes at its end, all at once.
 
 Items come in the order in which they were made, and what is kept by their ids is scattered: where each lies,
-and the digests above it. Looked up and written one by one, every item would go to another page; gathered, each
-page is read and changed once in a transaction.
+and the digests above it. Looked up and written one by one, every item would go to another page; gathered,
+each page is read and changed once in a transaction.
 """
 
 from __future__ import annotations

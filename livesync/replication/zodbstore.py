@@ -193,8 +193,8 @@ def find_replica(root: Any) -> StoredReplica:
     check_schema("two-way sync's stored schema", found.schema, SCHEMA)
     if found.schema < SCHEMA:
         raise UpgradeNeeded(
-            f"two-way sync's stored schema is {found.schema}, which no release has written, and this livesync's"
-            f" is {SCHEMA}: take {ROOT_KEY!r} out of the database's root, and begin anew",
+            f"two-way sync's stored schema is {found.schema}, which no release has written, and this"
+            f" livesync's is {SCHEMA}: take {ROOT_KEY!r} out of the database's root, and begin anew",
             stored=found.schema,
             expected=SCHEMA,
         )

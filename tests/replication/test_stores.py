@@ -179,7 +179,7 @@ def test_the_items_of_a_model_are_found_by_themselves_whatever_became_of_them(ki
         end = next((n for n, step in enumerate(steps, 1) if step[3] != "go on"), len(steps))
         part, steps = steps[:end], steps[end:]
 
-        def work(part=part):
+        def work(part=part, held=held):
             found = dict(held)
             savepoint = store.savepoint()
             for item_id, model, stamp, _ in part:
