@@ -197,9 +197,9 @@ class PageTree(Persistent):
         if page.size > PAGE_SIZE:
             self._split(page, key, is_followed=True)
 
-    def pick(self, keys: Iterable[str]) -> dict[str, Value]:
+    def pick(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values of those keys that are there; each page is read once."""
-        found = {}
+        found: dict[str, Any] = {}
         for _, page, part in self._by_page(keys):
             found.update(page.pick(part))
         return found
