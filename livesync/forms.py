@@ -47,3 +47,22 @@ def _decoder(form: Any) -> msgspec.json.Decoder[Any]:
             if decoder is None:
                 decoder = _decoders[form] = msgspec.json.Decoder(form)
     return decoder
+
+
+_unpackers: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+
+
+def decode_packed(body: bytes, form: Any) -> Any:
+    """Return MessagePack as a value of ``form``.
+
+    Raises:
+        msgspec.DecodeError: It is none, or of another form.
+        UnicodeDecodeError, RecursionError: Its strings are no UTF-8; it is nested too deeply.
+    """
+    unpacker = _unpackers.get(form)
+    if unpacker is None:
+        with _lock:
+            unpacker = _unpackers.get(form)
+            if unpacker is None:
+                unpacker = _unpackers[form] = msgspec.msgpack.Decoder(form)
+    return unpacker.decode(body)

@@ -110,6 +110,7 @@ def _peer_app(session: Session, db: Any, host: Any, keys: KeyRing) -> Any:
         provider,
         Gate(provider.data_store, keys, provider.node.clock),
         name=session.settings.site,
+        host=host,
         login=login,
         capabilities=capabilities,
         clock=provider.node.clock,

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from .collections import changing, collection_of, line_of, looking, version_of
+from .collections import changing, line_of, looking, version_of
 from .exitcodes import ExitCode
 from .output import printable
-from .session import Session, as_usage
+from .session import Session
 from .version_looking import parsed
 
 if TYPE_CHECKING:
@@ -160,49 +160,3 @@ def _list(session: Session) -> int:
     if not found:
         session.out.line("there are no conflicts")
     return ExitCode.DIFFERENT if found else ExitCode.OK
-
-
-def push(session: Session) -> int:
-    """Bring a branch to another database."""
-    from contextlib import closing
-
-    from ..database import committed, open_database
-
-    args = session.args
-    with looking(session) as collection, closing(open_database(args.remote)) as remote_db:
-        branch = args.branch or collection.branch
-
-        def work(root: Any) -> bool:
-            return as_usage(lambda: collection.push(collection_of(session, root), args.branch))
-
-        committed(remote_db, work)
-    session.out.line(printable(f"Branch {branch} is pushed."))
-    session.out.json({"branch": branch})
-    return ExitCode.OK
-
-
-def pull(session: Session) -> int:
-    """Fetch a branch from another database."""
-    from contextlib import closing
-
-    from ..database import connected, open_database
-
-    args = session.args
-    with (
-        closing(open_database(args.remote, read_only=True)) as remote_db,
-        connected(remote_db) as remote_root,
-    ):
-
-        def work(collection: VersionedCollection) -> tuple[str, int, int]:
-            remote = collection_of(session, remote_root)
-            _ = remote.contents
-            collection.pull(remote, args.branch)
-            branch = args.branch or str(collection.branch)
-            return branch, collection.names.branch(branch).total - 1, len(collection.conflicts())
-
-        branch, number, waiting = changing(session, work)
-    session.out.line(printable(f"Branch {branch} is at version {number}."))
-    if waiting:
-        session.out.line(f"conflicts wait ({waiting:,}): see livesync version conflicts")
-    session.out.json({"branch": branch, "version": number, "conflicts": waiting})
-    return ExitCode.DIFFERENT if waiting else ExitCode.OK

@@ -23,7 +23,7 @@ def status(session: Session) -> int:
     """Show which version the documents come from, and what has changed since."""
     out = session.out
     with looking(session) as collection:
-        found = collection.status()
+        found = {**collection.status(), "remotes": [one._asdict() for one in collection.standings()]}
     number, branch = found["current_version"], found["current_branch"]
     where = f"version {number} of {branch}"
     out.line(f"HEAD is detached at {where}" if found["detached"] else f"On branch {branch}, {_at(number)}")
@@ -36,8 +36,18 @@ def status(session: Session) -> int:
             out.line(f"  {kind + ':':<9} {printable(document_id)}")
     if not found["changed"]:
         out.line("nothing has changed")
+    for remote in found["remotes"]:
+        out.line(printable(_standing(remote)))
     out.json(found)
     return ExitCode.OK
+
+
+def _standing(remote: dict[str, Any]) -> str:
+    if remote["ahead"] is None:
+        return f"{remote['address']}: has versions that were not pulled"
+    if remote["ahead"] == remote["behind"] == 0:
+        return f"{remote['address']}: up to date"
+    return f"{remote['address']}: ahead by {remote['ahead']:,}, behind by {remote['behind']:,}"
 
 
 def _at(number: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .grammar import Commands
+from .peer_client_parser import add_transport
 from .values import count, named_rule, span
 
 _REF = (
@@ -208,19 +209,45 @@ def _add_joining(commands: Commands) -> None:
     conflicts.add_argument("--document", metavar="ID", help="of this document only")
     conflicts.add_argument("--path", metavar="PATH", help="only here, as the list shows it")
     conflicts.add_argument("--abort", action="store_true", help="throw the merge away")
-    for name, does in (
-        ("push", "bring a branch to another database"),
-        ("pull", "fetch a branch from another database"),
-    ):
-        parser = commands.add(
-            name,
-            f"version_joining:{name}",
-            does,
-            f"{does[0].upper()}{does[1:]}, which this process can open, with all that the branch needs.",
+    _add_exchanging(commands)
+
+
+def _add_exchanging(commands: Commands) -> None:
+    push = commands.add(
+        "push",
+        "version_exchanging:push",
+        "bring branches and tags to another node",
+        "Bring branches and tags to another node or database, with all the versions that they need. Its"
+        " branches are only ever gone on with: pull first where it has gone on. All of a push is taken, or"
+        " nothing. What was cut goes on.",
+    )
+    pull = commands.add(
+        "pull",
+        "version_exchanging:pull",
+        "fetch branches and tags from another node",
+        "Fetch branches and tags from another node or database, with all the versions that they need. Where"
+        " both have gone on, the other one's versions come into place; yours stay on a branch"
+        " __rebranched_BRANCH_N and are merged. What was cut goes on.",
+    )
+    for parser in (push, pull):
+        _named(parser).add_argument(
+            "remote",
+            metavar="PEER_OR_URL",
+            help="a peer that `livesync peer list` shows; the address of one, https://…; or another database"
+            " that this process can open, as a zodburi",
         )
-        _named(parser).add_argument("remote", metavar="URI", help="the other database, as a zodburi")
-        parser.add_argument("-b", "--branch", metavar="NAME", help="which branch (default: the current one)")
-        _of(parser)
+        which = parser.add_mutually_exclusive_group()
+        which.add_argument("-b", "--branch", metavar="NAME", help="which branch (default: the current one)")
+        which.add_argument(
+            "--all", action="store_true", help="all branches but those that a pull has put aside"
+        )
+        parser.add_argument("--tags", action="store_true", help="all tags, too")
+        group = parser.add_argument_group("for an address")
+        group.add_argument(
+            "--profile", metavar="NAME", help="the profile of the certificates (default: the only one)"
+        )
+        add_transport(group)
+    push.add_argument("--no-checkout", action="store_true", help="leave the documents there as they are")
 
 
 def _add_keeping(commands: Commands) -> None:

@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from ..errors import CertificateRefused, PeerSaysNo, PeerUnreachable, ProfileDiffers, UsageError
 from . import compression, wire
 from .certificates import Certificate
 from .chains import read_chain, verify_signatures
-from .conversation import Asking
+from .conversation import Asking, Conversation
 from .http import PeerHTTP
 from .keyring import KeyRing
 from .keys import PublicKey
 from .nonces import FOR_PUSH
 from .retrying import Retries
 from .revocation import Revocation
+from .rights import Rights
 from .scopes import ScopeDefinition
 from .signing import sign_for_push
-from .trust import TrustStore
+from .trust import Trust, TrustStore
 
 #: Seconds to wait for a connection, and for each part of an answer.
 TIMEOUT_S: Final = 60.0
@@ -116,6 +119,16 @@ class PeerConnection:
     def _check_capability(self, word: str, what: str) -> None:
         if word not in self.server_info.capabilities:
             raise PeerUnreachable(f"{self.base_url} does not {what}")
+
+    @contextmanager
+    def waiting(self, seconds: float) -> Iterator[None]:
+        """Wait longer for answers within the block."""
+        before = self._http.timeout_s
+        self._http.timeout_s = max(before, seconds)
+        try:
+            yield
+        finally:
+            self._http.timeout_s = before
 
     # -- trust ---------------------------------------------------------------------------------------
 
@@ -287,6 +300,61 @@ class PeerConnection:
         )
         now = self.clock()
         return len(self.trust.run(lambda trust: trust.take_revocations(told.revocations, now)))
+
+    # -- sessions ------------------------------------------------------------------------------------
+
+    def begin_session(
+        self,
+        client: Rights,
+        server: Rights,
+        introduction: wire.Introduction | None = None,
+        client_name: str = "",
+    ) -> tuple[Conversation, wire.SyncSession]:
+        """Begin a session; return it, and what the server said.
+
+        Args:
+            client, server: The rights that both begin it with.
+            introduction: Of a provider of two-way sync; None: the session is for histories only.
+            client_name: How this database is called, for the people at the other end.
+
+        Raises:
+            CertificateRefused: One of the two does not hold.
+            KeyUnusable: The private key is not here.
+            PeerUnreachable: There is no usable answer.
+            PeerSaysNo: The server refuses.
+        """
+        conversation = Conversation(
+            self._asking, uuid.uuid4().hex, self.keys.get(client.public_key), client, server, self.clock
+        )
+        body = wire.NewSyncSession(
+            id=conversation.session_id,
+            nonce=self.get_nonce(client.certificate_id),
+            profile=client.profile,
+            client_chain=[certificate.signed for certificate in client.chain],
+            server_certificate_id=server.certificate_id,
+            introduction=introduction,
+            revocations=self.trust.read(lambda trust: trust.pending(client.profile)),
+            client_name=client_name[:200],
+        )
+        told = conversation.begin(body)
+        now = self.clock()
+        self.trust.run(lambda trust: trust.take_revocations(told.revocations, now))
+        self.check_rights(conversation)
+        return conversation, told
+
+    def check_rights(self, conversation: Conversation) -> None:
+        """Make sure that the certificates of both ends still hold.
+
+        Raises:
+            CertificateRefused: One has expired, or was revoked, or its root is not trusted any more.
+        """
+        now = self.clock()
+
+        def work(trust: Trust) -> None:
+            for rights in (conversation.client, conversation.server):
+                rights.check(now, trust.revoked)
+
+        self.trust.read(work)
 
     def close(self) -> None:
         """Close the connections of HTTP."""

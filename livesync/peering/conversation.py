@@ -258,6 +258,31 @@ class Conversation:
             query["cursor"] = _encode(cursor).decode()
         return self._ask("GET", "/buffers", wire.Buffer, query=query, is_buffer=True)
 
+    def ask(
+        self,
+        method: str,
+        path: str,
+        form: type[T] | None,
+        body: Any = None,
+        query: Mapping[str, str] | None = None,
+        *,
+        is_buffer: bool = False,
+    ) -> T:
+        """Ask for something else that is part of the session.
+
+        Args:
+            method, path: What; the path is below :data:`~livesync.peering.wire.BASE`.
+            form: Of the answer; None: it has no body.
+            body: A value of the wire's; None: nothing.
+            query: Parameters.
+            is_buffer: Whether the answer may be as large as a buffer.
+
+        Raises:
+            PeerUnreachable: There was no usable answer.
+            PeerSaysNo: It is refused.
+        """
+        return self._ask(method, path, form, body, query, limits=4, is_buffer=is_buffer)
+
     # -- how it is asked -----------------------------------------------------------------------------
 
     def _ask(

@@ -62,7 +62,7 @@ CAPABILITIES_HEADER: Final = "Livesync-Capabilities"
 
 #: What this livesync can do. ``zstd`` and ``gzip``: bodies may be compressed so, both ways.
 CAPABILITIES: Final = frozenset(
-    {"zstd", "gzip", "push", "pull", "signing-requests", "certificate-pushing", "revocations"}
+    {"zstd", "gzip", "push", "pull", "history", "signing-requests", "certificate-pushing", "revocations"}
 )
 
 #: What RFC 9421 signs of a request in a session; ``keyid`` is the id of the client's certificate.
@@ -190,6 +190,7 @@ CODES: Final[Mapping[str, tuple[int, str, bool]]] = {
     ),
     "ended": (409, "The session has ended, or is not in a stage that allows it.", False),
     "gap": (409, "Buffers come in order: ask how many are confirmed.", False),
+    "rejected": (409, "The history does not take that: see the message. Nothing was changed.", False),
     "changed": (409, "What the sender had pinned has changed: begin a new transfer.", False),
     "too_large": (413, "The body is larger than is taken here, as it travels or unpacked.", False),
     "media_type": (415, "The body is not JSON, or packed in a way that is not known here.", False),
@@ -341,7 +342,8 @@ class NewSyncSession(Input, frozen=True):
         profile: Of both certificates.
         client_chain: The client's certificate, last, with those above it. Its key signs the request.
         server_certificate_id: With which the server is to answer.
-        introduction: Of the client's provider.
+        introduction: Of the client's provider; None: the session is for histories only
+            (:mod:`~livesync.peering.historywire`).
         revocations: All that the client knows of this profile; the server takes them in first.
         client_name: For people.
     """
@@ -351,7 +353,7 @@ class NewSyncSession(Input, frozen=True):
     profile: Name
     client_chain: Chain
     server_certificate_id: Name
-    introduction: Introduction
+    introduction: Introduction | None = None
     revocations: Revocations = field(default_factory=list)
     client_name: Annotated[str, Meta(max_length=200)] = ""
 
@@ -361,7 +363,7 @@ class SyncSession(Value, frozen=True):
 
     Attributes:
         server_chain: The server's certificate, last, with those above it. Its key signs the answers.
-        introduction: Of the server's provider, after both have met.
+        introduction: Of the server's provider, after both have met; None: the client has introduced none.
         revocations: All that the server knows of this profile; the client takes them in before it goes on.
         started, last_active: Epoch seconds.
         transfers: Ids of its transfers that have not ended.
@@ -372,11 +374,11 @@ class SyncSession(Value, frozen=True):
     client_certificate_id: str
     server_certificate_id: str
     server_chain: list[Signed]
-    introduction: Introduction
     revocations: list[Signed]
     started: float
     last_active: float
     active: bool
+    introduction: Introduction | None = None
     transfers: list[str] = field(default_factory=list)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pyramid.config import Configurator
 
-from ..peering import compression, wire
+from ..peering import compression, historywire, wire
 from ..peering.controller import Operation as StageOperation
 from ..peering.controller import SessionController, StageEvent
 from ..peering.signing import Login, MayGive
@@ -24,10 +24,12 @@ from ..replication.operations import OPERATIONS as STAGE_OPERATIONS
 from ..replication.provider import ZODBSyncProvider
 from ..replication.transfers import Transfer
 from ..replication.zodbstore import ZODBDataStore
+from .packs import Packs
 from .sequence import Sequences
 from .throttle import Throttle
 
 if TYPE_CHECKING:
+    from ..host import Host
     from .gate import Gate
 
 #: Under this key a host's registry gives a :class:`PeerApp` to :func:`includeme`.
@@ -49,7 +51,9 @@ class PeerApp:
         login: Tells whether a user of this name has this password and may give certificates; None: nobody
             may, and signing requests are refused.
         may_give: Tells whether a user may give a scope; None: whoever may log in.
+        host: The application whose documents histories are of; None: those of histories without one only.
         chunk_size: Items in a buffer, at most.
+        chunk_bytes: Bytes of a chunk of a history that are aimed at.
         capabilities: What this server does, of :data:`livesync.peering.wire.CAPABILITIES`.
         clock: Epoch seconds.
     """
@@ -64,7 +68,9 @@ class PeerApp:
         listeners: Sequence[Callable[[StageEvent], None]] = (),
         login: Login | None = None,
         may_give: MayGive | None = None,
+        host: Host | None = None,
         chunk_size: int = wire.CHUNK_SIZE,
+        chunk_bytes: int = historywire.CHUNK_BYTES,
         capabilities: frozenset[str] = wire.CAPABILITIES,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -77,8 +83,11 @@ class PeerApp:
         self.controller = SessionController({**STAGE_OPERATIONS, **(operations or {})}, listeners)
         self.login = login
         self.may_give = may_give
+        self.host = host
+        self.packs = Packs()
         self.throttle = Throttle(clock)
         self.chunk_size = chunk_size
+        self.chunk_bytes = chunk_bytes
         self.capabilities = capabilities
         self.clock = clock
         self.sequences = Sequences()

@@ -103,6 +103,18 @@ PROFILE: Final = Parameter("profile", "query", "Of which profile.", _NAME)
 PARAMETERS: Final = {
     "session": (ID,),
     "profile": (PROFILE,),
+    "history": (Parameter("collection", "query", "Whose history.", _NAME),),
+    "chunk": (
+        Parameter("transfer", "query", "The transfer; a pull.", _ID),
+        Parameter("number", "query", "Of the chunk, from 0.", _NUMBER),
+        Parameter(
+            "cursor",
+            "query",
+            "Where it begins: ``next`` of the chunk before, as JSON; left out for the first.",
+            {"type": "string", "maxLength": 10_000},
+            required=False,
+        ),
+    ),
     "certificates": (
         PROFILE,
         Parameter(

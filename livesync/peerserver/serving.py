@@ -18,7 +18,7 @@ from ..forms import decode_json
 from ..peering import compression, wire
 from ..peering.records import StoredSessions, SyncSessionView
 from ..peering.rights import Rights
-from . import syncing, transferring, trusting
+from . import histories, syncing, transferring, trusting
 from .app import REGISTRY_KEY
 from .description import description
 from .operations import Call, Operation, Parameter
@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: All that peers can ask for.
-OPERATIONS: Final = (*trusting.OPERATIONS, *syncing.OPERATIONS, *transferring.OPERATIONS)
+OPERATIONS: Final = (
+    *trusting.OPERATIONS,
+    *syncing.OPERATIONS,
+    *transferring.OPERATIONS,
+    *histories.OPERATIONS,
+)
 
 _encode = msgspec.json.Encoder().encode
 

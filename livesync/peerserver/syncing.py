@@ -30,11 +30,7 @@ def begin_session(call: Call) -> wire.SyncSession:
     app = call.app
     known = app.store.read(lambda: _known(call, asked))
     if known is None:
-        introduction = introduction_of(asked.introduction)
-        _check_introduction(call, introduction)
-        renamed = app.provider.would_rename(introduction)
-        if renamed:
-            _be_renamed(call, asked, introduction)
+        renamed = asked.introduction is not None and _meet(call, asked, introduction_of(asked.introduction))
         known = app.store.run(lambda: _make(call, asked, not renamed), note="a session with a peer begins")
         logger.info(
             "session %s: certificate %s of profile %r begins, provider %s",
@@ -44,6 +40,15 @@ def begin_session(call: Call) -> wire.SyncSession:
             known.peer_provider_id,
         )
     return _answer(call, known, asked)
+
+
+def _meet(call: Call, asked: wire.NewSyncSession, introduction: Introduction) -> bool:
+    """Compare what both know of one another; tell whether this server took a new id."""
+    _check_introduction(call, introduction)
+    renamed = call.app.provider.would_rename(introduction)
+    if renamed:
+        _be_renamed(call, asked, introduction)
+    return renamed
 
 
 def _known(call: Call, asked: wire.NewSyncSession) -> SyncSessionView | None:
@@ -118,7 +123,8 @@ def _make(call: Call, asked: wire.NewSyncSession, with_nonce: bool) -> SyncSessi
         server_certificate_id=asked.server_certificate_id,
         started=app.clock(),
         peer=asked.client_name,
-        peer_provider_id=asked.introduction.provider_id,
+        # "": it is for histories only, and no provider is met
+        peer_provider_id="" if asked.introduction is None else asked.introduction.provider_id,
         request=call.digest,
     )
     record.client_chain = tuple((each.text, each.signature) for each in asked.client_chain)
@@ -139,7 +145,7 @@ def _make(call: Call, asked: wire.NewSyncSession, with_nonce: bool) -> SyncSessi
 
 def _answer(call: Call, view: SyncSessionView, asked: wire.NewSyncSession | None) -> wire.SyncSession:
     app = call.app
-    past = [] if asked is None else asked.introduction.past
+    past = [] if asked is None or asked.introduction is None else asked.introduction.past
     chain = [certificate.signed for certificate in app.gate.own(view.server_certificate_id).chain]
     introduction = app.provider.introduce()
     return wire.SyncSession(
@@ -148,7 +154,9 @@ def _answer(call: Call, view: SyncSessionView, asked: wire.NewSyncSession | None
         client_certificate_id=view.client_certificate_id,
         server_certificate_id=view.server_certificate_id,
         server_chain=chain,
-        introduction=introduction_to_wire(introduction, view.peer_provider_id, past),
+        introduction=(
+            introduction_to_wire(introduction, view.peer_provider_id, past) if view.peer_provider_id else None
+        ),
         revocations=app.store.read(lambda: app.gate.pending(view.profile, asked)),
         started=view.started,
         last_active=view.last_active,

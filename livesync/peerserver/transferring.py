@@ -13,6 +13,7 @@ from ..peering import wire
 from ..peering.partitions import check_partition
 from ..peering.records import StoredSessions, TransferView
 from ..peering.stages import Stage, Status
+from ..peering.staging import is_of_history
 from ..replication.transfers import Transfer
 from ..replication.wired import offer_to_wire
 from .operations import ID, PARAMETERS, Call, Operation
@@ -32,6 +33,8 @@ def new_transfer(call: Call) -> wire.Transfer:
     asked: wire.NewTransfer = call.body
     session, app = call.session, call.app
     assert session is not None
+    if not session.peer_provider_id:
+        raise Refused("forbidden", "this session was begun without a provider: it is for histories only")
     prefixes = _prefixes(asked.filter)
     _check_filter(call, asked.direction, prefixes)
     known = app.provider.data_store.read(lambda: _check_new(call, asked))
@@ -72,13 +75,24 @@ def _check_new(call: Call, asked: wire.NewTransfer) -> bool:
     """Make sure that a transfer may be begun; tell whether it was before, by the same client."""
     stored = _stored(call)
     known = stored.transfers.get(asked.id)
-    if known is not None:
-        _check_owner(call, stored, known.sync_session_id)
+    if known is not None and not is_of_history(known):
+        check_owner(call, stored, known.sync_session_id)
         return True
+    if known is not None:
+        raise Refused("ended", "there is, or was, another transfer of this id: begin one of another id")
+    check_new(call, stored)
+    return False
+
+
+def check_new(call: Call, stored: StoredSessions) -> None:
+    """Make sure that the session may begin one more transfer.
+
+    Raises:
+        Refused: It has too many.
+    """
     assert call.session is not None
     if len(stored.transfers_going_on(call.session.id)) >= _MAX_TRANSFERS:
         raise Refused("forbidden", f"a session has at most {_MAX_TRANSFERS} transfers at once")
-    return False
 
 
 def _stored(call: Call) -> StoredSessions:
@@ -87,7 +101,7 @@ def _stored(call: Call) -> StoredSessions:
     return StoredSessions.get(connection.root())
 
 
-def _check_owner(call: Call, stored: StoredSessions, session_id: str) -> None:
+def check_owner(call: Call, stored: StoredSessions, session_id: str) -> None:
     """Make sure that a session is this one, or was between the same two certificates."""
     session = call.session
     assert session is not None
@@ -115,9 +129,9 @@ def _own(call: Call, transfer_id: str) -> Transfer:
     def look() -> bool:
         stored = _stored(call)
         record = stored.transfers.get(transfer_id)
-        if record is None:
+        if record is None or is_of_history(record):
             raise Refused("no_such_thing", "there is no such transfer of this client")
-        _check_owner(call, stored, record.sync_session_id)
+        check_owner(call, stored, record.sync_session_id)
         return bool(record.sync_session_id != session.id)
 
     def move() -> None:

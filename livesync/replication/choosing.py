@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import CertificateRefused, UsageError
-from ..peering.certificates import Certificate
+from ..errors import CertificateRefused
+from ..peering.choosing import believed, own_rights
 from ..peering.peers import Peer
 from ..peering.rights import Rights, may_flow
 from ..peering.scopes import Filter
-from ..peering.trust import Trust
 
 if TYPE_CHECKING:
-    from ..peering.keyring import KeyRing
     from .connection import NetworkSyncConnection
 
 
@@ -26,9 +23,9 @@ def choose(connection: NetworkSyncConnection, peer: Peer) -> tuple[Rights, Right
         PeerUnreachable: There is no usable answer.
     """
     now, trust = connection.clock(), connection.trust
-    own = trust.read(lambda found: _own(found, connection.keys, peer, now))
+    own = trust.read(lambda found: own_rights(found, connection.keys, peer, now))
     shown = connection.get_remote_certificates(peer.profile)
-    servers = trust.read(lambda found: _believed(found, shown, peer, now))
+    servers = trust.read(lambda found: believed(found, shown, peer, now))
     pairs = [(mine, theirs) for mine in own for theirs in servers]
     useful = [pair for pair in pairs if any(_flows(pair))]
     if not useful:
@@ -36,41 +33,6 @@ def choose(connection: NetworkSyncConnection, peer: Peer) -> tuple[Rights, Right
             f"no certificate of this database and none of peer {peer.name} allow to exchange anything"
         )
     return max(useful, key=lambda pair: sum(_contains(_flows(pair), _flows(other)) for other in useful))
-
-
-def _own(trust: Trust, keys: KeyRing, peer: Peer, now: float) -> list[Rights]:
-    found = []
-    refused: CertificateRefused | None = None
-    for chain in trust.own_chains(keys, peer.profile):
-        if peer.certificate_id in ("", chain[-1].id):
-            try:
-                found.append(trust.verify(chain, now))
-            except CertificateRefused as exc:
-                refused = exc
-    if refused is not None and not found:
-        raise refused
-    if not found:
-        which = f"certificate {peer.certificate_id}" if peer.certificate_id else "certificate"
-        raise UsageError(
-            f"this database has no {which} of profile {peer.profile}; ask for one: livesync peer cert request"
-        )
-    return found
-
-
-def _believed(trust: Trust, shown: Sequence[tuple[Certificate, ...]], peer: Peer, now: float) -> list[Rights]:
-    found = []
-    reason = "it shows none"
-    for chain in shown:
-        if peer.server_certificate_id in ("", chain[-1].id):
-            try:
-                found.append(trust.verify(chain, now, peer.profile))
-            except CertificateRefused as exc:
-                reason = str(exc)
-    if not found:
-        raise CertificateRefused(
-            f"no certificate of profile {peer.profile} of peer {peer.name} is believed here: {reason}"
-        )
-    return found
 
 
 def _flows(pair: tuple[Rights, Rights]) -> tuple[Filter, Filter]:

@@ -7,7 +7,6 @@ between the same certificates. Its transfers go on at the last buffer that the r
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -120,43 +119,13 @@ class NetworkSyncConnection(PeerConnection):
         raise failure
 
     def _begin(self, client: Rights, server: Rights) -> tuple[Conversation, wire.SyncSession]:
-        conversation = Conversation(
-            self._asking, uuid.uuid4().hex, self.keys.get(client.public_key), client, server, self.clock
-        )
         known = self.server_info.provider_id
-        body = wire.NewSyncSession(
-            id=conversation.session_id,
-            nonce=self.get_nonce(client.certificate_id),
-            profile=client.profile,
-            client_chain=[certificate.signed for certificate in client.chain],
-            server_certificate_id=server.certificate_id,
-            introduction=introduction_to_wire(self.provider.introduce(), known),
-            revocations=self.trust.read(lambda trust: trust.pending(client.profile)),
-            client_name=self.client_name[:200],
-        )
-        told = conversation.begin(body)
-        now = self.clock()
-        self.trust.run(lambda trust: trust.take_revocations(told.revocations, now))
-        self.check_rights(conversation)
-        return conversation, told
-
-    def check_rights(self, conversation: Conversation) -> None:
-        """Make sure that the certificates of both ends still hold.
-
-        Raises:
-            CertificateRefused: One has expired, or was revoked, or its root is not trusted any more.
-        """
-        now = self.clock()
-
-        def work(trust: Any) -> None:
-            for rights in (conversation.client, conversation.server):
-                rights.check(now, trust.revoked)
-
-        self.trust.read(work)
+        introduction = introduction_to_wire(self.provider.introduce(), known)
+        return self.begin_session(client, server, introduction, self.client_name)
 
     def _meet(self, told: wire.SyncSession) -> bool:
         """Compare what the server knows of this database; tell whether this one took a new id."""
-        other = introduction_of(told.introduction)
+        other = introduction_of(_introduction(told))
         self._check_clock(other)
         return self.provider.meet(other)
 
@@ -186,6 +155,11 @@ class NetworkSyncConnection(PeerConnection):
             SyncRunning: Another process is at work on it.
         """
         view = self.run_stored(lambda stored: self._client_record(stored, sync_session_id).view())
+        if not view.peer_provider_id:
+            raise UnknownPeer(
+                f"session {view.id} is one of a history: what was cut goes on with the next"
+                " `livesync version push` or `livesync version pull`"
+            )
         process = _process_of(view.process)
         if not (ignore_existing_process or process is None or process == this_process() or is_dead(process)):
             raise SyncRunning(f"process {process[1]} of {process[0]} is at work on session {view.id}")
@@ -226,7 +200,7 @@ class NetworkSyncConnection(PeerConnection):
             if exc.code in ("no_such_thing", "ended", "signature"):
                 return None
             raise
-        same = told.active and told.introduction.provider_id == view.peer_provider_id
+        same = told.active and _introduction(told).provider_id == view.peer_provider_id
         return told if same and not self._meet(told) else None
 
     def close_sync_session(self, client: SyncSessionClient) -> None:
@@ -290,7 +264,7 @@ class NetworkSyncConnection(PeerConnection):
                 server_certificate_id=conversation.server.certificate_id,
                 started=self.clock(),
                 peer=self.base_url,
-                peer_provider_id=told.introduction.provider_id,
+                peer_provider_id=_introduction(told).provider_id,
                 process=":".join(map(str, this_process())),
             )
             stored.add_sync(record)
@@ -310,6 +284,17 @@ class NetworkSyncConnection(PeerConnection):
             raise UnknownPeer(f"this database has begun no session {session_id!r}: livesync peer sessions")
         assert isinstance(record, SyncSessionRecord)
         return record
+
+
+def _introduction(told: wire.SyncSession) -> wire.Introduction:
+    """Return how the server introduces itself.
+
+    Raises:
+        PeerUnreachable: It does not.
+    """
+    if told.introduction is None:
+        raise PeerUnreachable("the server does not say which provider it is")
+    return told.introduction
 
 
 def _move(stored: StoredSessions, old: str, new: str) -> None:

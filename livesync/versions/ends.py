@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ..errors import OfferChanged
 from .contents import Contents
 from .exchange import TravellingVersion, sent
 from .names import Names
@@ -188,7 +189,7 @@ class LocalEnd(OtherEnd):
     def pack(self, asked: Asked) -> Iterator[Part]:
         """See :class:`OtherEnd`."""
         contents = self.collection.contents
-        return outgoing_of(contents, asked).parts(contents)
+        return outgoing_of(contents, pinned(contents, asked)).parts(contents)
 
     def take(self, contents: Contents, outgoing: Outgoing, do_checkout: bool) -> None:
         """See :class:`OtherEnd`."""
@@ -270,35 +271,85 @@ def lacking(contents: Contents, tips: Iterable[int], haves: Iterable[int]) -> li
     return [key for _, key in sorted(found)]
 
 
-def outgoing_of(contents: Contents, asked: Asked) -> Outgoing:
-    """Return what a history sends to somebody who asks.
+class PinnedBranch(NamedTuple):
+    """A branch as it was when it was asked for: what is sent does not change while it is sent.
 
-    What it has not is passed over: names that are gone, versions that only the other one has.
+    Attributes:
+        name: The branch.
+        tip: Id of its newest version.
+        total: How many versions of its own it has.
+        since: Number of the first one that the other one may lack.
+    """
+
+    name: str
+    tip: bytes
+    total: int
+    since: int
+
+
+class Pinned(NamedTuple):
+    """What is sent to somebody who has asked.
+
+    Attributes:
+        branches, tags: Those that there are.
+        haves: Ids of versions that both have.
+    """
+
+    branches: tuple[PinnedBranch, ...]
+    tags: tuple[Tag, ...]
+    haves: tuple[bytes, ...]
+
+
+def pinned(contents: Contents, asked: Asked) -> Pinned:
+    """Return what is sent to somebody who asks.
+
+    What there is not is passed over: names that are gone, versions that only the other one has.
     """
     stored = contents.stored
     names = Names(stored.references)
     branches, tags = names.branches(), names.tags
-    wants = [want for want in asked.wants if want.branch in branches]
-    named = [Tag(name, id_of(stored, tags[name])) for name in asked.tags if name in tags]
-    tips = {branches[want.branch].tip for want in wants} | {int(stored.keys[tag.id]) for tag in named}
-    marked = {version_id for want in wants for _, version_id in want.marks}
-    haves = {int(stored.keys[one]) for one in (*asked.haves, *marked) if one in stored.keys}
-    layouts = [layout for want in wants for layout in _layouts(stored, want, branches[want.branch])]
-    versions = tuple(id_of(stored, key) for key in lacking(contents, tips, haves))
-    return Outgoing(versions, (*layouts, *named))
+    found = []
+    for want in asked.wants:
+        branch = branches.get(want.branch)
+        if branch is not None:
+            since = _shared(stored, branch, dict(want.marks))
+            found.append(PinnedBranch(want.branch, id_of(stored, branch.tip), branch.total, since))
+    named = tuple(Tag(name, id_of(stored, tags[name])) for name in asked.tags if name in tags)
+    marked = {version_id for want in asked.wants for _, version_id in want.marks}
+    haves = {one for one in (*asked.haves, *marked) if one in stored.keys}
+    return Pinned(tuple(found), named, tuple(sorted(haves)))
 
 
-def _layouts(stored: StoredHistory, want: Want, branch: Branch) -> Iterator[Layout]:
-    known: dict[int, bytes] = dict(want.marks)
-    since = next(
-        (
-            number + 1
-            for number in sorted(known, reverse=True)
-            if number < branch.total and id_of(stored, branch.at(number)) == known[number]
-        ),
-        0,
-    )
-    yield from layouts_of(stored, want.branch, branch, since)
+def _shared(stored: StoredHistory, branch: Branch, known: Mapping[int, bytes]) -> int:
+    """Return how many versions of a branch are those that the other one has, as far as is known."""
+    for number in sorted(known, reverse=True):
+        if number < branch.total and id_of(stored, branch.at(number)) == known[number]:
+            return number + 1
+    return 0
+
+
+def outgoing_of(contents: Contents, pins: Pinned) -> Outgoing:
+    """Return what a history sends.
+
+    Raises:
+        OfferChanged: Something that was pinned is gone.
+    """
+    stored = contents.stored
+    branches = Names(stored.references).branches()
+    tips, layouts = set(), list[Layout]()
+    for pin in pins.branches:
+        branch = branches.get(pin.name)
+        branch = None if branch is None or branch.total < pin.total else branch.until(pin.total)
+        if branch is None or id_of(stored, branch.tip) != pin.tip:
+            raise OfferChanged(f"branch {pin.name!r} was put elsewhere meanwhile: pull again")
+        tips.add(branch.tip)
+        layouts += layouts_of(stored, pin.name, branch, pin.since)
+    gone = [one for one in (*(tag.id for tag in pins.tags), *pins.haves) if one not in stored.keys]
+    if gone:
+        raise OfferChanged(f"version {gone[0].hex()[:12]} is gone meanwhile: pull again")
+    tips |= {int(stored.keys[tag.id]) for tag in pins.tags}
+    keys = lacking(contents, tips, [int(stored.keys[one]) for one in pins.haves])
+    return Outgoing(tuple(id_of(stored, key) for key in keys), (*layouts, *pins.tags))
 
 
 def layouts_of(stored: StoredHistory, name: str, branch: Branch, since: int) -> Iterator[Layout]:

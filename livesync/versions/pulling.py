@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..errors import InvalidCollectionState, InvalidOperation
 from . import merging
 from .ancestry import is_ancestor, merge_bases, path_between
-from .ends import Asked, Layout, OtherEnd, Refs, Want, end_of, id_of, marks_of
+from .ends import Asked, Layout, OtherEnd, Refs, Tag, Want, end_of, id_of, marks_of
 from .names import MAIN, RESERVED
 from .receiving import Moved, ReceivingCollection
 from .tree import Branch, way_up
+
+if TYPE_CHECKING:
+    from ..peering.keyring import KeyRing
 
 #: How local versions are called once a pull has put others into their place.
 REBRANCHED: Final = "__rebranched_"
@@ -23,11 +26,12 @@ class PullingCollection(ReceivingCollection):
 
     def pull(
         self,
-        remote: ReceivingCollection | OtherEnd,
+        remote: ReceivingCollection | OtherEnd | str,
         branch: str | None = None,
         *,
         tags: bool = False,
         everything: bool = False,
+        keys: KeyRing | None = None,
     ) -> bool:
         """Bring a branch of another collection here.
 
@@ -37,11 +41,14 @@ class PullingCollection(ReceivingCollection):
         branch as the other one has it, with the local versions on theirs.
 
         Args:
-            remote: The other collection, of the same name; nothing of it is written.
+            remote: The other collection, of the same name; nothing of it is written. Of another node the
+                address, ``https://…``, or the name of a peer. What comes over a network is kept before it is
+                looked at, in transactions of its own, until the caller has committed.
             branch: None: the current one.
             tags: Bring all tags, too; one that is here at another version stays where it is.
             everything: Bring all branches but those that pulls have put aside there. Where another branch
                 than the current one has diverged, it is left as it is.
+            keys: The private keys of this database, for another node.
 
         Returns:
             False where the other one has no versions.
@@ -52,7 +59,14 @@ class PullingCollection(ReceivingCollection):
                 changes or conflicts on that branch; the other one has no such branch; both have gone on, and
                 HEAD is elsewhere; or there are documents and no versions.
             InvalidCollectionState: They began with other versions, or what came is damaged.
+            SyncError, PeerRefused: The other node does not answer, or refuses.
         """
+        if isinstance(remote, str):
+            with self._named_end(remote, "pull", keys) as end:
+                moved = self.pull_refs(end, branch, tags, everything)
+            # what was fetched is needed until it is in the history for good
+            self._root._p_jar.transaction_manager.get().addAfterCommitHook(lambda ok: ok and end.forget())
+            return moved is not None
         return self.pull_refs(remote, branch, tags, everything) is not None
 
     def pull_refs(
@@ -110,6 +124,13 @@ class PullingCollection(ReceivingCollection):
         haves = sorted({*tips, *(id_of(contents.stored, key) for key in names.tags.values())})
         return Asked(tuple(wants), tuple(haves), tag_names)
 
+    def is_needed(self, refs: Refs, asked: Asked) -> bool:
+        """Tell whether anything that is asked for has to come."""
+        if not self.is_tracked or asked.wants:
+            return True
+        keys = self.contents.stored.keys
+        return any(refs.tags[tag] not in keys for tag in asked.tags)
+
     def _wanted(self, refs: Refs, branch: str | None) -> str:
         name = branch
         if name is None:
@@ -130,16 +151,17 @@ class PullingCollection(ReceivingCollection):
         stored = self.contents.stored
         before = self.names.branches()
         asked_names = [want.branch for want in asked.wants]
-        is_needed = asked.wants or any(refs.tags[tag] not in stored.keys for tag in asked.tags)
-        layouts, _ = self._received(end.pack(asked), asked_names) if is_needed else ({}, [])
+        tags = [Tag(name, refs.tags[name]) for name in asked.tags]
+        layouts: dict[str, Layout] = {}
+        if self.is_needed(refs, asked):
+            layouts, tags = self._received(end.pack(asked), asked_names)
         moved = []
         head, detached = self.names.head[0], self.names.is_detached
         # the current branch last: where its merge has to wait, everything else is done
         for name in sorted(layouts, key=lambda name: name == head):
             is_on_it = name == head and not detached
             moved.append(self._branch_pulled(layouts[name], before.get(name), is_on_it, is_named))
-        for tag in asked.tags:
-            moved.append(self._tag_pulled(tag, refs.tags[tag]))
+        moved += [self._tag_pulled(*tag) for tag in tags]
         if not asked.wants and not moved:
             tips = {
                 name: id_of(stored, branch.tip) for name, branch in before.items() if name in refs.branches
@@ -214,4 +236,4 @@ class PullingCollection(ReceivingCollection):
             self.names.set_tag(name, key)
             return Moved(name, "new tag", b"", version_id)
         old = id_of(self.contents.stored, known)
-        return Moved(name, "up to date" if known == key else "other tag", old, old)
+        return Moved(name, "same tag" if known == key else "other tag", old, old)

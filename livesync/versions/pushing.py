@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from ..errors import InvalidCollectionState, InvalidOperation
 from .ancestry import is_ancestor, path_between
@@ -10,6 +11,9 @@ from .ends import Layout, OtherEnd, Outgoing, Part, Refs, Tag, end_of, id_of, la
 from .names import RESERVED
 from .receiving import Moved, ReceivingCollection
 from .tree import NO_VERSION, Branch
+
+if TYPE_CHECKING:
+    from ..peering.keyring import KeyRing
 
 
 class PushingCollection(ReceivingCollection):
@@ -19,12 +23,13 @@ class PushingCollection(ReceivingCollection):
 
     def push(
         self,
-        remote: ReceivingCollection | OtherEnd,
+        remote: ReceivingCollection | OtherEnd | str,
         branch: str | None = None,
         do_checkout: bool = True,
         *,
         tags: bool = False,
         everything: bool = False,
+        keys: KeyRing | None = None,
     ) -> bool:
         """Bring a branch to another collection, whose branch is only ever gone on with.
 
@@ -32,11 +37,13 @@ class PushingCollection(ReceivingCollection):
         its branches are. One without versions and documents gets all that the branch needs.
 
         Args:
-            remote: The other collection, of the same name.
+            remote: The other collection, of the same name. Of another node the address, ``https://…``, or
+                the name of a peer: what is committed is sent, and taken there in a transaction of its own.
             branch: None: the current one.
             do_checkout: Where the other one is on that branch, its working documents follow.
             tags: Bring all tags, too.
             everything: Bring all branches but those that pulls have put aside.
+            keys: The private keys of this database, for another node.
 
         Returns:
             False where this collection has no versions.
@@ -48,7 +55,11 @@ class PushingCollection(ReceivingCollection):
                 version that the branch begins at, has changes that a checkout would meet, a tag of this name
                 at another version, or documents and no versions.
             InvalidCollectionState: They began with other versions.
+            SyncError, PeerRefused: The other node does not answer, or refuses.
         """
+        if isinstance(remote, str):
+            with self._named_end(remote, "push", keys) as end:
+                return self.push_refs(end, branch, do_checkout, tags, everything) is not None
         return self.push_refs(remote, branch, do_checkout, tags, everything) is not None
 
     def push_refs(
@@ -61,17 +72,37 @@ class PushingCollection(ReceivingCollection):
     ) -> list[Moved] | None:
         """Push as :meth:`push` does; return what became of each branch and tag, None without versions."""
         end = end_of(remote)
+        prepared = self.prepare_push(end, branch, tags, everything)
+        if prepared is None:
+            return None
+        refs, outgoing, moved = prepared
+        if outgoing is not None:
+            end.take(self.contents, outgoing, do_checkout)
+        self.note_pushed(end.address, refs, moved)
+        return moved
+
+    def prepare_push(
+        self, end: OtherEnd, branch: str | None = None, tags: bool = False, everything: bool = False
+    ) -> tuple[Refs, Outgoing | None, list[Moved]] | None:
+        """Return what the other one has, what is to be sent (None: nothing), and what will have become of it.
+
+        None without versions. Nothing is sent or written.
+
+        Raises:
+            ValueError, InvalidOperation, InvalidCollectionState: As :meth:`push`.
+        """
         self._check_other(end)
         if not self.is_tracked:
             return None
         chosen = self._public() if everything else [self._own_branch(branch)]
         refs = end.refs()
-        outgoing, moved = self._to_push(end, refs, chosen, sorted(self.names.tags) if tags else [])
-        if outgoing is not None:
-            end.take(self.contents, outgoing, do_checkout)
-        tips = {one.name: one.new for one in moved if "tag" not in one.what}
-        self.note_remote(end.address, {name: far.tip for name, far in refs.branches.items()} | tips)
-        return moved
+        return refs, *self._to_push(end, refs, chosen, sorted(self.names.tags) if tags else [])
+
+    def note_pushed(self, address: str, refs: Refs, moved: Sequence[Moved]) -> None:
+        """Note where branches of another end are after a push."""
+        own = self.names.branches() if self.is_tracked else {}
+        pushed = {one.name: one.new for one in moved if "tag" not in one.what and one.name in own}
+        self.note_remote(address, {name: far.tip for name, far in refs.branches.items()} | pushed)
 
     def _public(self) -> list[str]:
         return sorted(name for name in self.names.branches() if not name.startswith(RESERVED))
@@ -113,7 +144,7 @@ class PushingCollection(ReceivingCollection):
             tag = Tag(name, id_of(stored, key))
             if known not in (None, tag.id):
                 raise InvalidOperation(f"push rejected: the remote has a tag {name!r} at another version")
-            moved.append(Moved(name, "new tag" if known is None else "up to date", known or b"", tag.id))
+            moved.append(Moved(name, "new tag" if known is None else "same tag", known or b"", tag.id))
             if known is None:
                 sent_names.append(tag)
                 tips.add(key)

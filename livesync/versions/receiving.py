@@ -7,17 +7,21 @@ time to time. It is committed with the caller's transaction, or not at all.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ..errors import InvalidCollectionState, InvalidOperation
+from ..errors import InvalidCollectionState, InvalidOperation, UsageError
 from .contents import Contents
-from .ends import Layout, LocalEnd, OtherEnd, Part, Refs, Tag, id_of
+from .ends import Layout, LocalEnd, OtherEnd, Part, Refs, Tag, id_of, lacking
 from .exchange import TravellingVersion, received, received_root
 from .joining import JoiningCollection
 from .names import MAIN, Names
 from .parts import travelled
 from .stored import StoredHistory, find_histories
 from .tree import NO_VERSION, Branch
+
+if TYPE_CHECKING:
+    from ..peering.keyring import KeyRing
+    from .network import NetworkEnd
 
 #: Versions, and bytes of what they change, after which what was received is put out of memory.
 _BREATH_VERSIONS: Final = 64
@@ -33,7 +37,8 @@ class Moved(NamedTuple):
     Attributes:
         name: The branch or the tag.
         what: ``new branch``, ``fast-forward``, ``up to date``, ``merged``, ``conflicts``, ``diverged`` (it
-            was left as it is), ``new tag``, or ``other tag`` (there is one of this name, which was left).
+            was left as it is), ``new tag``, ``same tag``, or ``other tag`` (there is one of this name,
+            which was left).
         old, new: Ids of the versions before and after; b"" where there was none.
     """
 
@@ -41,6 +46,20 @@ class Moved(NamedTuple):
     what: str
     old: bytes
     new: bytes
+
+
+class Standing(NamedTuple):
+    """How the current branch stands beside that of another end, as it was last seen.
+
+    Attributes:
+        address: How the other end is called here.
+        ahead, behind: Versions that only this one has, and only the other one; None: the other one has some
+            that have not come.
+    """
+
+    address: str
+    ahead: int | None
+    behind: int | None
 
 
 class ReceivingCollection(JoiningCollection):
@@ -54,6 +73,37 @@ class ReceivingCollection(JoiningCollection):
         known = dict(sorted(tips.items())[:_NOTED])
         if references.remotes.get(address) != known:
             references.remotes = {**references.remotes, address: known}
+
+    def standings(self) -> list[Standing]:
+        """Return how the current branch stands beside those of other ends, as they were last seen."""
+        if not self.is_tracked:
+            return []
+        contents = self.contents
+        name = self.names.head[0]
+        tip, found = self.names.branch(name).tip, []
+        for address, tips in sorted(contents.stored.references.remotes.items()):
+            if name in tips:
+                key = contents.stored.keys.get(tips[name])
+                ahead = None if key is None else len(lacking(contents, [tip], [key]))
+                behind = None if key is None else len(lacking(contents, [key], [tip]))
+                found.append(Standing(address, ahead, behind))
+        return found
+
+    def _named_end(self, remote: str, direction: str, keys: KeyRing | None) -> NetworkEnd:
+        """Return the other end that an address or the name of a peer stands for.
+
+        Raises:
+            UsageError: Where the private keys are is not given, or the address is none.
+            UnknownPeer: There is no such peer.
+        """
+        if keys is None:
+            raise UsageError("another node is talked to with a certificate: give the key ring (keys=…)")
+        from ..peering.choosing import peer_at
+        from .network import NetworkEnd
+
+        db = self._root._p_jar.db()
+        peer = peer_at(db, keys, remote)
+        return NetworkEnd(db, self.name, peer, keys, direction, codec=self._codec, clock=self._clock)
 
     def _check_other(self, end: OtherEnd) -> None:
         remote = end.collection if isinstance(end, LocalEnd) else None

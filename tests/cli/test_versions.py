@@ -289,7 +289,8 @@ def test_branches_travel_between_databases(begun, tmp_path):
     uri = f"file://{tmp_path / 'b.fs'}"
     assert begun("push", uri)[0] == 4
     ZODB.DB(FileStorage(str(tmp_path / "b.fs"))).close()
-    assert begun("push", uri)[1] == "Branch main is pushed.\n"
+    assert begun("push", uri)[1] == f"To {uri}\n * [new branch]     main\n"
+    assert begun("push", uri)[1] == "Everything up-to-date\n"
     other = Desk(tmp_path / "b.fs", begun.capsys)
     assert "begun" in other("log")[1]
     begun.write(a={"title": "here", "n": 1})
@@ -304,7 +305,10 @@ def test_branches_travel_between_databases(begun, tmp_path):
     assert (code, "have diverged" in err) == (2, True)
     code, out, _ = begun("pull", uri)
     assert (code, "conflicts wait (1)" in out) == (1, True)
+    assert "(merged, and conflicts wait)" in out
+    assert f"{uri}: up to date\n" in begun("status")[1]
     assert begun("conflicts", "--take", "theirs")[0] == 0
+    assert f"{uri}: ahead by 2, behind by 0\n" in begun("status")[1]
     assert begun("push", uri)[0] == 0
     assert json.loads(other("show", "HEAD", "a")[1])["title"] == "here"
 

@@ -1,0 +1,488 @@
+"""A collection on another node, over a session with it: the other end of a push or a pull.
+
+What comes is kept, chunk by chunk, in this database, each in a transaction of its own, before anything of it
+is looked at; and what goes is cut from committed versions. So a transfer that was cut, at whatever byte and
+whichever end, goes on after the last chunk that was confirmed, with the next push or pull of the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from ..database import committed, connected
+from ..errors import (
+    InvalidOperation,
+    NotFound,
+    OfferChanged,
+    PeerSaysNo,
+    PeerUnreachable,
+    ScopeExceeded,
+    SyncError,
+    TransferEnded,
+)
+from ..peering import historywire, staging, wire
+from ..peering.choosing import believed, own_rights
+from ..peering.connection import PeerConnection
+from ..peering.conversation import Conversation
+from ..peering.historywire import HistoryCursor, HistoryTransfer, partition_of
+from ..peering.keyring import KeyRing
+from ..peering.peers import Peer
+from ..peering.records import StoredSessions, SyncSessionRecord
+from ..peering.retrying import Retries
+from ..peering.rights import Rights, check_flow
+from ..peering.scopes import Filter
+from ..peering.trust import TrustStore
+from ..process import this_process
+from .chunks import Place, check_chunk, cut, joined
+from .contents import Contents
+from .ends import Asked, FarBranch, OtherEnd, Outgoing, Part, Refs
+from .stored import find_history
+from .values import CODEC, Codec
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Seconds that the other node gets to check and keep all that was pushed.
+_FINISH_S: Final = 900.0
+
+#: Codes of refusals after which a transfer cannot go on, and a new one can.
+_ANEW: Final = frozenset({"no_such_thing", "ended", "changed", "gap"})
+
+#: How often a transfer is begun anew.
+_BEGINNINGS: Final = 3
+
+_encode = msgspec.json.Encoder().encode
+
+#: Is told how many bytes have gone or come so far, and how many of all parts are done.
+Progress = Callable[[int, int, int], None]
+
+
+class NetworkEnd(OtherEnd):
+    """A collection on another node. One thread at a time; close it in the end.
+
+    Args:
+        db: An open ``ZODB.DB``: this node's.
+        name: The collection's.
+        peer: Where the other node is, and which certificates are used.
+        keys: The private keys of this database.
+        direction: ``push`` or ``pull``: what the certificates have to allow.
+        client_name: How this database is called, for the people at the other end.
+        retries: How often a request is sent again.
+        codec: Encodes documents.
+        progress: Is told how far a transfer has come.
+        chunk_bytes: Bytes of a chunk that are aimed at.
+        clock: Epoch seconds.
+
+    Raises:
+        NotInstalled: This database has no certificates.
+    """
+
+    def __init__(
+        self,
+        db: Any,
+        name: str,
+        peer: Peer,
+        keys: KeyRing,
+        direction: str,
+        *,
+        client_name: str = "",
+        retries: Retries | None = None,
+        codec: Codec = CODEC,
+        progress: Progress = lambda size, done, total: None,
+        chunk_bytes: int = historywire.CHUNK_BYTES,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = name
+        self.address = peer.name
+        #: Whether a transfer went on that was cut before.
+        self.resumed = False
+        self._db = db
+        self._peer = peer
+        self._keys = keys
+        self._direction = direction
+        self._client_name = client_name
+        self._codec = codec
+        self._progress = progress
+        self._chunk_bytes = chunk_bytes
+        self._clock = clock
+        self._connection = PeerConnection(
+            peer.url,
+            TrustStore(db),
+            keys,
+            retries=retries,
+            ca_file=peer.ca_file or None,
+            insecure_http=peer.insecure_http,
+            clock=clock,
+        )
+        # made before a transaction of the caller's begins, which may change the root, too
+        self._stored(lambda stored: None)
+        self._conversation: Conversation | None = None
+        self._refs: Refs | None = None
+        self._fetched: tuple[Asked, str] | None = None
+
+    # -- the session ---------------------------------------------------------------------------------
+
+    def _talk(self) -> Conversation:
+        """Return the session; it is begun where there is none."""
+        if self._conversation is None:
+            connection = self._connection
+            if "history" not in connection.capabilities:
+                raise PeerUnreachable(f"{connection.base_url} exchanges no histories: it is to be updated")
+            connection.take_revocations(self._peer.profile)
+            own, server = self._choose()
+            conversation, _ = connection.begin_session(own, server, client_name=self._client_name)
+            self._conversation = conversation
+            self._stored(lambda stored: self._note_session(stored, conversation))
+        return self._conversation
+
+    def _choose(self) -> tuple[Rights, Rights]:
+        """Return the rights of both ends that the session begins with: those that allow what is to be done.
+
+        Raises:
+            ScopeExceeded: There are none.
+        """
+        connection, peer, now = self._connection, self._peer, self._clock()
+        own = connection.trust.read(lambda trust: own_rights(trust, self._keys, peer, now))
+        shown = connection.get_remote_certificates(peer.profile)
+        servers = connection.trust.read(lambda trust: believed(trust, shown, peer, now))
+        wanted = Filter.of([partition_of(self.name)])
+        refused: ScopeExceeded | None = None
+        for mine in own:
+            for theirs in servers:
+                sender, receiver = (mine, theirs) if self._direction == "push" else (theirs, mine)
+                try:
+                    check_flow(wanted, sender, receiver)
+                except ScopeExceeded as exc:
+                    refused = exc
+                else:
+                    return mine, theirs
+        assert refused is not None, "there is a pair of certificates"
+        raise ScopeExceeded(
+            f"no certificate of this database and none of {peer.name} allow to {self._direction} the history"
+            f" of {self.name!r} (partition {partition_of(self.name)})"
+        )
+
+    def _note_session(self, stored: StoredSessions, conversation: Conversation) -> None:
+        record = SyncSessionRecord(
+            conversation.session_id,
+            is_server=False,
+            profile=self._peer.profile,
+            client_certificate_id=conversation.client.certificate_id,
+            server_certificate_id=conversation.server.certificate_id,
+            started=self._clock(),
+            peer=self._connection.base_url,
+            process=":".join(map(str, this_process())),
+        )
+        stored.add_sync(record)
+
+    def _stored(self, work: Callable[[StoredSessions], T]) -> T:
+        return committed(self._db, lambda root: work(StoredSessions.get(root)))
+
+    def _ask(self, method: str, path: str, form: type[T] | None, body: Any = None, **options: Any) -> T:
+        """Ask within the session.
+
+        Raises:
+            InvalidOperation: The other node's history does not take that.
+            PeerUnreachable, PeerSaysNo: As of the session.
+        """
+        conversation = self._talk()
+        self._connection.check_rights(conversation)
+        try:
+            return conversation.ask(method, path, form, body, **options)
+        except PeerSaysNo as exc:
+            if exc.code == "rejected" and exc.is_signed:
+                raise InvalidOperation(str(exc)) from exc
+            raise
+
+    def close(self) -> None:
+        """End the session, here and, if it can be told, there; what has come in part is kept."""
+        conversation, self._conversation = self._conversation, None
+        if conversation is not None:
+            try:
+                conversation.end()
+            except SyncError as exc:
+                logger.info("session %s: its end could not be told: %s", conversation.session_id, exc)
+            session_id = conversation.session_id
+
+            def work(stored: StoredSessions) -> None:
+                record = stored.sync.get(session_id)
+                if record is not None:
+                    record.active = False
+                    record.last_active = self._clock()
+
+            self._stored(work)
+        self._connection.close()
+
+    def __enter__(self) -> NetworkEnd:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- what it says of itself ----------------------------------------------------------------------
+
+    def refs(self) -> Refs:
+        """See :class:`~livesync.versions.ends.OtherEnd`; asked for once."""
+        if self._refs is None:
+            query = {"collection": self.name}
+            told = self._ask("GET", "/histories", historywire.History, query=query)
+            with _understood():
+                self._refs = Refs(
+                    bytes.fromhex(told.root),
+                    {
+                        name: FarBranch(bytes.fromhex(one.tip), bytes.fromhex(one.base), one.total)
+                        for name, one in told.branches.items()
+                    },
+                    {name: bytes.fromhex(version) for name, version in told.tags.items()},
+                )
+        return self._refs
+
+    def known(self, ids: Sequence[bytes]) -> set[bytes]:
+        """See :class:`~livesync.versions.ends.OtherEnd`."""
+        found: set[bytes] = set()
+        for start in range(0, len(ids), historywire.MAX_IDS):
+            part = [one.hex() for one in ids[start : start + historywire.MAX_IDS]]
+            body = historywire.AskVersions(collection=self.name, ids=part)
+            told = self._ask("POST", "/knownversions", historywire.KnownVersions, body)
+            with _understood():
+                found.update(map(bytes.fromhex, told.ids))
+        return found & set(ids)
+
+    # -- pull ----------------------------------------------------------------------------------------
+
+    def pack(self, asked: Asked) -> Iterator[Part]:
+        """See :class:`~livesync.versions.ends.OtherEnd`: what :meth:`fetch` has brought, or brings now."""
+        if self._fetched is None or self._fetched[0] != asked:
+            self.fetch(asked)
+        assert self._fetched is not None
+        return self._staged(self._fetched[1])
+
+    def _staged(self, transfer_id: str) -> Iterator[Part]:
+        with connected(self._db) as root:
+            stored = StoredSessions.get(root)
+            yield from joined(staging.chunks(stored, transfer_id))
+
+    def fetch(self, asked: Asked) -> None:
+        """Bring what is asked for into this database; nothing of it is looked at yet.
+
+        Each chunk is kept in a transaction of its own. One that was cut goes on.
+
+        Raises:
+            PeerUnreachable, PeerSaysNo: It was cut or refused; it goes on with the next call.
+            CertificateRefused: A certificate does not hold any more.
+        """
+        key = _encode([self._peer.url, self.name, asked])
+        for beginning in range(_BEGINNINGS):
+            transfer_id = self._begun("pull", key)
+            try:
+                self._receive(transfer_id, asked)
+            except (PeerSaysNo, TransferEnded) as exc:
+                if not _begins_anew(exc) or beginning + 1 == _BEGINNINGS:
+                    raise
+                logger.warning("transfer %s cannot go on: %s; a new one begins", transfer_id, exc)
+                self._drop(transfer_id)
+            else:
+                self._fetched = asked, transfer_id
+                return
+
+    def _begun(self, direction: str, key: bytes) -> str:
+        """Return the id of a transfer of this direction: of one that was cut, if it is of the same."""
+        is_sender = direction == "push"
+        session_id = self._talk().session_id
+        now = self._clock()
+
+        def work(stored: StoredSessions) -> tuple[str, bool]:
+            for record in stored.transfers_going_on():
+                if (
+                    staging.is_of_history(record)
+                    and record.is_sender == is_sender
+                    and record.prefixes == (partition_of(self.name),)
+                    and record.direction == staging.DIRECTIONS[direction]
+                    and record.offer is not None
+                    and record.offer.data == key
+                ):
+                    record.sync_session_id = session_id
+                    record.last_active = now
+                    return record.id, bool(record.confirmed)
+            made = staging.begin(
+                stored, uuid.uuid4().hex, session_id, direction, self.name, key, now, is_sender=is_sender
+            )
+            return made.id, False
+
+        transfer_id, resumed = self._stored(work)
+        self.resumed = self.resumed or resumed
+        return transfer_id
+
+    def _receive(self, transfer_id: str, asked: Asked) -> None:
+        number, cursor, is_last = self._standing(transfer_id)
+        if is_last:
+            return
+        told = self._ask(
+            "POST",
+            "/historytransfers",
+            HistoryTransfer,
+            historywire.NewHistoryTransfer(
+                id=transfer_id,
+                direction="pull",
+                collection=self.name,
+                wants=[
+                    historywire.HistoryWant(
+                        branch=want.branch, marks=[(mark, one.hex()) for mark, one in want.marks]
+                    )
+                    for want in asked.wants
+                ],
+                tags=list(asked.tags),
+                haves=[one.hex() for one in asked.haves],
+            ),
+        )
+        if not told.active:
+            raise TransferEnded("the other node has ended this transfer")
+        while not is_last:
+            query = {
+                "transfer": transfer_id,
+                "number": str(number),
+                "cursor": _encode(cursor).decode(),
+            }
+            chunk = self._ask("GET", "/historychunks", historywire.HistoryChunk, query=query, is_buffer=True)
+            if (chunk.transfer, chunk.number) != (
+                transfer_id,
+                number,
+            ) or chunk.next == cursor != HistoryCursor():
+                raise PeerUnreachable("the server gives another chunk than it was asked for")
+            check_chunk(chunk.data)
+            number, cursor, is_last = self._keep(transfer_id, chunk)
+            self._progress(self._connection.bytes_received, cursor.part, told.parts)
+        self._tell_end(transfer_id)
+
+    def _standing(self, transfer_id: str) -> tuple[int, HistoryCursor, bool]:
+        """Return how far a pull has come here: the next chunk, where it begins, and whether there is none."""
+
+        def work(stored: StoredSessions) -> tuple[int, HistoryCursor, bool]:
+            record = staging.find(stored, transfer_id)
+            return record.confirmed, staging.cursor_of(record), record.has_last
+
+        return self._stored(work)
+
+    def _keep(self, transfer_id: str, chunk: historywire.HistoryChunk) -> tuple[int, HistoryCursor, bool]:
+        def work(stored: StoredSessions) -> tuple[int, HistoryCursor, bool]:
+            record = staging.find(stored, transfer_id)
+            staging.take(stored, record, chunk.number, chunk.data, chunk.next, chunk.last, self._clock())
+            return record.confirmed, staging.cursor_of(record), record.has_last
+
+        return self._stored(work)
+
+    def _tell_end(self, transfer_id: str) -> None:
+        """Tell the other node that all has come; where it cannot be told, it finds out by itself in time."""
+        try:
+            self._ask("DELETE", f"/historytransfers/{transfer_id}", None)
+        except SyncError as exc:
+            logger.info("transfer %s: its end could not be told: %s", transfer_id, exc)
+
+    def forget(self) -> None:
+        """Keep what was fetched no longer, once it is in the history for good."""
+        if self._fetched is not None:
+            self._drop(self._fetched[1], is_done=True)
+            self._fetched = self._refs = None
+
+    def _drop(self, transfer_id: str, *, is_done: bool = False) -> None:
+        def work(stored: StoredSessions) -> None:
+            try:
+                record = staging.find(stored, transfer_id)
+            except NotFound:
+                return
+            staging.close(stored, record, self._clock(), is_done=is_done)
+
+        self._stored(work)
+
+    # -- push ----------------------------------------------------------------------------------------
+
+    def take(self, contents: Contents, outgoing: Outgoing, do_checkout: bool) -> None:
+        """See :class:`~livesync.versions.ends.OtherEnd`; see :meth:`send`."""
+        self.send(outgoing, do_checkout)
+
+    def send(self, outgoing: Outgoing, do_checkout: bool) -> None:
+        """Send versions, which have to be committed, and let the other node keep them, all or nothing.
+
+        One that was cut goes on.
+
+        Raises:
+            InvalidOperation: The other node's history does not take that, or it is not committed.
+            PeerUnreachable, PeerSaysNo: It was cut or refused; it goes on with the next call.
+            CertificateRefused: A certificate does not hold any more.
+        """
+        with connected(self._db) as root:
+            stored = find_history(root, self.name)
+            if stored is None or any(one not in stored.keys for one in outgoing.versions):
+                raise InvalidOperation("what is pushed over a network is to be committed first")
+        digest = hashlib.sha256(_encode([outgoing.versions, [list(one) for one in outgoing.names]]))
+        key = _encode([self._peer.url, self.name, digest.hexdigest()])
+        for beginning in range(_BEGINNINGS):
+            transfer_id = self._begun("push", key)
+            try:
+                self._send(transfer_id, outgoing, do_checkout)
+            except (PeerSaysNo, OfferChanged, TransferEnded) as exc:
+                if not _begins_anew(exc) or beginning + 1 == _BEGINNINGS:
+                    raise
+                logger.warning("transfer %s cannot go on: %s; a new one begins", transfer_id, exc)
+                self._drop(transfer_id)
+            except InvalidOperation:
+                self._drop(transfer_id)
+                raise
+            else:
+                self._drop(transfer_id, is_done=True)
+                self._refs = None
+                return
+
+    def _send(self, transfer_id: str, outgoing: Outgoing, do_checkout: bool) -> None:
+        body = historywire.NewHistoryTransfer(id=transfer_id, direction="push", collection=self.name)
+        told = self._ask("POST", "/historytransfers", HistoryTransfer, body)
+        self.resumed = self.resumed or told.confirmed > 0
+        number, place = told.confirmed, Place(told.cursor.part, told.cursor.after)
+        is_last, total = told.complete, len(outgoing.versions) + len(outgoing.names)
+        while not is_last and told.active:
+            chunk = self._cut(outgoing, place)
+            following = HistoryCursor(part=chunk.next.part, after=chunk.next.after)
+            confirmed = self._ask(
+                "POST",
+                "/historychunks",
+                wire.Confirmed,
+                historywire.HistoryChunk(
+                    transfer=transfer_id, number=number, data=chunk.data, next=following, last=chunk.last
+                ),
+            )
+            if confirmed.confirmed != number + 1:
+                raise PeerUnreachable("the server has confirmed another chunk than it was sent")
+            number, place, is_last = confirmed.confirmed, chunk.next, chunk.last
+            self._progress(self._connection.bytes_sent, place.part, total)
+        end = historywire.EndHistoryTransfer(checkout=do_checkout)
+        with self._connection.waiting(_FINISH_S):
+            self._ask("PATCH", f"/historytransfers/{transfer_id}", HistoryTransfer, end)
+
+    def _cut(self, outgoing: Outgoing, place: Place) -> Any:
+        """Return a chunk, as it is in the database: no snapshot is held while it is sent."""
+        with connected(self._db) as root:
+            stored = find_history(root, self.name)
+            if stored is None:
+                raise OfferChanged(f"the history of {self.name!r} is gone meanwhile")
+            return cut(Contents(stored, self._codec), outgoing, place, self._chunk_bytes)
+
+
+def _begins_anew(exc: Exception) -> bool:
+    return exc.code in _ANEW if isinstance(exc, PeerSaysNo) else True
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as exc:
+        raise PeerUnreachable("the server names versions that are none") from exc
