@@ -14,9 +14,15 @@ from .tree import Branch, way_up
 
 if TYPE_CHECKING:
     from ..peering.keyring import KeyRing
+    from .network import NetworkEnd
 
 #: How local versions are called once a pull has put others into their place.
 REBRANCHED: Final = "__rebranched_"
+
+
+def _forget(is_committed: bool, end: NetworkEnd) -> None:
+    if is_committed:
+        end.forget()
 
 
 class PullingCollection(ReceivingCollection):
@@ -65,7 +71,7 @@ class PullingCollection(ReceivingCollection):
             with self._named_end(remote, "pull", keys) as end:
                 moved = self.pull_refs(end, branch, tags, everything)
             # what was fetched is needed until it is in the history for good
-            self._root._p_jar.transaction_manager.get().addAfterCommitHook(lambda ok: ok and end.forget())
+            self._root._p_jar.transaction_manager.get().addAfterCommitHook(_forget, (end,))
             return moved is not None
         return self.pull_refs(remote, branch, tags, everything) is not None
 

@@ -12,6 +12,8 @@ from livesync.errors import (
     PeerSaysNo,
     PeerUnreachable,
     ScopeExceeded,
+    UnknownPeer,
+    UsageError,
 )
 from livesync.peering.peers import Peer
 from livesync.peering.records import StoredSessions
@@ -442,3 +444,27 @@ def test_histories_that_began_otherwise_are_refused(pair):
     for deed in (pair.push, pair.pull):
         with pytest.raises(InvalidCollectionState, match="diverging roots"):
             deed()
+
+
+def test_an_address_or_a_name_says_where_to_and_the_keys_with_what(pair):
+    pair.node.registry.add(pair.peer)
+    keys = pair.node.keys
+    with pair.here() as docs:
+        docs._clock = pair.world.clock
+        assert docs.push("office", keys=keys)
+    assert state(pair.there()) == state(pair.here())
+    with pair.there() as docs:
+        edit(docs, "theirs", a={"n": 2})
+    with pair.here() as docs:
+        docs._clock = pair.world.clock
+        assert docs.pull(pair.served.url, keys=keys)
+        assert pair.waiting(pair.node) == 1
+    assert pair.waiting(pair.node) == 0
+    assert state(pair.there()) == state(pair.here())
+    with pair.here() as docs:
+        with pytest.raises(UsageError, match="give the key ring"):
+            docs.push("office")
+        with pytest.raises(UnknownPeer, match="no peer 'nowhere'"):
+            docs.push("nowhere", keys=keys)
+        with pytest.raises(UsageError, match="not encrypted"):
+            docs.push("http://elsewhere.example", keys=keys)
