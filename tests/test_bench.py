@@ -40,6 +40,19 @@ def test_benchmark_does_its_work_and_prints_its_table(name: str) -> None:
         assert heading in done.stdout
 
 
+@pytest.mark.network
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["items", "objects"])
+def test_livesync_and_morango_sync_the_same(way: str, tmp_path: Path) -> None:
+    morango = importlib.import_module("bench.morango")
+
+    # each makes sure that the server holds what the client had, and what it changed
+    theirs = morango._run_morango(morango.find_python(), tmp_path / "morango", 60, way, "without waiting")
+    ours = morango._run_livesync(tmp_path / "livesync", 60, way)
+
+    assert all(taken.wall_s > 0 for taken in (*theirs.values(), *ours.values()))
+
+
 def test_sizes_are_taken_from_the_command_line() -> None:
     done = _run("collect", "--transactions", "70", "--repeats", "1")
 

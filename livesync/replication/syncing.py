@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ..errors import LiveSyncError, SyncError
+from ..peering import wire
 from ..peering.controller import one_line
 from ..peering.keyring import KeyRing
 from ..peering.peers import Peer, PeerRegistry, SessionOutcome
@@ -53,6 +54,7 @@ class PeerSync:
         connect: Called with the signals of each session, before it does anything.
         clock: Epoch seconds.
         timeout_s: Seconds to wait for an answer.
+        chunk_size: Items in a buffer, at most.
     """
 
     provider: ZODBSyncProvider
@@ -64,6 +66,7 @@ class PeerSync:
     connect: Callable[[SyncClientSignals], None] = lambda signals: None
     clock: Callable[[], float] = time.time
     timeout_s: float = 60.0
+    chunk_size: int = wire.CHUNK_SIZE
 
     def run(self, peer: Peer, directions: Sequence[str] = DIRECTIONS) -> SessionOutcome:
         """Sync with a peer once, and note how it went.
@@ -193,6 +196,7 @@ class PeerSync:
             insecure_http=peer.insecure_http,
             clock=self.clock,
             timeout_s=self.timeout_s,
+            chunk_size=self.chunk_size,
         )
 
     def remote(self, peer: Peer) -> RemoteProvider:

@@ -33,12 +33,14 @@ def test_after_any_faults_one_clean_session_makes_both_equal(seed, world, served
     proxy = FaultyProxy(served.port, seed, share=0.25)
     stack.callback(proxy.close)
     through, clean = home.peer(proxy.url, "through"), home.peer(served.url, "clean")
+    at_once = dice.choice((1, 5, 3000))
+    home.provider.applied_at_once = world.provider.applied_at_once = at_once
     failures, written = [], {}
 
     for _ in range(8):
         edit((home, world), dice, written)
         try:
-            home.sync(through)
+            home.sync(through, chunk_size=dice.choice((1, 2, 5, 500)))
         except LiveSyncError as exc:
             failures.append(exc)
     outcome = home.sync(clean)
