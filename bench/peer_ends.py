@@ -86,14 +86,14 @@ def item_id(number: int) -> str:
     return uuid.uuid5(uuid.NAMESPACE_OID, str(number)).hex
 
 
-def write(db: Any, provider: ZODBSyncProvider, numbers: range, edition: int) -> None:
-    """Write items, five thousand in a transaction."""
+def write(db: Any, provider: ZODBSyncProvider, numbers: range, edition: int, per_commit: int = 1000) -> None:
+    """Write items, so many in a transaction."""
     if has_application(db):
-        talks.write(db, numbers, edition)
+        talks.write(db, numbers, edition, per_commit)
         return
     store = provider.data_store
-    for begin in range(0, len(numbers), 5000):
-        part = numbers[begin : begin + 5000]
+    for begin in range(0, len(numbers), per_commit):
+        part = numbers[begin : begin + per_commit]
 
         def work(part: range = part) -> None:
             for number in part:
@@ -111,7 +111,7 @@ def write(db: Any, provider: ZODBSyncProvider, numbers: range, edition: int) -> 
 def fill(directory: Path, first: int, last: int) -> None:
     """Write new items into a database."""
     db = open_db(directory)
-    write(db, provider_of(db), range(first, last), 0)
+    write(db, provider_of(db), range(first, last), 0, per_commit=5000)
     db.close()
 
 
