@@ -8,6 +8,7 @@ committed here.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, Final
 
 from ..errors import CollectionAlreadyInitialised, InvalidOperation
@@ -24,8 +25,8 @@ from .parts import COLLECTIONS, TRAVELLING, Address, Rule, check_free, check_kno
 from .remotes import RemoteCollection
 from .stash import applied_stash, packed_stash
 from .stored import StoredHistory, find_histories
-from .threeway import ABSENT
 from .tree import NO_VERSION, Branch, parent_of
+from .working import wholly
 from .writing import Change, write_root
 
 #: What the first version says where nobody says anything.
@@ -69,6 +70,9 @@ class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection
     ) -> bool:
         """Make the first version, (0, ``main``), of all documents there are; return True.
 
+        Few documents are held in memory at a time, however many there are; ids of all are. Where it raises,
+        what was written is taken back.
+
         Raises:
             CollectionAlreadyInitialised: It has versions.
             InvalidOperation: Its mapping, or one of its collections', has versions in another history.
@@ -76,23 +80,34 @@ class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection
         """
         if self.is_tracked:
             raise CollectionAlreadyInitialised(f"{self.name!r} has versions already")
+        connection = getattr(self._root, "_p_jar", None)
+        with nullcontext() if connection is None else wholly(connection):
+            self._init(message, author, dict(metadata or {}))
+        return True
+
+    def _init(self, message: str, author: str | None, metadata: dict[str, Any]) -> None:
         stored = StoredHistory(self.name)
         self._keep_collections(stored)
         contents = Contents(stored, self._codec)
         names = Names(stored.references)
         working = self.working
         if self.collections:
-            metadata = {**(metadata or {}), TRAVELLING: list(self.collections)}
-        documents = [(one, value) for one, value in working.read(working.ids()) if value is not ABSENT]
+            metadata[TRAVELLING] = list(self.collections)
+        ids = sorted(working.ids())
+        why = self._why(message, author, metadata)
         following = names.next_key(Branch(NO_VERSION))
         key = following.key
-        write_root(contents, key, documents, self._why(message, author, metadata))
+        histories = find_histories(self._root, create=True)
+        histories[self.name] = stored
+        try:
+            write_root(contents, key, ids, working.read, why, self._put_out_of_memory)
+        except BaseException:
+            del histories[self.name]
+            raise
         names.take(following)
         names.set_branch(MAIN, Branch(NO_VERSION).with_next(key))
         names.set_head(MAIN, key)
-        find_histories(self._root, create=True)[self.name] = stored
         working.settle()
-        return True
 
     def register(
         self,

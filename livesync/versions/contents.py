@@ -16,7 +16,7 @@ from ..errors import BrokenDelta, BrokenValue, InvalidCollectionState, VersionPr
 from .changesets import ERASED, GONE, Row, change_set, forward_of, hashes_of, rows_of, shorts_of
 from .delta import apply
 from .entries import CHAINED, PACKED, Entries, Entry, Kind
-from .frames import Frames, sampled, train
+from .frames import Frames, train
 from .names import Names
 from .packets import Packet
 from .shelves import keep_pack, packs_of
@@ -287,12 +287,10 @@ class Contents:
         return dict(zip(parts[::2], parts[1::2]))
 
     def begin(self, documents: Iterable[tuple[str, bytes]]) -> None:
-        """Keep first states, sorted by id; train a dictionary on them where they are many."""
-        encoded = list(documents)
-        self.learn(encoded, 1)
+        """Keep first states, sorted by id, as they come."""
         pack: list[Any] = []
         size = 0
-        for document_id, body in encoded:
+        for document_id, body in documents:
             if pack and (len(pack) >= 2 * _PACK_DOCUMENTS or size + len(body) > _PACK_BYTES):
                 self.keep_pack(pack)
                 pack, size = [], 0
@@ -301,10 +299,14 @@ class Contents:
         if pack:
             self.keep_pack(pack)
 
-    def learn(self, documents: Sequence[tuple[str, bytes]], number: int) -> None:
-        """Train a dictionary on some of the documents, where they are enough, and note on which."""
-        samples = sampled(documents)
-        total = sum(len(body) for _, body in documents)
+    def learn(self, samples: Sequence[tuple[str, bytes]], total: int, number: int) -> None:
+        """Train a dictionary on some of the documents, where they are enough, and note on which.
+
+        Args:
+            samples: Ids and encoded documents (:func:`~livesync.versions.frames.sampled`).
+            total: Bytes of all documents.
+            number: Of the dictionary.
+        """
         dictionary = train([body for _, body in samples], total)
         if dictionary is not None:
             self.stored.dictionaries[number] = Packet(with_sum(dictionary))

@@ -19,7 +19,7 @@ from ..errors import InvalidOperation
 from .changesets import ERASED, GONE, Row, rows_of
 from .contents import Contents
 from .entries import Entries, Entry, Kind, rewritten
-from .frames import Frames
+from .frames import Frames, sampled
 from .parts import addresses
 from .stash import applied_stash, packed_stash
 from .stored import DELTAS_KEY, StoredHistory, find_histories
@@ -173,7 +173,7 @@ def _learn_anew(contents: Contents) -> None:
     before = Frames({old: stored.dictionaries.pop(old)})
     bodies = [item for pack in packs for item in pack.items() if item[1][:1] != ERASED]
     contents.frames = Frames(stored.dictionaries)
-    contents.learn(bodies, old % 255 + 1)
+    contents.learn(sampled(bodies), sum(len(body) for _, body in bodies), old % 255 + 1)
     for pack in packs:
         contents.keep_pack(_flat(pack))
     for key, change in stored.changes.items():

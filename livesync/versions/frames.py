@@ -27,8 +27,9 @@ _SHARE: Final = 32
 #: A dictionary is no smaller.
 _FEWEST_BYTES: Final = 4_096
 
-#: Documents that a dictionary is trained on at most, and from how many on it is worth it.
+#: Documents that a dictionary is trained on at most, how much of each, and from how many on it is worth it.
 _SAMPLES: Final = 2_000
+SAMPLE_BYTES: Final = 4_096
 FEWEST_SAMPLES: Final = 100
 
 _LEVEL: Final = 3
@@ -57,7 +58,7 @@ def train(samples: Sequence[bytes], total: int) -> bytes | None:
         return None
     size = min(_DICTIONARY_BYTES, max(_FEWEST_BYTES, total // _SHARE))
     try:
-        made = _zstd().train_dictionary(size, list(samples))
+        made = _zstd().train_dictionary(size, [one[:SAMPLE_BYTES] for one in samples])
     except zstandard.ZstdError:
         return None
     data: bytes = made.as_bytes()

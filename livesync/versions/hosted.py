@@ -8,7 +8,6 @@ checkout writes is recorded as this collection's, which its own reader passes ov
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 from ..action import CASCADING, CREATED, DATA_CHANGED, DELETED, ActionWrapper
@@ -17,7 +16,7 @@ from ..host import Host
 from ..manager import SyncManager
 from .threeway import ABSENT
 from .values import CODEC, Codec
-from .working import WorkingCopy
+from .working import WorkingCopy, wholly
 
 #: Before a collection's name: who made what a checkout writes, and the collection's pointer on the track.
 ORIGIN: Final = "version:"
@@ -78,7 +77,7 @@ class HostCopy(WorkingCopy):
         """
         wanted = sorted(documents, key=lambda row: row[0])
         told = []
-        with self._wholly(), self._host.at(self._connection) as host:
+        with wholly(self._connection), self._host.at(self._connection) as host:
             for document_id, value in wanted:
                 if value is not ABSENT:
                     was_there = host.get(document_id) is not None
@@ -105,17 +104,6 @@ class HostCopy(WorkingCopy):
                 f"the host's restore() makes another document of {document_id!r} than it was given:"
                 " nothing was changed"
             )
-
-    @contextmanager
-    def _wholly(self) -> Iterator[None]:
-        """Take back, within the transaction, what a block wrote that raises."""
-        savepoint = self._connection.transaction_manager.savepoint(optimistic=True)
-        try:
-            yield
-        except BaseException:
-            if savepoint.valid:
-                savepoint.rollback()
-            raise
 
     # -- what has changed --------------------------------------------------------------------------
 

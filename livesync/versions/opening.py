@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from ..errors import InvalidOperation
 from .contents import Contents
 from .names import Names
-from .records import Counts, Record
+from .records import Counts, Record, RowSums
 from .tree import Branch, Run, parent_of
 from .writing import Why, keep_record
 
@@ -113,6 +113,7 @@ def closed(contents: Contents, name: str, why: Why) -> int:
     created = sum(not before for _, before, _ in hashes)
     deleted = sum(not after for _, _, after in hashes)
     counts = Counts(created, len(hashes) - created - deleted, deleted)
-    keep_record(contents, key, [Record.unpacked(contents.stored.records[parent])], hashes, counts, why)
+    parents = [Record.unpacked(contents.stored.records[parent])]
+    keep_record(contents, key, parents, RowSums(hashes), counts, why)
     AllNames(contents).set_branch(name, branch)
     return key

@@ -120,6 +120,33 @@ def made_id(record: Record) -> bytes:
     return hashlib.blake2b(body, digest_size=ID_BYTES, person=b"livesync-version").digest()
 
 
+class RowSums:
+    """What a record says of rows: (id, hash before, hash after), given one by one, sorted by id.
+
+    Attributes:
+        state_change: See :func:`state_change`.
+        count: How many there are.
+    """
+
+    def __init__(self, rows: Iterable[tuple[str, bytes, bytes]] = ()) -> None:
+        self._rows = hashlib.blake2b(digest_size=ID_BYTES, person=b"livesync-changes")
+        self.state_change = 0
+        self.count = 0
+        for row in rows:
+            self.add(row)
+
+    def add(self, row: tuple[str, bytes, bytes]) -> None:
+        """Count a row in."""
+        self._rows.update(ormsgpack.packb(row))
+        self.state_change += state_change((row,))
+        self.count += 1
+
+    @property
+    def rows_hash(self) -> bytes:
+        """See :func:`rows_hash`."""
+        return self._rows.digest()
+
+
 def rows_hash(rows: Iterable[tuple[str, bytes, bytes]]) -> bytes:
     """Return the hash of (id, hash before, hash after), sorted by id; b"" stands for no document."""
     made = hashlib.blake2b(digest_size=ID_BYTES, person=b"livesync-changes")

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 from persistent import Persistent
 
 from .stored import NotedDocuments
 from .threeway import ABSENT
+
+
+@contextmanager
+def wholly(connection: Any) -> Iterator[None]:
+    """Take back, within the current transaction of a connection, what a block wrote that raises."""
+    savepoint = connection.transaction_manager.savepoint(optimistic=True)
+    try:
+        yield
+    except BaseException:
+        if savepoint.valid:
+            savepoint.rollback()
+        raise
 
 
 class WorkingCopy(ABC):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from ..errors import InvalidCollectionState, UnkeptValue
@@ -10,9 +10,16 @@ from . import delta
 from .changesets import ERASED, GONE, NOTHING, SHORT, Row
 from .contents import Contents, State
 from .entries import Entry, Kind, append
-from .records import Counts, Record, made_id, new_state, rows_hash, state_change
+from .frames import SAMPLE_BYTES, sampled
+from .records import Counts, Record, RowSums, made_id, new_state, state_change
 from .threeway import ABSENT
 from .values import hash_of
+
+#: Yields (id, document) for each of some ids.
+Read = Callable[[Iterable[str]], Iterator[tuple[str, Any]]]
+
+#: Bytes of first documents that are written before memory is freed.
+_BREATH_BYTES: Final = 16_777_216
 
 #: Deltas that a read applies at most.
 LONGEST_CHAIN: Final = 16
@@ -80,28 +87,59 @@ def differs(contents: Contents, document_id: str, value: Any, key: int) -> bool:
     return hash_of(encoded(contents, document_id, value)) != known
 
 
-def write_root(contents: Contents, key: int, documents: Iterable[tuple[str, Any]], why: Why) -> Record:
-    """Write the first version.
+def write_root(
+    contents: Contents, key: int, ids: Sequence[str], read: Read, why: Why, breathe: Callable[[], None]
+) -> Record:
+    """Write the first version; some documents are read twice, all others once, and few are held at a time.
 
     Args:
         contents: Of a history that has none.
         key: The version.
-        documents: Ids and documents.
+        ids: Of all documents, sorted.
+        read: Yields the documents of ids, in this order.
         why: What is said about it.
+        breathe: Called now and then: puts what was written so far out of memory.
 
     Raises:
-        UnkeptValue: A document holds what cannot be kept; nothing was written.
+        UnkeptValue: A document holds what cannot be kept; what was written is to be taken back.
     """
-    bodies = [(document_id, encoded(contents, document_id, value)) for document_id, value in documents]
-    return write_first(contents, key, bodies, why)
+
+    def bodies(some: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        return ((one, encoded(contents, one, value)) for one, value in read(some) if value is not ABSENT)
+
+    samples, size = [], 0
+    for document_id, body in bodies(sampled(ids)):
+        samples.append((document_id, body[:SAMPLE_BYTES]))
+        size += len(body)
+    contents.learn(samples, size * len(ids) // max(1, len(samples)), 1)
+    return _write_first(contents, key, bodies(ids), why, breathe)
 
 
 def write_first(contents: Contents, key: int, bodies: list[tuple[str, bytes]], why: Why) -> Record:
     """Write the first version of documents that are encoded; one that was erased is :func:`erased_body`."""
     bodies.sort(key=lambda one: one[0])
-    hashes = [(document_id, b"", hash_of_body(body)) for document_id, body in bodies]
-    contents.begin(bodies)
-    return keep_record(contents, key, (), hashes, Counts(created=len(bodies)), why)
+    whole = [one for one in bodies if one[1][:1] != ERASED]
+    contents.learn(sampled(whole), sum(len(body) for _, body in whole), 1)
+    return _write_first(contents, key, bodies, why, lambda: None)
+
+
+def _write_first(
+    contents: Contents, key: int, bodies: Iterable[tuple[str, bytes]], why: Why, breathe: Callable[[], None]
+) -> Record:
+    sums = RowSums()
+
+    def counted() -> Iterator[tuple[str, bytes]]:
+        size = 0
+        for document_id, body in bodies:
+            sums.add((document_id, b"", hash_of_body(body)))
+            size += len(body)
+            if size > _BREATH_BYTES:
+                breathe()
+                size = 0
+            yield document_id, body
+
+    contents.begin(counted())
+    return keep_record(contents, key, (), sums, Counts(created=sums.count), why)
 
 
 def erased_body(content_hash: bytes) -> bytes:
@@ -149,7 +187,7 @@ def write_version(
     created = sum(not before for _, before, _ in hashes)
     deleted = sum(not after for _, _, after in hashes)
     counts = Counts(created, len(hashes) - created - deleted, deleted)
-    return keep_record(contents, key, parents, hashes, counts, why)
+    return keep_record(contents, key, parents, RowSums(hashes), counts, why)
 
 
 def write_known(contents: Contents, key: int, record: Record, base: int, changes: Iterable[Change]) -> None:
@@ -251,7 +289,7 @@ def keep_record(
     contents: Contents,
     key: int,
     parents: Sequence[Record],
-    hashes: Sequence[tuple[str, bytes, bytes]],
+    sums: RowSums,
     counts: Counts,
     why: Why,
 ) -> Record:
@@ -261,11 +299,11 @@ def keep_record(
         contents: Of the history.
         key: The version.
         parents: Records of its parents, the first one first.
-        hashes: (id, content hash before, content hash after) of what it changed, sorted by id.
+        sums: Of what it changed.
         counts: How many of these.
         why: What is said about it.
     """
-    state = new_state(parents[0].state if parents else b"", state_change(hashes))
+    state = new_state(parents[0].state if parents else b"", sums.state_change)
     record = Record(
         b"",
         tuple(parent.id for parent in parents),
@@ -274,7 +312,7 @@ def keep_record(
         why.time_us,
         why.message,
         dict(why.metadata),
-        rows_hash(hashes),
+        sums.rows_hash,
         state,
         counts,
     )
