@@ -8,7 +8,6 @@ committed here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any, Final
 
 from ..errors import CollectionAlreadyInitialised, InvalidOperation
@@ -27,7 +26,7 @@ from .stash import applied_stash, packed_stash
 from .stored import StoredHistory, find_histories
 from .tree import NO_VERSION, Branch, parent_of
 from .working import wholly
-from .writing import Change, write_root
+from .writing import Change, learn_first, write_root
 
 #: What the first version says where nobody says anything.
 FIRST_MESSAGE: Final = "Initial collection."
@@ -80,34 +79,30 @@ class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection
         """
         if self.is_tracked:
             raise CollectionAlreadyInitialised(f"{self.name!r} has versions already")
-        connection = getattr(self._root, "_p_jar", None)
-        with nullcontext() if connection is None else wholly(connection):
-            self._init(message, author, dict(metadata or {}))
-        return True
-
-    def _init(self, message: str, author: str | None, metadata: dict[str, Any]) -> None:
         stored = StoredHistory(self.name)
         self._keep_collections(stored)
         contents = Contents(stored, self._codec)
         names = Names(stored.references)
         working = self.working
         if self.collections:
-            metadata[TRAVELLING] = list(self.collections)
+            metadata = {**(metadata or {}), TRAVELLING: list(self.collections)}
         ids = sorted(working.ids())
         why = self._why(message, author, metadata)
         following = names.next_key(Branch(NO_VERSION))
         key = following.key
-        histories = find_histories(self._root, create=True)
-        histories[self.name] = stored
-        try:
-            write_root(contents, key, ids, working.read, why, self._put_out_of_memory)
-        except BaseException:
-            del histories[self.name]
-            raise
+        connection = getattr(self._root, "_p_jar", None)
+        if learn_first(contents, ids, working.read) and connection is not None:
+            with wholly(connection):
+                find_histories(self._root, create=True)[self.name] = stored
+                write_root(contents, key, ids, working.read, why, self._put_out_of_memory)
+        else:
+            write_root(contents, key, ids, working.read, why, lambda: None)
+            find_histories(self._root, create=True)[self.name] = stored
         names.take(following)
         names.set_branch(MAIN, Branch(NO_VERSION).with_next(key))
         names.set_head(MAIN, key)
         working.settle()
+        return True
 
     def register(
         self,

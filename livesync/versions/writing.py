@@ -87,32 +87,47 @@ def differs(contents: Contents, document_id: str, value: Any, key: int) -> bool:
     return hash_of(encoded(contents, document_id, value)) != known
 
 
-def write_root(
-    contents: Contents, key: int, ids: Sequence[str], read: Read, why: Why, breathe: Callable[[], None]
-) -> Record:
-    """Write the first version; some documents are read twice, all others once, and few are held at a time.
+def learn_first(contents: Contents, ids: Sequence[str], read: Read) -> bool:
+    """Train a dictionary on some documents of a first version; tell whether all are too much for memory.
 
     Args:
         contents: Of a history that has none.
+        ids: Of all documents, sorted.
+        read: Yields the documents of ids, in this order.
+
+    Raises:
+        UnkeptValue: A document holds what cannot be kept.
+    """
+    samples, size = [], 0
+    for document_id, body in _bodies(contents, sampled(ids), read):
+        samples.append((document_id, body[:SAMPLE_BYTES]))
+        size += len(body)
+    size = size * len(ids) // max(1, len(samples))
+    contents.learn(samples, size, 1)
+    return size > _BREATH_BYTES
+
+
+def write_root(
+    contents: Contents, key: int, ids: Sequence[str], read: Read, why: Why, breathe: Callable[[], None]
+) -> Record:
+    """Write the first version, document by document.
+
+    Args:
+        contents: Of a history that has none, and has learned from :func:`learn_first`.
         key: The version.
         ids: Of all documents, sorted.
         read: Yields the documents of ids, in this order.
         why: What is said about it.
-        breathe: Called now and then: puts what was written so far out of memory.
+        breathe: Called now and then: may put what was written so far out of memory.
 
     Raises:
         UnkeptValue: A document holds what cannot be kept; what was written is to be taken back.
     """
+    return _write_first(contents, key, _bodies(contents, ids, read), why, breathe)
 
-    def bodies(some: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        return ((one, encoded(contents, one, value)) for one, value in read(some) if value is not ABSENT)
 
-    samples, size = [], 0
-    for document_id, body in bodies(sampled(ids)):
-        samples.append((document_id, body[:SAMPLE_BYTES]))
-        size += len(body)
-    contents.learn(samples, size * len(ids) // max(1, len(samples)), 1)
-    return _write_first(contents, key, bodies(ids), why, breathe)
+def _bodies(contents: Contents, ids: Sequence[str], read: Read) -> Iterator[tuple[str, bytes]]:
+    return ((one, encoded(contents, one, value)) for one, value in read(ids) if value is not ABSENT)
 
 
 def write_first(contents: Contents, key: int, bodies: list[tuple[str, bytes]], why: Why) -> Record:
