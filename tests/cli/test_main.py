@@ -24,6 +24,7 @@ EXPECTED_CODES = {
     "UnknownTask": 3,
     "UnknownAgentType": 3,
     "UnknownObject": 3,
+    "VersionPruned": 3,
     "HostError": 6,
     "HostNotFound": 6,
     "HostFailed": 6,

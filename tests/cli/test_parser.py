@@ -55,7 +55,7 @@ EXPECTED = {
             "push",
             "pull",
         ),
-        *("blame", "fsck", "gc", "export", "import"),
+        *("blame", "fsck", "gc", "squash", "prune", "export", "import"),
     },
     "livesync peer scope": {"list", "add", "show"},
     "livesync peer conflict": {"list", "show", "reinstate"},
