@@ -66,7 +66,7 @@ MAY_IMPORT = {
     "plugins": CORE | ENGINES | {"periodic", "settings", "tasks", "schedule", "web", "peerserver", "cli"},
     "__main__": {"cli"},
     "__init__": set(),  # names are loaded at first use
-    "demo": CORE | {"settings", "tasks", "cli", "replication", "versions"},
+    "demo": CORE | {"settings", "tasks", "cli", "peering", "replication", "versions"},
 }
 
 

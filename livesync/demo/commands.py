@@ -1,4 +1,4 @@
-"""The command line of the demo: ``replay``, ``dump``, ``peers`` and ``versions``."""
+"""The command line of the demo: ``replay``, ``dump``, ``peers``, ``network`` and ``versions``."""
 
 from __future__ import annotations
 
@@ -160,6 +160,16 @@ def _parser() -> argparse.ArgumentParser:
     peers.add_argument("place", type=Path, metavar="DIR", help="an empty directory for their databases")
     peers.set_defaults(command=_peers, db=None, host=None)
 
+    network = commands.add_parser(
+        "network",
+        help="let six nodes with servers of their own exchange parts of the catalogue, with cuts on the way",
+        description="Let six nodes, each with a database, a certificate and a server of its own, exchange"
+        " parts of the catalogue, while servers and clients are killed; and tell whether each holds just"
+        " what it may in the end.",
+    )
+    network.add_argument("place", type=Path, metavar="DIR", help="an empty directory for their databases")
+    network.set_defaults(command=_network, db=None, host=None)
+
     versions = commands.add_parser(
         "versions",
         help="make a version of each line of the history, and show what can be done with them",
@@ -270,6 +280,13 @@ def _peers(args: argparse.Namespace, settings: Settings) -> None:
 
     if not run(_empty(args.place), lambda line: print(line, flush=True)):
         raise errors.LiveSyncError("the three sites do not hold the same")
+
+
+def _network(args: argparse.Namespace, settings: Settings) -> None:
+    from .network import run
+
+    if not run(_empty(args.place), lambda line: print(line, flush=True)):
+        raise errors.LiveSyncError("somebody holds something else than it may")
 
 
 def _versions(args: argparse.Namespace, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""What livesync needs to know of the catalogue: the two hosts of the demo.
+"""What livesync needs to know of the catalogue: the hosts of the demo.
 
 ``demo`` calls things by ids that never change; ``demo-paths`` sees the same catalogue and calls things
 by their paths, so that a move changes ids: that of what moves and those of everything inside.
@@ -165,6 +165,14 @@ class PathsHost(DemoHost):
         return str(uuid.uuid4())
 
 
+class SeriesHost(PathsHost):
+    """The catalogue with paths for ids, of which peers may have single series or conferences."""
+
+    def sync_partition(self, obj: Any) -> str:
+        """Return ``SERIES``, or ``SERIES:CONFERENCE`` for a conference and the talks in it."""
+        return ":".join(str(obj.path).split("/")[:2])
+
+
 def demo_host() -> Host:
     """Return the host ``demo``: ids survive moves."""
     return DemoHost()
@@ -173,3 +181,8 @@ def demo_host() -> Host:
 def demo_paths_host() -> Host:
     """Return the host ``demo-paths``: ids are paths."""
     return PathsHost()
+
+
+def demo_series_host() -> Host:
+    """Return the host of ``bin/demo network``: as ``demo-paths``, in partitions."""
+    return SeriesHost()
