@@ -34,8 +34,9 @@ def _named(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return parser
 
 
-def _said(parser: argparse.ArgumentParser, required: bool = False) -> None:
-    parser.add_argument("-m", "--message", required=required, metavar="TEXT", help="why")
+def _said(parser: argparse.ArgumentParser, default: str = "") -> None:
+    why = f"why (default: {default})" if default else "why"
+    parser.add_argument("-m", "--message", metavar="TEXT", help=why)
     parser.add_argument("--author", metavar="NAME", help="who (default: who made the changes, as recorded)")
 
 
@@ -78,7 +79,7 @@ def _add_making(commands: Commands) -> None:
         "make a version of what has changed",
         "Make a version of the documents that have changed since the current one, in one transaction.",
     )
-    _said(_named(register), required=True)
+    _said(_named(register), default="what was noted with the changes, as recorded")
     register.add_argument("-b", "--branch", metavar="NAME", help="a new branch's, where HEAD is detached")
     status = commands.add(
         "status",

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from ..errors import CollectionAlreadyInitialised, InvalidOperation
 from .checking import Fault, check
+from .comparing import ComparedCollection
 from .contents import Contents
 from .cutting import cut_branches, doomed_by, remove_versions
 from .erasing import erase
@@ -32,7 +33,7 @@ from .writing import Change, learn_first, write_root
 FIRST_MESSAGE: Final = "Initial collection."
 
 
-class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection):
+class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection, ComparedCollection):
     """One collection's versions.
 
     Args:
@@ -106,7 +107,7 @@ class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection
 
     def register(
         self,
-        message: str,
+        message: str | None = None,
         branch_name: str | None = None,
         *,
         author: str | None = None,
@@ -115,7 +116,8 @@ class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection
         """Make a version of what has changed; False where nothing has, or there is nothing to follow.
 
         Args:
-            message: Why.
+            message: Why. None: what was noted with the changes, as the track says; else the note of the
+                transaction.
             branch_name: A new branch's, where HEAD is detached; without meaning elsewhere.
             author: Who; None: the collection's.
             metadata: Plain values of your own.
@@ -179,9 +181,10 @@ class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection
         if is_on_it:
             self._check_no_conflicts("a version is closed")
             self._check_clean("a version is closed")
-        key = closed(contents, name, self._why(message, author, metadata))
-        if is_on_it:
-            self._go_to(name, key)
+        with self._wholly():
+            key = closed(contents, name, self._why(message, author, metadata))
+            if is_on_it:
+                self._go_to(name, key)
         return names.place(key)
 
     # -- going to versions -------------------------------------------------------------------------

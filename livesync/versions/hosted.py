@@ -131,6 +131,11 @@ class HostCopy(WorkingCopy):
         """Return who made what may have changed, as the track has it."""
         return sorted({action.user for action in self._actions() or () if action.user})
 
+    def notes(self) -> list[str]:
+        """Return the notes of the transactions of what may have changed, each once, as the track has them."""
+        noted = (line.strip() for action in self._actions() or () for line in action.note.splitlines())
+        return list(dict.fromkeys(line for line in noted if line))
+
     def _actions(self) -> list[ActionWrapper] | None:
         manager = self._manager()
         if manager is None or not manager.track.has_pointer(self._pointer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from ..errors import InvalidOperation
 from . import merging
@@ -13,6 +13,8 @@ from .merging import Decision, DocumentConflict, Merge
 from .threeway import Strategies
 from .tracked import TrackedCollection
 from .tree import NO_VERSION, parent_of
+
+_UNSAID: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,26 +139,37 @@ class JoiningCollection(TrackedCollection):
         return [] if pending is None else list(pending.conflicts)
 
     def resolve_conflicts(
-        self, how: Decision, document_id: str | None = None, path: Iterable[Any] = ()
+        self,
+        how: Decision | None = None,
+        document_id: str | None = None,
+        path: Iterable[Any] = (),
+        *,
+        value: Any = _UNSAID,
     ) -> Joined:
         """Decide conflicts; once none is left, the version is made.
 
         Args:
-            how: ``ours``, ``theirs``, ``base``, or a function of a conflict that returns the value.
+            how: ``ours``, ``theirs``, ``base``, or a function of a conflict that returns the value;
+                :data:`~livesync.versions.threeway.ABSENT` takes away what is there.
             document_id: Of this document only; None: of all.
             path: Only at this path and below it.
+            value: In place of ``how``: what is to stand there.
 
         Returns:
             The version, or what is left to be resolved.
 
         Raises:
             InvalidOperation: There are no conflicts, none of these, or changes that the version would take.
-            ValueError: There is no such decision.
+            ValueError: There is no such decision, or not exactly one.
+            UnkeptValue: The value cannot be kept; nothing was decided.
         """
+        if (how is None) == (value is _UNSAID):
+            raise ValueError("a conflict is decided by how, or by a value: give one of them")
+        decision: Decision = (lambda _: value) if how is None else how
         pending = self._pending()
         if pending is None:
             raise InvalidOperation("there are no conflicts to resolve")
-        pending, count = merging.resolve(pending, how, document_id, path)
+        pending, count = merging.resolve(pending, decision, document_id, path)
         if not count:
             raise InvalidOperation("no conflict that waits is at this place")
         return self._joined(pending)
@@ -179,11 +192,12 @@ class JoiningCollection(TrackedCollection):
             references.conflicts = merging.packed(self.contents, found)
             return Joined(None, tuple(found.conflicts))
         self._check_clean("the merge is finished")
-        references.conflicts = None
         name, _ = self.names.head
         branch = self.names.branch(name)
-        key = self._write(name, branch, found.parents, found.changes.values(), found.why)
-        if key is None:
-            return Joined(None)
-        self._go_to(name, key)
+        with self._wholly():
+            key = self._write(name, branch, found.parents, found.changes.values(), found.why)
+            references.conflicts = None
+            if key is None:
+                return Joined(None)
+            self._go_to(name, key)
         return Joined(self.names.place(key))

@@ -150,6 +150,8 @@ def resolve(
 ) -> tuple[Merge, int]:
     """Decide conflicts; return the merge after that, and how many were decided.
 
+    Where an item is taken out of a list, the conflicts behind it are found one place before.
+
     Args:
         found: The merge.
         how: ``ours``, ``theirs``, ``base``, or a function of the conflict that returns the value.
@@ -162,17 +164,43 @@ def resolve(
     if isinstance(how, str) and how not in _SIDES:
         raise ValueError(f"a conflict is decided by {', '.join(_SIDES)} or a function, not by {how!r}")
     prefix = tuple(path)
-    left, changes, count = [], dict(found.changes), 0
+    left: list[DocumentConflict] = []
+    decided: list[DocumentConflict] = []
     for conflict in found.conflicts:
-        if document_id not in (None, conflict.document_id) or conflict.path[: len(prefix)] != prefix:
-            left.append(conflict)
-            continue
-        count += 1
+        is_meant = document_id in (None, conflict.document_id) and conflict.path[: len(prefix)] == prefix
+        (decided if is_meant else left).append(conflict)
+    changes, count = dict(found.changes), len(decided)
+    while decided:
+        conflict = decided.pop(0)
         value = getattr(conflict, how) if isinstance(how, str) else how(conflict)
         change = changes[conflict.document_id]
-        value = put_at(change.value, conflict.path, value)
-        changes[conflict.document_id] = change._replace(value=value, told=None)
+        made = put_at(change.value, conflict.path, value)
+        changes[conflict.document_id] = change._replace(value=made, told=None)
+        if value is ABSENT and conflict.path and type(conflict.path[-1]) is int:
+            decided = [_moved(one, conflict, change.value) for one in decided]
+            left = [_moved(one, conflict, change.value) for one in left]
     return replace(found, changes=changes, conflicts=left, resolved=found.resolved + count), count
+
+
+def _moved(conflict: DocumentConflict, gone: DocumentConflict, document: Any) -> DocumentConflict:
+    """Return a conflict as it lies once another one's item was taken out of its list, if it was one."""
+    *before, place = gone.path
+    at = len(before)
+    step = conflict.path[at] if len(conflict.path) > at else None
+    is_beside = conflict.document_id == gone.document_id and list(conflict.path[:at]) == before
+    if not is_beside or type(step) is not int or step <= place or not _is_list(document, before):
+        return conflict
+    return conflict._replace(path=(*before, step - 1, *conflict.path[at + 1 :]))
+
+
+def _is_list(value: Any, path: Iterable[Any]) -> bool:
+    """Tell whether a list lies at a path; beside it there are dicts, whose keys may be numbers, too."""
+    for step in path:
+        if isinstance(step, ItemOf):
+            value = next((item for item in value if item[step.key] == step.value), None)
+        else:
+            value = value[step]
+    return isinstance(value, list)
 
 
 def put_at(value: Any, path: Path, new: Any) -> Any:

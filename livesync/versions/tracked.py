@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 from ..errors import InvalidCollectionVersion, InvalidOperation
@@ -284,8 +285,10 @@ class TrackedCollection:
     def _record(self, key: int) -> Record:
         return Record.unpacked(self.contents.stored.records[key])
 
-    def _why(self, message: str, author: str | None, metadata: Mapping[str, Any] | None) -> Why:
+    def _why(self, message: str | None, author: str | None, metadata: Mapping[str, Any] | None) -> Why:
         now_us = round(self._clock() * 1_000_000)
+        if message is None:
+            message = "\n".join(self.working.notes()) or self._transactions_note()
         if author is None:
             author = self.author or ", ".join(self.working.people()) or self._transactions_user()
         return Why(author, now_us, message, dict(metadata or {}))
@@ -296,6 +299,12 @@ class TrackedCollection:
             return ""
         # setUser("name") puts the path "/" before the name
         return str(connection.transaction_manager.get().user or "").removeprefix("/ ").strip()
+
+    def _transactions_note(self) -> str:
+        connection = getattr(self._root, "_p_jar", None)
+        if connection is None:
+            return ""
+        return str(connection.transaction_manager.get().description or "").strip()
 
     def _check_no_conflicts(self, what: str) -> None:
         if self.has_conflicts:
@@ -312,6 +321,22 @@ class TrackedCollection:
         if name in {*self.names.branches(), *self.names.opened()}:
             raise ValueError(f"there is a branch {name!r} already")
         return name
+
+    @contextmanager
+    def _wholly(self) -> Iterator[None]:
+        """Take back, within the transaction, what a block wrote that raises."""
+        connection = getattr(self._root, "_p_jar", None)
+        if connection is None:  # in memory only
+            yield
+            return
+        savepoint = connection.transaction_manager.savepoint(optimistic=True)
+        try:
+            yield
+        except BaseException:
+            if savepoint.valid:
+                savepoint.rollback()
+            self._contents = None
+            raise
 
     def _go_to(self, name: str, key: int) -> None:
         """Put HEAD elsewhere, and write what differs; the working documents are clean."""

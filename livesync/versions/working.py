@@ -60,6 +60,10 @@ class WorkingCopy(ABC):
         """Return who made what may have changed, where that is known."""
         return []
 
+    def notes(self) -> list[str]:
+        """Return what was noted with what may have changed, each once, where that is known."""
+        return []
+
     @abstractmethod
     def drop(self) -> None:
         """Keep nothing on the collection's account any more."""

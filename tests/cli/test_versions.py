@@ -198,6 +198,17 @@ def test_versions_are_named_in_many_ways(begun):
         assert err.count("\n") == 1
 
 
+def test_without_a_message_somebody_has_to_have_noted_why(begun):
+    assert begun("register")[1] == "nothing to register: the documents are as registered\n"
+    begun.write(a={"n": 2})
+    assert begun("register") == (
+        2,
+        "",
+        "livesync: say why: give --message; nothing was noted with the changes\n",
+    )
+    assert begun("register", "-m", "because")[0] == 0
+
+
 def test_checkout_changes_the_documents_and_says_where_one_is(begun):
     begun.write(a={"title": "A", "n": 2})
     code, _, err = begun("checkout", "main:0")

@@ -192,3 +192,48 @@ def test_without_a_track_the_transactions_user_is_the_author(new_collection):
 def test_an_object_without_a_document_is_none(site, docs):
     site.edit(a={"n": 1, "blank": True})
     assert docs.status()["documents"]["deleted"] == ["a"]
+
+
+def test_what_was_noted_with_the_changes_is_the_message_unless_one_is_given(site, docs):
+    site.tm.get().note("Talks of 2017")
+    site.edit(a={"n": 2})
+    site.tm.get().note("Talks of 2017")
+    site.edit(b={"n": 2})
+    site.tm.get().note("A venue")
+    site.edit(c={"n": 2})
+    docs.register()
+    site.tm.commit()
+    site.tm.get().note("Noted")
+    site.edit(c={"n": 3})
+    docs.register("Said")
+    assert [entry.message for entry in docs.get_log()][:2] == ["Said", "Talks of 2017\nA venue"]
+    assert docs.blame("a")[0].entry.message == "Talks of 2017\nA venue"
+
+
+def test_without_a_track_the_transactions_note_is_the_message(new_collection):
+    docs = new_collection({"a": 1})
+    docs._root._p_jar.transaction_manager.get().note("From the transaction")
+    docs.documents["a"] = 2
+    docs.register()
+    assert docs.blame("a")[0].entry.message == "From the transaction"
+
+
+def test_a_merge_into_a_host_that_takes_nothing_back_changes_nothing(new_site):
+    site = new_site(Printed)
+    site.edit(a={"n": 1}, b={"n": 1})
+    docs = site.collection()
+    docs.init()
+    docs.create_branch("side")
+    site.edit(a={"n": 2})
+    docs.register("side")
+    docs.create_branch("more")
+    site.edit(b={"n": 3})
+    docs.register("more")
+    site.tm.commit()
+    before = [entry.id for entry in docs.get_log()]
+    with pytest.raises(ReadOnlyHost):
+        docs.revert(0, "side")
+    assert [entry.id for entry in docs.get_log()] == before
+    assert (docs.branch, docs.has_conflicts, docs.check()) == ("more", False, [])
+    site.tm.commit()
+    assert docs.check() == []

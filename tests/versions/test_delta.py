@@ -16,6 +16,7 @@ from livesync.errors import BrokenDelta
 from livesync.versions import delta
 from livesync.versions.values import CODEC
 
+from .editing import edited
 from .typed import documents, values
 
 
@@ -48,49 +49,6 @@ def test_any_document_becomes_any_other_and_back(a, b):
 @given(values)
 def test_there_is_no_delta_between_equals(value):
     assert delta.make(value, CODEC.decode(CODEC.encode(value)), CODEC) is None
-
-
-def edited(value, mood):
-    """Return ``value`` with one edit somewhere inside, as people or programs make them."""
-    kind = type(value)
-    if kind is dict and value:
-        return edited_dict(dict(value), mood)
-    if kind in (list, tuple) and value:
-        return kind(edited_list(list(value), mood))
-    if kind is str and value:
-        place = mood.randrange(len(value) + 1)
-        return value[:place] + mood.choice(["x", "\n", "a word "]) + value[place + mood.randrange(3) :]
-    return mood.choice([1, True, 1.0, None, "new", [1, 2], {"k": 0.0}, -0.0])
-
-
-def edited_dict(value, mood):
-    key = mood.choice(list(value))
-    what = mood.randrange(5)
-    if what == 0:
-        del value[key]
-    elif what == 1:
-        value[key] = value.pop(key)  # moves to the end
-    elif what == 2:
-        value[mood.choice(["a", 1, True, 1.0, "new", b"x"])] = mood.randrange(3)
-    else:
-        value[key] = edited(value[key], mood)
-    return value
-
-
-def edited_list(value, mood):
-    place = mood.randrange(len(value))
-    what = mood.randrange(5)
-    if what == 0:
-        del value[place]
-    elif what == 1:
-        value.insert(place, mood.choice(value))
-    elif what == 2:
-        value.insert(mood.randrange(len(value)), value.pop(place))
-    elif what == 3:
-        mood.shuffle(value)
-    else:
-        value[place] = edited(value[place], mood)
-    return value
 
 
 @settings(max_examples=40)
@@ -140,11 +98,21 @@ SCALARS = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("seed", range(4, 6))
+def test_thousands_of_edits_go_forward_and_back(seed):
+    go_forward_and_back(seed, 80)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_a_hundred_thousand_edits_go_forward_and_back(seed):
+    go_forward_and_back(seed, 1_000)
+
+
+def go_forward_and_back(seed, times):
+    """Edit random values, 25 times each."""
     mood = random.Random(seed)
-    for _ in range(1_000):
+    for _ in range(times):
         value = typed(mood)
         for _ in range(25):
             changed = edited(value, mood)

@@ -3,13 +3,18 @@
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from livesync.errors import InvalidCollectionVersion, InvalidOperation
+from livesync.errors import InvalidCollectionVersion, InvalidOperation, UnkeptValue
 from livesync.versions.ancestry import is_ancestor, merge_bases
+from livesync.versions.merging import put_at
 from livesync.versions.records import Record
-from livesync.versions.threeway import ABSENT, Kind, Strategies
+from livesync.versions.threeway import ABSENT, Kind, Strategies, merge
+from livesync.versions.values import CODEC
 
-from .editing import edit
+from .editing import edit, edited
+from .typed import documents
 
 
 @pytest.fixture
@@ -269,3 +274,75 @@ def test_after_merges_too_every_version_reads_back_by_path_by_changes_and_by_che
         assert dict(docs.documents) == states[end]
         differing = {one for one in "abcd" if states[start].get(one, ABSENT) != states[end].get(one, ABSENT)}
         assert docs.changed(start, end) == sorted(differing)
+
+
+def test_conflicts_are_decided_by_a_value_too(torn):
+    assert len(torn.resolve_conflicts(document_id="a", path=["n"], value=7).conflicts) == 2
+    torn.resolve_conflicts("ours", "b")
+    torn.resolve_conflicts(value=ABSENT)
+    assert dict(torn.documents) == {"a": {"n": 7, "k": 9}}
+    assert (torn.has_conflicts, torn.check()) == (False, [])
+
+
+def test_a_conflict_is_decided_in_one_way_at_a_time(torn):
+    for arguments in ({}, {"how": "ours", "value": 1}):
+        with pytest.raises(ValueError, match="give one of them"):
+            torn.resolve_conflicts(**arguments)
+
+
+def test_a_value_that_cannot_be_kept_decides_nothing(torn):
+    torn.resolve_conflicts("ours", "b")
+    torn.resolve_conflicts("ours", "a", ["m"])
+    with pytest.raises(UnkeptValue, match="document 'a'"):
+        torn.resolve_conflicts(value=object())
+    assert [str(one) for one in torn.conflicts()] == ["a: edit/edit at n"]
+    assert (torn.version, torn.check()) == (1, [])
+    assert torn.resolve_conflicts("theirs").version == (2, "main")
+
+
+@pytest.mark.parametrize("is_at_once", [True, False])
+def test_items_taken_out_of_a_list_leave_the_conflicts_behind_them_in_place(forked, is_at_once):
+    docs = forked(
+        {"a": {"x": [1, 2, 3, 4], "y": [1, 2]}},
+        {"a": {"x": [10, 2, 30, 40], "y": [10, 2]}},
+        {"a": {"x": [11, 2, 31, 41], "y": [11, 2]}},
+    )
+    docs.merge("side")
+    decisions = {10: ABSENT, 30: ABSENT, 40: "kept"}
+    if is_at_once:
+        docs.resolve_conflicts(lambda conflict: decisions[conflict.ours], "a", ["x"])
+    else:
+        left = docs.resolve_conflicts(document_id="a", path=["x", 0], value=ABSENT).conflicts
+        assert [one.path for one in left] == [("x", 1), ("x", 2), ("y", 0)]
+        docs.resolve_conflicts(document_id="a", path=["x", 1], value=ABSENT)
+        docs.resolve_conflicts(document_id="a", path=["x", 1], value="kept")
+    docs.resolve_conflicts("theirs")
+    assert docs.documents["a"] == {"x": [2, "kept"], "y": [11, 2]}
+
+
+def test_keys_that_are_numbers_do_not_move(forked):
+    docs = forked({"a": {"x": {0: 1, 1: 1}}}, {"a": {"x": {0: 2, 1: 2}}}, {"a": {"x": {0: 3, 1: 3}}})
+    docs.merge("side")
+    docs.resolve_conflicts(document_id="a", path=["x", 0], value=ABSENT)
+    docs.resolve_conflicts("theirs")
+    assert docs.documents["a"] == {"x": {1: 3}}
+
+
+@given(documents, st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 4))
+def test_deciding_for_ours_gives_what_the_merge_kept_there(base, seed, ours_edits, theirs_edits):
+    mood = random.Random(seed)
+    base = {"list": [base, {"id": 1, "k": [1, 2]}, {"id": 2}], "inner": base}
+    ours = theirs = base
+    for _ in range(ours_edits):
+        ours = edited(ours, mood)
+    for _ in range(theirs_edits):
+        theirs = edited(theirs, mood)
+    found = merge(base, ours, theirs, CODEC)
+    for side in ("ours", "theirs", "base"):
+        value = found.value
+        for conflict in found.conflicts:
+            value = put_at(value, conflict.path, getattr(conflict, side))
+        if side == "ours":
+            assert value is found.value or CODEC.equal(value, found.value)
+        else:
+            assert value is ABSENT or CODEC.encode(value)
