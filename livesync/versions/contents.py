@@ -187,7 +187,15 @@ class Contents:
 
     def is_erased(self, document_id: str, key: int) -> bool:
         """Tell whether there was a document at a version, and what it said was erased since."""
-        return self.hash(document_id, key) != b"" and self.value(document_id, key) is ABSENT
+        if key == NO_VERSION:
+            return False
+        entry = self.entry(document_id, key)
+        if entry is None:
+            first = self._first_bytes(document_id)
+            return first is not None and first[:1] == ERASED
+        if entry.kind == Kind.SAME:
+            return self.value(document_id, key) is ABSENT
+        return entry.kind == Kind.ERASED
 
     def entry(self, document_id: str, key: int) -> Entry | None:
         """Return what says what a document is at a version; None: its first state, or nothing.

@@ -346,7 +346,9 @@ class TrackedCollection:
             ids = [
                 one
                 for one, step in steps.items()
-                if step.start != step.end or contents.hash(one, head) != contents.hash(one, key)
+                if step.start != step.end
+                or contents.hash(one, head) != contents.hash(one, key)
+                or contents.is_erased(one, head) != contents.is_erased(one, key)
             ]
             documents = []
             for one, value in working.read(ids):

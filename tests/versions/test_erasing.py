@@ -322,3 +322,19 @@ def test_what_was_erased_may_be_changed_and_what_it_was_before_is_told_as_erased
     (ada,) = docs.contents.rows(docs.names.head[1])
     assert ada.backward == ERASED
     assert docs.read("ada") == {"n": "after"}
+
+
+def test_a_checkout_brings_back_what_was_registered_anew_as_it_was_before_it_was_erased(new_collection):
+    docs = new_collection({"a": {"n": 1}, "b": {"n": 1}})
+    edit(docs, "one", b={"n": 2})
+    docs.erase("a")
+    edit(docs, "other", a={"n": 2})
+    edit(docs, "as it was", a={"n": 1})
+
+    docs.checkout(1)
+    assert "a" not in docs.documents
+    docs.checkout(3)
+
+    assert (docs.documents["a"], docs.has_changes) == ({"n": 1}, False)
+    docs.checkout(0)
+    assert ("a" in docs.documents, docs.has_changes) == (False, False)
