@@ -1,8 +1,8 @@
 """A process that makes versions, branches and merges in a database file, and is killed in the middle of one.
 
-kill_versions.py PATH CALL: at the CALL-th call of a two-phase commit (its beginning, each object that is
-stored, the vote, the end) it kills itself, as ``kill -9`` does; 0: never. What is done is the same each time,
-and goes on from what is there.
+kill_versions.py PATH CALL WHAT: at the CALL-th call of a two-phase commit (its beginning, each object that is
+stored, the vote, the end) it kills itself, as ``kill -9`` does; 0: never. WHAT is ``grow`` or ``tidy``, which
+prunes, squashes and collects garbage. What is done is the same each time, and goes on from what is there.
 """
 
 import os
@@ -14,12 +14,17 @@ import ZODB
 from ZODB.FileStorage import FileStorage
 
 from livesync.versions import VersionedCollection
+from livesync.versions.retention import Policy
 
 #: The number of the last version of the first branch, which is the merge.
 VERSIONS = 6
 
 
-def main(path, call):
+#: Versions that are left of it, and of the first branch, once all was tidied up.
+TIDY = (7, 6)
+
+
+def main(path, call, what):
     left = [call]
 
     def at(name):
@@ -37,7 +42,7 @@ def main(path, call):
     manager = transaction.TransactionManager()
     connection = db.open(transaction_manager=manager)
     docs = VersionedCollection(connection, "docs")
-    work(docs, manager.commit)
+    {"grow": work, "tidy": tidy}[what](docs, manager.commit)
     connection.close()
     db.close()
 
@@ -67,5 +72,25 @@ def work(docs, commit):
         commit()
 
 
+def tidy(docs, commit):
+    """Go on with pruning, squashing and collecting, from wherever it is, until all of it is done."""
+    if not docs.tags():
+        docs.create_branch("junk")
+        for number in range(3):
+            docs.documents["junk"] = {"n": number}
+            docs.register(f"junk {number}")
+        docs.checkout(branch="main")
+        docs.names.drop_branch("junk")
+        docs.tag("begun")
+        commit()
+    while docs.prune(Policy(newest=1), most=1):
+        commit()
+    if docs.names.branch("main").total == VERSIONS + 1:
+        docs.squash(VERSIONS - 1, VERSIONS, message="squashed")
+        commit()
+    while docs.collect_garbage(most=1):
+        commit()
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
