@@ -18,6 +18,7 @@ def push(session: Session) -> int:
     """Sign a certificate for the key that a server shares, and give it to the server."""
     args, out, params, keys = session.args, session.out, given_params(session), keys_of(session)
     from ..peering.connection import PeerConnection
+    from ..peering.retrying import Retries
 
     with trust_of(session) as store:
         definition = store.read(lambda trust: trust.definition(args.profile, args.scope))
@@ -33,7 +34,12 @@ def push(session: Session) -> int:
         if parent is None:
             raise UsageError("no certificate whose key is here allows all that is to be given")
         connection = PeerConnection(
-            args.url, store, keys, ca_file=ca_file_of(session), insecure_http=args.insecure_http
+            args.url,
+            store,
+            keys,
+            retries=Retries(most=3),  # somebody sits there and waits
+            ca_file=ca_file_of(session),
+            insecure_http=args.insecure_http,
         )
         with closing(connection):
             valid_s = None if args.days is None else args.days * _DAY_S

@@ -6,7 +6,7 @@ import getpass
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CertificateRefused, OptionError, UsageError
 from ..options import read_secret
@@ -24,6 +24,7 @@ _DAY_S = 86_400.0
 def request_online(session: Session, params: Mapping[str, str]) -> int:
     """Ask a server for a certificate, and keep it."""
     from ..peering.connection import PeerConnection
+    from ..peering.retrying import Retries
 
     args, out = session.args, session.out
     if not args.user:
@@ -31,12 +32,17 @@ def request_online(session: Session, params: Mapping[str, str]) -> int:
     keys = keys_of(session)
     with trust_of(session) as store:
         connection = PeerConnection(
-            args.url, store, keys, ca_file=ca_file_of(session), insecure_http=args.insecure_http
+            args.url,
+            store,
+            keys,
+            retries=Retries(most=3),  # somebody sits there and waits
+            ca_file=ca_file_of(session),
+            insecure_http=args.insecure_http,
         )
         with closing(connection):
             connection.server_info  # noqa: B018 - before a password is asked for: is anybody there?
             shown = connection.get_remote_certificates(args.profile)
-            parent = _parent(shown, args.parent, args.url)
+            parent = _parent(shown, args)
             root = next(chain[0].id for chain in shown if chain[-1] == parent)
             check_root(store, root, args.trust_root)  # before the server gives what would be of no use
             chain = connection.certificate_signing_request(
@@ -54,15 +60,17 @@ def request_online(session: Session, params: Mapping[str, str]) -> int:
     return ExitCode.OK
 
 
-def _parent(shown: Sequence[tuple[Certificate, ...]], beginning: str | None, url: str) -> Certificate:
+def _parent(shown: Sequence[tuple[Certificate, ...]], args: Any) -> Certificate:
     """Return the server's certificate that is to sign: the one that is named, or the one that allows most.
 
     Raises:
         CertificateRefused: There is none.
     """
-    found = [chain[-1] for chain in shown if chain[-1].id.startswith(beginning or "")]
+    found = [chain[-1] for chain in shown if chain[-1].id.startswith(args.parent or "")]
+    if not shown:
+        raise CertificateRefused(f"{args.url} has no certificate of profile {args.profile} to sign with")
     if not found:
-        raise CertificateRefused(f"{url} has no such certificate to sign with")
+        raise CertificateRefused(f"no certificate that {args.url} can sign with begins with {args.parent!r}")
     return max(found, key=lambda one: sum(other.scope.is_subset_of(one.scope) for other in found))
 
 

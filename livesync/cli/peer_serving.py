@@ -63,6 +63,7 @@ class PeerServing:
                 clear_untrusted_proxy_headers=True,
                 connection_limit=_CONNECTIONS,
                 channel_timeout=_IDLE_S,
+                cleanup_interval=_IDLE_S // 2,
                 # a body that is too large is answered by the application, in its own form
                 max_request_body_size=4 * MAX_BUFFER_BYTES,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import CertificateRefused, UsageError
+from ..errors import CertificateExpired, CertificateRefused, CertificateRevoked, UsageError
 from .certificates import Certificate
 from .http import check_url
 from .keyring import KeyRing
@@ -75,6 +75,8 @@ def own_rights(trust: Trust, keys: KeyRing, peer: Peer, now: float) -> list[Righ
             except CertificateRefused as exc:
                 refused = exc
     if refused is not None and not found:
+        if isinstance(refused, (CertificateExpired, CertificateRevoked)):
+            raise type(refused)(f"{refused}; ask for a new one: livesync peer cert request") from refused
         raise refused
     if not found:
         which = f"certificate {peer.certificate_id}" if peer.certificate_id else "certificate"

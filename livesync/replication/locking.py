@@ -12,7 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from .. import leases
 from ..errors import Leased, LeaseLost, SyncRunning
@@ -24,6 +25,9 @@ from .zodbstore import ZODBDataStore
 logger = logging.getLogger(__name__)
 
 _PURPOSE: Final = "two-way sync"
+
+#: Database -> the token of a lease that this process could not give back: its disk was full, for example.
+_LEFT: Final[WeakKeyDictionary[Any, int]] = WeakKeyDictionary()
 
 
 class DatabaseSyncLock(BaseSyncLock):
@@ -86,6 +90,9 @@ class DatabaseSyncLock(BaseSyncLock):
             if tables.lease is None:
                 tables.lease = StoredLease()
             now = self._clock()
+            left = _LEFT.get(self._store.db)
+            if left is not None and (tables.lease.holder or ())[:3] == this_process():
+                leases.release(tables.lease, left)
             return leases.take(_PURPOSE, tables.lease, this_process(), _PURPOSE, now, self._lease_s)
 
         try:
@@ -113,7 +120,8 @@ class DatabaseSyncLock(BaseSyncLock):
         try:
             self._store.run(lambda: leases.release(self._lease(), token), note="a session has ended")
         except Exception:
-            # it runs out by itself, and how the session has ended matters more
+            # it runs out by itself, or this process takes it again; how the session has ended matters more
+            _LEFT[self._store.db] = token
             logger.warning("the lease of a session could not be given back", exc_info=True)
 
     def _lease(self) -> StoredLease:

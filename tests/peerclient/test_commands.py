@@ -215,6 +215,13 @@ def test_a_server_is_asked_for_a_certificate_in_the_name_of_a_user(
     wrong = livesync(*asked, *at, "--password", "env:WRONG", "--trust-root")
     unasked = livesync(*asked, *at, "--trust-root")
     distrusted = livesync(*asked, *at, "--password", "env:RIGHT")
+    unsigned = [
+        livesync(*words, *at, "--password", "env:RIGHT", "--trust-root")
+        for words in (
+            (*asked, "--parent", "ffff"),
+            ("peer", "cert", "request", "--profile", "other", "--scope", "part", "-p", "part=F1"),
+        )
+    ]
     given = livesync(*asked, *at, "--password", "env:RIGHT", "--trust-root")
     add(livesync, served.url)
 
@@ -226,6 +233,9 @@ def test_a_server_is_asked_for_a_certificate_in_the_name_of_a_user(
     assert "nobody to ask for a password" in unasked.err
     assert distrusted.code == ExitCode.REFUSED
     assert "is not trusted here" in distrusted.err
+    assert [found.code for found in unsigned] == [ExitCode.REFUSED] * 2
+    assert "begins with 'ffff'" in unsigned[0].err
+    assert "no certificate of profile other" in unsigned[1].err
     assert given.code == ExitCode.OK, given.err
     world.fill(2)
     assert livesync("peer", "sync").out.startswith("school: 2 received, 0 sent; ")

@@ -81,7 +81,7 @@ def test_it_reaches_a_school_over_a_city_before_the_lost_tablet_comes(world, ser
     tablet.put("stolen", '"1"')
 
     refused_to_a_thief(tablet, school_server.url, school.chain)
-    with pytest.raises(CertificateRevoked):
+    with pytest.raises(CertificateRevoked, match="ask for a new one: livesync peer cert request"):
         tablet.sync(at_school)
     assert "stolen" not in school.contents()
 

@@ -56,6 +56,19 @@ def test_the_lock_of_a_database_keeps_sessions_apart(db, clock):
         assert not other.is_running()
 
 
+def test_a_lease_that_could_not_be_given_back_is_no_hindrance_to_its_own_process(db, clock, monkeypatch):
+    one, other = locks(db, clock)
+    with monkeypatch.context() as patch:
+        patch.setattr("livesync.leases.release", lambda *args: 1 / 0)  # as where the disk is full
+        with one.lock():
+            pass
+    assert other.is_running()
+
+    with other.lock(), pytest.raises(SyncRunning):
+        one.lock().__enter__()
+    assert not one.is_running()
+
+
 def test_a_lease_that_nobody_renews_runs_out_and_its_late_holder_gives_nothing_back(db, clock):
     one, other = locks(db, clock, lease_s=3600.0)  # renewed after twenty minutes: not within this test
     with one.lock():
