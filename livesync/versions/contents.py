@@ -7,6 +7,7 @@ differs is an error, never a value.
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -29,6 +30,9 @@ from .values import CODEC, Codec, hash_of
 #: Documents, and bytes before compression, in a pack of first states.
 _PACK_DOCUMENTS: Final = 8
 _PACK_BYTES: Final = 32_768
+
+#: Documents of a pack in one frame, which is what a read unpacks.
+_FRAME_DOCUMENTS: Final = 4
 
 #: The key of ``StoredHistory.settings`` under which the set of the versions lies whose contents were pruned.
 PRUNED: Final = "pruned"
@@ -69,6 +73,15 @@ _MARK: Final = 8
 _NEVER: Final = State(ABSENT, b"", None)
 
 
+class _Pack(NamedTuple):
+    """A pack of first states, as it is stored, the first ids of its frames, and what of it was unpacked."""
+
+    pack: bytes
+    firsts: list[str]
+    frames: list[bytes]
+    states: dict[int, dict[str, bytes]]
+
+
 class Contents:
     """Reads documents of one history.
 
@@ -85,7 +98,7 @@ class Contents:
         self.codec = codec
         self.frames = Frames(stored.dictionaries)
         self._shelves = stored.shelves
-        self._packs: dict[str, tuple[bytes, dict[str, bytes]]] = {}
+        self._packs: dict[str, _Pack] = {}
 
     @property
     def forks(self) -> dict[int, int]:
@@ -180,7 +193,7 @@ class Contents:
         newest = None if history is None else Entries(history).newest(self.forks, key)
         if newest is not None:
             return newest.hash
-        first = None if key == NO_VERSION else self._first_bytes(document_id)
+        first = None if key == NO_VERSION else self.first_bytes(document_id)
         if first is None:
             return b""
         return first[1:] if first[:1] == ERASED else hash_of(first)
@@ -191,7 +204,7 @@ class Contents:
             return False
         entry = self.entry(document_id, key)
         if entry is None:
-            first = self._first_bytes(document_id)
+            first = self.first_bytes(document_id)
             return first is not None and first[:1] == ERASED
         if entry.kind == Kind.SAME:
             return self.value(document_id, key) is ABSENT
@@ -259,40 +272,55 @@ class Contents:
     # -- first states ------------------------------------------------------------------------------
 
     def _first(self, document_id: str) -> State:
-        encoded = self._first_bytes(document_id)
+        encoded = self.first_bytes(document_id)
         if encoded is None:
             return _NEVER
         if encoded[:1] == ERASED:
             return State(ABSENT, encoded[1:], None)
         return State(self.codec.decode(encoded), hash_of(encoded), None, base=len(encoded) // 3)
 
-    def _first_bytes(self, document_id: str) -> bytes | None:
-        return self.pack_of(document_id).get(document_id)
-
     def pack_of(self, document_id: str) -> dict[str, bytes]:
         """Return the pack of first states that a document's lies in, if it has one: id -> encoded."""
-        shelves = self._shelves
-        first = shelves.maxKey(document_id)
-        return self._pack(first, shelves[first][0])
+        first = self._shelves.maxKey(document_id)
+        return self._unpacked(first, self._shelves[first][0])
 
     def packs(self, start: str = "") -> Iterator[dict[str, bytes]]:
         """Yield all packs of first states, from the one of an id on, in order of the ids."""
         return (self._unpacked(*one) for one in packs_of(self._shelves, start))
 
-    def _pack(self, first: str, pack: bytes) -> dict[str, bytes]:
-        if not pack:
-            return {}
+    def first_bytes(self, document_id: str) -> bytes | None:
+        """Return a document as it was first, encoded; None where it came later, or never."""
+        first = self._shelves.maxKey(document_id)
+        pack = self._shelves[first][0]
         known = self._packs.get(first)
-        if known is None or known[0] is not pack:
+        if known is None or known.pack is not pack:
             if len(self._packs) >= _KEPT_PACKS:
                 self._packs.clear()
-            known = self._packs[first] = (pack, self._unpacked(first, pack))
-        return known[1]
+            known = self._packs[first] = _Pack(pack, *self._opened(first, pack), {})
+        number = bisect_right(known.firsts, document_id) - 1
+        if number < 0:
+            return None
+        states = known.states.get(number)
+        if states is None:
+            states = known.states[number] = self._states(known.frames[number])
+        return states.get(document_id)
 
-    def _unpacked(self, first: str, data: bytes) -> dict[str, bytes]:
-        frame = without_sum(data, f"the pack of first states from {first!r} on")
+    def _opened(self, first: str, pack: bytes) -> tuple[list[str], list[bytes]]:
+        """Return the first ids of a pack's frames, and the frames."""
+        if not pack:
+            return [], []
+        firsts, frames = ormsgpack.unpackb(without_sum(pack, f"the pack of first states from {first!r} on"))
+        return firsts, frames
+
+    def _states(self, frame: bytes) -> dict[str, bytes]:
         parts = ormsgpack.unpackb(self.frames.unpack(frame))
         return dict(zip(parts[::2], parts[1::2]))
+
+    def _unpacked(self, first: str, pack: bytes) -> dict[str, bytes]:
+        states: dict[str, bytes] = {}
+        for frame in self._opened(first, pack)[1]:
+            states |= self._states(frame)
+        return states
 
     def begin(self, documents: Iterable[tuple[str, bytes]]) -> None:
         """Keep first states, sorted by id, as they come."""
@@ -331,8 +359,12 @@ class Contents:
 
     def keep_pack(self, pack: list[Any]) -> None:
         """Keep a pack: ids and encoded documents in turn."""
-        frame = self.frames.pack_densely(ormsgpack.packb(pack), self.dictionary)
-        keep_pack(self._shelves, pack[0], with_sum(frame))
+        parts = [
+            pack[start : start + 2 * _FRAME_DOCUMENTS] for start in range(0, len(pack), 2 * _FRAME_DOCUMENTS)
+        ]
+        number = self.dictionary
+        frames = [self.frames.pack_densely(ormsgpack.packb(part), number) for part in parts]
+        keep_pack(self._shelves, pack[0], with_sum(ormsgpack.packb([[part[0] for part in parts], frames])))
 
     @property
     def dictionary(self) -> int:

@@ -140,7 +140,7 @@ class DeltasCollection(DeltaReader):
         if self.is_view:
             raise InvalidOperation(f"{self.name!r} has versions: its first one says what there was before")
         body = encoded(contents, document_id, document)
-        if document_id in contents.pack_of(document_id):
+        if contents.first_bytes(document_id) is not None:
             if contents.state(document_id, 0).hash != hash_of(body):
                 raise InvalidCollectionState(f"document {document_id!r} has another first state")
         elif document_id in contents.stored.documents:
@@ -315,7 +315,7 @@ class DeltasCollection(DeltaReader):
     def _check_before(self, contents: Contents, document_id: str, old: Any, parent: int) -> None:
         """Make sure that a document is what it is said to be before; keep its first state where it is new."""
         stored = contents.stored
-        is_new = document_id not in stored.documents and document_id not in contents.pack_of(document_id)
+        is_new = document_id not in stored.documents and contents.first_bytes(document_id) is None
         if is_new and not self.is_view and old is not ABSENT and parent != NO_VERSION:
             self.keep_first_state(document_id, old)
         known = contents.hash(document_id, parent)

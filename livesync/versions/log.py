@@ -139,7 +139,7 @@ def _keys(contents: Contents, document_id: str, key: int) -> Iterator[int]:
     history = contents.histories.get(document_id)
     if history is not None:
         yield from Entries(history).keys_on_way(contents.forks, key)
-    if document_id in contents.pack_of(document_id):
+    if contents.first_bytes(document_id) is not None:
         *_, (line, _) = stretches(contents.forks, key)
         yield key_of(line, 0)
 

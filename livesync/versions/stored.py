@@ -25,7 +25,7 @@ ROOT_KEY: Final = "livesync.versions"
 DELTAS_KEY: Final = "livesync.versions.deltas"
 
 #: What ``StoredHistory.schema`` is for data of this code.
-SCHEMA: Final = 5
+SCHEMA: Final = 6
 
 
 class ChangeSet(Persistent):
