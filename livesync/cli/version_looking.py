@@ -150,6 +150,8 @@ def show(session: Session) -> int:
     head, *rest = str(entry).split("\n")
     for line in (head, *([f"Since:   {since}"] if since else []), *rest):
         out.line(printable(line))
+    if rows:
+        out.line()
     _tell(session, rows, {"version": version})
     return ExitCode.OK
 

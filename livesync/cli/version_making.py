@@ -77,7 +77,7 @@ def register(session: Session) -> int:
 
     def work(collection: VersionedCollection) -> dict[str, Any] | None:
         _ = collection.contents  # without versions there is nothing to register after
-        if args.message is None and collection.has_changes and not collection.working.notes():
+        if args.message is None and collection.has_changes and not collection.noted:
             raise UsageError("say why: give --message; nothing was noted with the changes")
         made = collection.register(args.message, args.branch, author=args.author)
         return version_of(collection, collection.names.head[1]) if made else None

@@ -21,7 +21,7 @@ from .looking import LookingCollection
 from .names import MAIN, Names, check_branch_name
 from .opening import check_none_open, closed, opened
 from .part import Part
-from .parts import COLLECTIONS, TRAVELLING, Address, Rule, check_free, check_known, collections_of
+from .parts import COLLECTIONS, TRAVELLING, Address, check_free, check_known, check_rule, collections_of
 from .remotes import RemoteCollection
 from .stash import applied_stash, packed_stash
 from .stored import StoredHistory, find_histories
@@ -102,7 +102,7 @@ class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection
         names.take(following)
         names.set_branch(MAIN, Branch(NO_VERSION).with_next(key))
         names.set_head(MAIN, key)
-        working.settle()
+        self._settle()
         return True
 
     def register(
@@ -411,7 +411,7 @@ class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection
         if check_branch_name(name) in kept:
             raise ValueError(f"{self.name!r} is of a collection {name!r} already")
         if self._host is not None:
-            Rule.parse(rule)
+            check_rule(name, rule)
         check_free(self._root, self.name, {name: ""}, self._host is not None)
         stored.settings = {**stored.settings, COLLECTIONS: {**kept, name: rule}}
         self._given = {**self._given, name: rule} if self._given else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, NoReturn
 
+from ..action import ActionWrapper
 from ..errors import InvalidOperation
 from ..host import Host
 from .hosted import HostCopy
@@ -148,6 +149,17 @@ class SortedHostCopy(HostCopy):
             wanted[object_id] = value
         super().write(wanted.items())
 
+    def _later(self, after_s: float) -> Iterator[ActionWrapper]:
+        actions = list(super()._later(after_s))
+        ids = dict.fromkeys(action.object_id for action in actions)
+        # what is gone was perhaps one's; what is there and no collection's is nobody's business here
+        others = {
+            object_id
+            for object_id, document in super().read(ids)
+            if document is not ABSENT and self._collection(object_id, document) is None
+        }
+        return (action for action in actions if action.object_id not in others)
+
     def changed(self) -> Iterable[str] | None:
         """See :class:`~livesync.versions.working.WorkingCopy`: in all collections that may have had it."""
         known = super().changed()
@@ -228,7 +240,7 @@ def working_copy(
             f"the documents of {', '.join(ungiven)} lie where the application says: open with collections="
         )
     if host is None and any(isinstance(kind, str) and kind for kind in collections.values()):
-        return AbsentCopy(f"the documents of {name!r} are an application's: give its host")
+        return AbsentCopy(f"the documents of {name!r} are an application's: give its host (--host)")
     if host is None:
         return MappingsCopy(root, {one: kind for one, kind in collections.items() if kind is not None})
     if not all(isinstance(kind, str) and kind for kind in collections.values()):

@@ -127,14 +127,22 @@ class HostCopy(WorkingCopy):
                     found.update((host.object_id(inner), None) for inner in host.contents(obj))
         return list(found)
 
-    def people(self) -> list[str]:
-        """Return who made what may have changed, as the track has it."""
-        return sorted({action.user for action in self._actions() or () if action.user})
+    def people(self, after_s: float) -> list[str]:
+        """See :class:`WorkingCopy`: the users of transactions, as the track has them."""
+        return sorted({action.user for action in self._later(after_s) if action.user})
 
-    def notes(self) -> list[str]:
-        """Return the notes of the transactions of what may have changed, each once, as the track has them."""
-        noted = (line.strip() for action in self._actions() or () for line in action.note.splitlines())
+    def notes(self, after_s: float) -> list[str]:
+        """See :class:`WorkingCopy`: the notes of transactions, as the track has them."""
+        noted = (line.strip() for action in self._later(after_s) for line in action.note.splitlines())
         return list(dict.fromkeys(line for line in noted if line))
+
+    def newest_s(self) -> float:
+        """See :class:`WorkingCopy`."""
+        return max((action.timestamp for action in self._actions() or ()), default=0.0)
+
+    def _later(self, after_s: float) -> Iterator[ActionWrapper]:
+        """Yield what was done after a time to objects that the collection is about."""
+        return (action for action in self._actions() or () if action.timestamp > after_s)
 
     def _actions(self) -> list[ActionWrapper] | None:
         manager = self._manager()

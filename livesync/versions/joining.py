@@ -112,7 +112,7 @@ class JoiningCollection(TrackedCollection):
         is_undone: bool,
     ) -> Joined:
         _, key = self.find(version, branch)
-        self._check_ready("that")
+        self._check_ready("a revert" if is_undone else "a cherry-pick")
         parent = parent_of(self.contents.forks, key)
         if parent == NO_VERSION:
             raise InvalidOperation("the first version has nothing before it to compare with")

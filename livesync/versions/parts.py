@@ -110,12 +110,26 @@ def checked(given: Given, has_host: bool) -> dict[str, str | MutableMapping[str,
             if not isinstance(kind, Persistent):
                 raise TypeError(f"the mapping of {name!r} must be persistent, as a BTree is")
         elif has_host:
-            Rule.parse(kind)
+            check_rule(name, kind)
         elif kind:
             raise ValueError(
                 f"the rule {kind!r} of {name!r} is about an application's documents: give a host"
             )
     return found
+
+
+def check_rule(name: str, rule: str) -> None:
+    """Make sure that a rule says which of an application's documents are a collection's.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if not rule:
+        raise ValueError(
+            f"which of the application's documents are those of {name!r}? give {name}=FIELD=VALUE, or"
+            f" {name}=PREFIX* of their ids"
+        )
+    Rule.parse(rule)
 
 
 def collections_of(stored: StoredHistory) -> dict[str, str | None]:

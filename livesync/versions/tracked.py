@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from ..errors import InvalidCollectionVersion, InvalidOperation
 from ..host import Host
@@ -19,8 +19,14 @@ from .threeway import ABSENT
 from .tree import Branch
 from .values import CODEC, Codec
 from .ways import is_at_start, steps_between, walked
-from .working import MappingCopy, WorkingCopy
+from .working import MappingCopy, WorkingCopy, wholly
 from .writing import Change, Why, differs, write_version
+
+#: Key of ``StoredHistory.settings``: when the newest change was made that was looked at.
+_SEEN: Final = "seen"
+
+#: Lines of what was noted that become a message.
+_MOST_NOTES: Final = 20
 
 
 class TrackedCollection:
@@ -102,7 +108,7 @@ class TrackedCollection:
                 f" not of {', '.join(sorted(self._given))}"
             )
         if has_host and self._host is None:
-            return AbsentCopy(f"the documents of {self.name!r} are an application's: give its host")
+            return AbsentCopy(f"the documents of {self.name!r} are an application's: give its host (--host)")
         return working_copy(self._root, self.name, self._host, self._codec, {**kept, **self._given})
 
     @property
@@ -277,8 +283,12 @@ class TrackedCollection:
         return following.key
 
     def _settle(self) -> None:
+        stored = self.contents.stored
+        newest_s = self.working.newest_s()
+        if newest_s > self._seen_s:
+            stored.settings = {**stored.settings, _SEEN: newest_s}
         self.working.settle()
-        touched = self.contents.stored.touched
+        touched = stored.touched
         if len(touched):
             touched.clear()
 
@@ -288,10 +298,23 @@ class TrackedCollection:
     def _why(self, message: str | None, author: str | None, metadata: Mapping[str, Any] | None) -> Why:
         now_us = round(self._clock() * 1_000_000)
         if message is None:
-            message = "\n".join(self.working.notes()) or self._transactions_note()
+            message = self.noted or self._transactions_note()
         if author is None:
-            author = self.author or ", ".join(self.working.people()) or self._transactions_user()
+            author = self.author or ", ".join(self.working.people(self._seen_s)) or self._transactions_user()
         return Why(author, now_us, message, dict(metadata or {}))
+
+    @property
+    def noted(self) -> str:
+        """What was noted with the changes since they were looked at last, a line each; "": nothing."""
+        notes = self.working.notes(self._seen_s)
+        more = len(notes) - _MOST_NOTES
+        return "\n".join([*notes[:_MOST_NOTES], *([f"and {more:,} more"] if more > 0 else [])])
+
+    @property
+    def _seen_s(self) -> float:
+        """The newest change that a version or a checkout has looked at, in epoch seconds."""
+        stored = self.stored
+        return 0.0 if stored is None else float(stored.settings.get(_SEEN, 0.0))
 
     def _transactions_user(self) -> str:
         connection = getattr(self._root, "_p_jar", None)
@@ -329,12 +352,10 @@ class TrackedCollection:
         if connection is None:  # in memory only
             yield
             return
-        savepoint = connection.transaction_manager.savepoint(optimistic=True)
         try:
-            yield
+            with wholly(connection):
+                yield
         except BaseException:
-            if savepoint.valid:
-                savepoint.rollback()
             self._contents = None
             raise
 

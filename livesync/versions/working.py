@@ -56,13 +56,17 @@ class WorkingCopy(ABC):
     def settle(self) -> None:
         """Note that all that may have changed was looked at."""
 
-    def people(self) -> list[str]:
-        """Return who made what may have changed, where that is known."""
+    def people(self, after_s: float) -> list[str]:
+        """Return who has changed something after a time, in epoch seconds, where that is known."""
         return []
 
-    def notes(self) -> list[str]:
-        """Return what was noted with what may have changed, each once, where that is known."""
+    def notes(self, after_s: float) -> list[str]:
+        """Return what was noted with changes after a time, each once, where that is known."""
         return []
+
+    def newest_s(self) -> float:
+        """Return when the newest change that is known of was committed, in epoch seconds; 0.0: of none."""
+        return 0.0
 
     @abstractmethod
     def drop(self) -> None:

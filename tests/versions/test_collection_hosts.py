@@ -203,11 +203,26 @@ def test_what_was_noted_with_the_changes_is_the_message_unless_one_is_given(site
     site.edit(c={"n": 2})
     docs.register()
     site.tm.commit()
+    site.tm.get().note("Noted later")
+    site.edit(user="ada", b={"n": 5})
+    docs.register()
+    site.tm.commit()
+    assert (docs.get_log()[0].message, docs.get_log()[0].author) == ("Noted later", "ada")
     site.tm.get().note("Noted")
     site.edit(c={"n": 3})
     docs.register("Said")
-    assert [entry.message for entry in docs.get_log()][:2] == ["Said", "Talks of 2017\nA venue"]
+    assert [entry.message for entry in docs.get_log()][:2] == ["Said", "Noted later"]
+    assert docs.get_log()[0].author == ""
     assert docs.blame("a")[0].entry.message == "Talks of 2017\nA venue"
+
+
+def test_a_message_from_many_notes_says_how_many_there_were(site, docs):
+    for number in range(30):
+        site.tm.get().note(f"note {number}")
+        site.edit(a={"n": number + 5})
+    docs.register()
+    lines = docs.get_log()[0].message.splitlines()
+    assert (len(lines), lines[0], lines[-2:]) == (21, "note 0", ["note 19", "and 10 more"])
 
 
 def test_without_a_track_the_transactions_note_is_the_message(new_collection):

@@ -48,6 +48,10 @@ def test_the_track_says_what_has_changed_and_one_version_holds_all_of_it(site, c
     site.tm.commit()
     assert catalogue.get_log()[0].author == "ada"
     assert [one.version for one in catalogue.part("events").history("b")] == [1, 0]
+    site.edit(user="cyd", c={"kind": "page", "n": 2})
+    site.edit(user="bob", b=event(3))
+    catalogue.register("one")
+    assert catalogue.get_log()[0].author == "bob"
     catalogue.checkout(0)
     site.tm.commit()
     assert site.documents["a"] == talk(1)
@@ -126,6 +130,8 @@ def test_versions_that_come_to_a_host_need_rules(site, catalogue, new_site):
 
 def test_a_collection_is_added_by_its_rule(site, catalogue):
     site.collect()
+    with pytest.raises(ValueError, match="give pages=FIELD=VALUE, or pages=PREFIX"):
+        catalogue.add_collection("pages")
     with pytest.raises(ValueError, match="FIELD=VALUE"):
         catalogue.add_collection("pages", "page")
     catalogue.add_collection("pages", "kind=page")
