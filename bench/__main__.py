@@ -18,7 +18,7 @@ from .rows import CheckFailed, show
 
 NAMES = (
     "startup", "track", "collect", "capture", "drain", "inflight", "latency", "verify", "conflicts", "memory",
-    "status_page", "request", "sync", "peers", "machines", "history",
+    "status_page", "request", "sync", "peers", "machines", "history", "history_large",
 )  # fmt: skip
 
 

@@ -14,7 +14,14 @@ import msgspec
 from .edits import Document, Edits
 from .timing import timed
 
-_SETTINGS = {"gc.auto": "0", "user.name": "Ada", "user.email": "ada@example.org", "commit.gpgsign": "false"}
+#: Nothing is done besides what is timed: no gc, no maintenance.
+_SETTINGS = {
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+    "user.name": "Ada",
+    "user.email": "ada@example.org",
+    "commit.gpgsign": "false",
+}
 
 
 def encoded(document: Document) -> bytes:
@@ -76,9 +83,10 @@ class Git:
         """Pack everything."""
         self.run("gc", "-q", "--prune=now")
 
-    def size(self) -> int:
-        """Return the bytes of the repository without the files."""
-        return sum(path.stat().st_size for path in (self.directory / ".git").rglob("*") if path.is_file())
+    def size(self, part: str = "") -> int:
+        """Return the bytes of the repository without the files, or of a part of it."""
+        place = self.directory / ".git" / part
+        return sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
 
 
 class PyGit:

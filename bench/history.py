@@ -7,158 +7,27 @@ figures are missing.
 
 from __future__ import annotations
 
-import os
 import random
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
 import transaction
 from BTrees.OOBTree import OOBTree
-from persistent import Persistent
 
-from livesync.versions import VersionedCollection
 from livesync.versions.threeway import ABSENT
-from livesync.versions.working import WorkingCopy
 
 from .catalogue import opened
-from .edits import Document, Edits, document, document_id, edited, generated, real
+from .edits import Document, Edits, document_id, edited, generated, real
 from .gits import Git, PyGit, has_pygit2
+from .history_store import CACHE, Made, Objects, Store
 from .rows import Row, check
 from .timing import timed
 
 TITLE = "history: versions of documents, beside git and pygit2"
-QUICK = {"documents": 120, "versions": 6, "changes": 8, "long": 40, "most": 240, "samples": 10}
-
-
-#: Objects that a connection keeps, so that "warm" is warm.
-_CACHE = 100_000
-
-
-class Kept(Persistent):
-    """A document of an application: an object of its own."""
-
-    def __init__(self, document: Document) -> None:
-        self.document = document
-
-
-class Objects(WorkingCopy):
-    """Documents of an application, an object each, and how long it takes to write them."""
-
-    def __init__(self, tree: Any) -> None:
-        self.tree = tree
-        self.touched: set[str] = set()
-        self.seconds = 0.0
-
-    def get(self, one: str) -> Any:
-        """Return a document."""
-        found = self.tree.get(one)
-        return ABSENT if found is None else found.document
-
-    def put(self, documents: Iterable[tuple[str, Any]]) -> None:
-        """Write documents as the application does."""
-        for one, value in documents:
-            if value is ABSENT or value is None:
-                del self.tree[one]
-            elif one in self.tree:
-                self.tree[one].document = value
-            else:
-                self.tree[one] = Kept(value)
-            self.touched.add(one)
-
-    def write(self, documents: Iterable[tuple[str, Any]]) -> None:
-        """Write documents of a checkout, and note how long it took."""
-        documents = list(documents)
-        self.seconds = timed(lambda: self.put(documents)).wall_s
-
-    def ids(self) -> Iterator[str]:
-        """Yield all ids."""
-        return iter(self.tree)
-
-    def changed(self) -> Iterable[str]:
-        """Return what was written."""
-        return list(self.touched)
-
-    def settle(self) -> None:
-        """Note that it was looked at."""
-        self.touched.clear()
-
-    def drop(self) -> None:
-        """Nothing is kept elsewhere."""
-
-    def rename(self, new: str) -> None:
-        """Nothing is named after the collection."""
-
-
-class Made(Objects):
-    """So many documents that they are made when they are read, but for those that were edited."""
-
-    def __init__(self, documents: int) -> None:
-        super().__init__({})
-        self.documents = documents
-
-    def get(self, one: str) -> Any:
-        """Return a document."""
-        return self.tree.get(one) or document(int(one[5:]))
-
-    def put(self, documents: Iterable[tuple[str, Any]]) -> None:
-        """Keep what was edited."""
-        for one, value in documents:
-            self.tree[one] = value
-            self.touched.add(one)
-
-    def ids(self) -> Iterator[str]:
-        """Yield all ids."""
-        return map(document_id, range(self.documents))
-
-
-class Store:
-    """A database file with a collection.
-
-    Args:
-        connection: Open.
-        path: Of the file.
-        working: The documents.
-    """
-
-    def __init__(self, connection: Any, path: Path, working: Objects) -> None:
-        self.connection, self.path, self.working = connection, path, working
-        self.manager = connection.transaction_manager
-        ticks = count(1_900_000_000)
-        self.collection = VersionedCollection(
-            connection, "talks", working=working, author="ada", clock=lambda: float(next(ticks))
-        )
-        self.bytes = 0
-
-    def host_commit(self, version: dict[str, Any]) -> float:
-        """Write documents as the application does; return the seconds, commit included."""
-
-        def write() -> None:
-            self.working.put(version.items())
-            self.manager.commit()
-
-        return timed(write).wall_s
-
-    def version(self, make: Callable[[], bool]) -> float:
-        """Make a version; return the seconds, commit included, and count its bytes."""
-        before = os.path.getsize(self.path)
-
-        def register() -> None:
-            check(make(), "no version was made")
-            self.manager.commit()
-
-        seconds = timed(register).wall_s
-        self.bytes += os.path.getsize(self.path) - before
-        return seconds
-
-    def ms(self, read: Callable[[], Any], is_first_touch: bool = False) -> float:
-        """Return the milliseconds of a read."""
-        if is_first_touch:
-            self.connection.cacheMinimize()
-        return timed(read).wall_s * 1000
+QUICK = {"documents": 120, "versions": 6, "changes": 8, "long": 40, "samples": 10}
 
 
 def measure(
@@ -166,7 +35,6 @@ def measure(
     versions: int = 100,
     changes: int = 100,
     long: int = 2_000,
-    most: int = 1_000_000,
     samples: int = 300,
 ) -> list[Row]:
     """Return times and sizes of both.
@@ -176,7 +44,6 @@ def measure(
         versions: How many after the first.
         changes: Documents that each version edits.
         long: Changes of the one document that has many.
-        most: Documents of the large collection that a small one is compared with.
         samples: How many documents are read.
     """
     rows = []
@@ -187,8 +54,6 @@ def measure(
             rows += _beside_git(Path(directory), edits, samples)
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         rows += _long(Path(directory), long)
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-        rows += _growing(Path(directory), documents, most, changes, samples)
     return rows
 
 
@@ -198,7 +63,7 @@ def measure(
 def _beside_git(directory: Path, edits: Edits, samples: int) -> list[Row]:
     git = Git(directory / "git", edits)
     pygit = PyGit(directory / "pygit", git.files) if has_pygit2() else None
-    with opened(directory / "Data.fs", cache_size=_CACHE) as db:
+    with opened(directory / "Data.fs", cache_size=CACHE) as db:
         connection = db.open(transaction_manager=transaction.TransactionManager())
         tree = connection.root()["talks objects"] = OOBTree()
         store = Store(connection, directory / "Data.fs", Objects(tree))
@@ -244,6 +109,7 @@ def _compared(store: Store, git: Git, pygit: PyGit | None, edits: Edits, samples
     rows += [
         Row(f"{name}: bytes of all versions", store.bytes / 1e6, "MB"),
         Row("  ratio to git's repository after gc", store.bytes / git.size(), at_most=1),
+        Row("  ratio to git's packed objects alone", store.bytes / git.size("objects")),
     ]
     return rows
 
@@ -345,7 +211,7 @@ def _checkouts(store: Store, git: Git, edits: Edits, last: int, middle: int) -> 
     ]
 
 
-# -- many changes of one document, and many documents ----------------------------------------------------
+# -- many changes of one document -----------------------------------------------------------------------
 
 
 def _long(directory: Path, long: int) -> list[Row]:
@@ -369,48 +235,3 @@ def _long(directory: Path, long: int) -> list[Row]:
         Row(f"history of a document with {long:,} changes, first touch", took, "ms", at_most=5),
         Row("  the newest 50 of them", newest, "ms"),
     ]
-
-
-def _growing(directory: Path, documents: int, most: int, changes: int, samples: int) -> list[Row]:
-    small = _scale(directory / "small", documents, changes, samples)
-    large = _scale(directory / "large", most, changes, samples)
-    limits = {"register": 1.8, "warm": 1.5, "log": 1.5, "touched": 2.5, "objects": 1.2}
-    told = {
-        "register": "register",
-        "warm": "one document, warm",
-        "log": "log, warm",
-        "touched": "one document, first touch",
-        "objects": "objects that a register writes",
-    }
-    title = f"{most:,} documents / {documents:,}: "
-    return [Row(title + told[key], large[key] / small[key], at_most=limits[key]) for key in limits]
-
-
-def _scale(directory: Path, documents: int, changes: int, samples: int) -> dict[str, float]:
-    directory.mkdir()
-    dice = random.Random(3)
-    with opened(directory / "Data.fs", cache_size=_CACHE) as db:
-        connection = db.open(transaction_manager=transaction.TransactionManager())
-        store = Store(connection, directory / "Data.fs", Made(documents))
-        collection, working = store.collection, store.working
-        store.version(collection.init)
-        registers = []
-        changed: list[str] = []
-        for number in range(20):
-            some = [document_id(dice.randrange(documents)) for _ in range(changes)]
-            working.put((one, edited(working.get(one), dice)) for one in some)
-            changed += some
-            register = lambda: collection.register(f"version {number}")  # noqa: B023, E731
-            registers.append(store.version(register) * 1000)
-        chosen = [*dice.sample(changed, min(samples // 2, len(changed)))]
-        chosen += [document_id(dice.randrange(documents)) for _ in range(samples - len(chosen))]
-        touched = [store.ms(lambda: collection.read(one, 10, "main"), True) for one in chosen]  # noqa: B023
-        found = {
-            "register": median(registers[5:]),
-            "warm": median(_warm(lambda: collection.read(one, 10, "main")) for one in chosen),  # noqa: B023
-            "log": median(_warm(collection.get_log) for _ in range(15)),
-            "touched": median(touched),
-            "objects": median([sum(1 for _ in each) for each in db.storage.iterator()][-10:]),
-        }
-        connection.close()
-    return found

@@ -12,6 +12,7 @@ from transaction import TransactionManager
 
 from ..database import open_database
 from ..errors import LiveSyncError
+from ..manager import SyncManager
 from ..versions import VersionedCollection
 from ..versions.graph import drawn
 from ..versions.log import LogEntry, log_entry
@@ -56,8 +57,11 @@ class _Catalogue:
         self.manager.begin()
 
     def replay(self, line: Line) -> None:
+        """Replay a line, and collect, as livesync does all the time: a version then costs what changed."""
         with recorded(self.db, self.host):
             replay(self.db, [line])
+        with self.db.transaction() as connection:
+            SyncManager.get(connection.root()).collect()
         self.now = max(self.now, line.time)
 
     def retitle(self, path: str, title: str) -> None:

@@ -125,3 +125,30 @@ def test_documents_that_are_listed_and_gone_are_passed_over(connection):
     docs = VersionedCollection(connection, "docs", working=Listed(documents))
     docs.init()
     assert sorted(dict(docs.read_all())) == [one for one, value in documents.items() if value is not ABSENT]
+
+
+def test_how_many_objects_a_version_writes_depends_on_its_changes_alone(tmp_path):
+    def written(documents, changes):
+        db = ZODB.DB(FileStorage(str(tmp_path / f"{documents}.fs")))
+        manager = transaction.TransactionManager()
+        connection = db.open(transaction_manager=manager)
+        working = Listed({f"d{number:05}": {"n": number} for number in range(documents)})
+        docs = VersionedCollection(connection, "docs", working=working)
+        docs.init()
+        manager.commit()
+        numbers = []
+        for turn, count in enumerate(changes):
+            for number in range(count):
+                working.documents[f"d{number * (documents // count):05}"] = {"n": -turn - 1}
+            assert docs.register(f"turn {turn}")
+            manager.commit()
+            numbers.append([sum(1 for _ in each) for each in db.storage.iterator()][-1])
+        manager.abort()
+        connection.close()
+        db.close()
+        return numbers
+
+    few, many = written(400, [1, 20, 1, 20]), written(4_000, [1, 20, 1, 20])
+    assert few == many
+    assert many[1] <= 20 + 8
+    assert many[2] <= 1 + 8
