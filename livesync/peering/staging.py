@@ -122,7 +122,8 @@ def take(
         raise BufferGap(f"chunk {number} is not due: {record.confirmed} have come", record.confirmed)
     if record.bytes_received + len(data) > MAX_STAGED_BYTES:
         raise BodyTooLarge(f"a transfer has at most {MAX_STAGED_BYTES:,} bytes: push fewer versions at once")
-    stored.buffers[(record.id, number)] = Packet(data)
+    packet = stored.buffers[(record.id, number)] = Packet(data)
+    _let_go(stored, packet)
     record.confirmed = record.waiting_items = number + 1
     record.waiting_characters += len(data)
     record.bytes_received += len(data)
@@ -132,9 +133,20 @@ def take(
     return number + 1
 
 
+def _let_go(stored: StoredSessions, packet: Packet) -> None:
+    """Keep a chunk no longer in memory than it takes to commit it: caches count objects, not bytes."""
+    connection = stored._p_jar
+    if connection is not None:
+        current = connection.transaction_manager.get()
+        current.addAfterCommitHook(lambda is_committed: packet._p_deactivate())
+
+
 def chunks(stored: StoredSessions, transfer_id: str) -> Iterator[bytes]:
-    """Yield the chunks that wait, in order."""
-    for _, data in stored.waiting(transfer_id):
+    """Yield the chunks that wait, in order; one at a time is in memory."""
+    for key in stored.buffers.keys((transfer_id,), (transfer_id + "\0",), excludemax=True):
+        packet = stored.buffers[key]
+        data: bytes = packet.data
+        packet._p_deactivate()
         yield data
 
 

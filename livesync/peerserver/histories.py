@@ -162,6 +162,7 @@ def read_chunk(call: Call) -> historywire.HistoryChunk:
         record = _record(call, transfer_id)
         contents = _collection(call, _name_of(record)).contents
         chunk = cut(contents, _outgoing(call, record), Place(cursor.part, cursor.after), call.app.chunk_bytes)
+        _root(call)._p_jar.cacheMinimize()  # it counts objects, and these may be large
         return historywire.HistoryChunk(
             transfer=transfer_id,
             number=number,

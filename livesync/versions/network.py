@@ -280,7 +280,7 @@ class NetworkEnd(OtherEnd):
             PeerUnreachable, PeerSaysNo: It was cut or refused; it goes on with the next call.
             CertificateRefused: A certificate does not hold any more.
         """
-        key = _encode([self._peer.url, self.name, asked])
+        key = _encode([*self._between(), self.name, asked])
         for beginning in range(_BEGINNINGS):
             transfer_id = self._begun("pull", key)
             try:
@@ -293,6 +293,11 @@ class NetworkEnd(OtherEnd):
             else:
                 self._fetched = asked, transfer_id
                 return
+
+    def _between(self) -> tuple[str, str]:
+        """Return the certificates of both ends: between them a transfer that was cut goes on."""
+        conversation = self._talk()
+        return conversation.client.certificate_id, conversation.server.certificate_id
 
     def _begun(self, direction: str, key: bytes) -> str:
         """Return the id of a transfer of this direction: of one that was cut, if it is of the same."""
@@ -424,7 +429,7 @@ class NetworkEnd(OtherEnd):
             if stored is None or any(one not in stored.keys for one in outgoing.versions):
                 raise InvalidOperation("what is pushed over a network is to be committed first")
         digest = hashlib.sha256(_encode([outgoing.versions, [list(one) for one in outgoing.names]]))
-        key = _encode([self._peer.url, self.name, digest.hexdigest()])
+        key = _encode([*self._between(), self.name, digest.hexdigest()])
         for beginning in range(_BEGINNINGS):
             transfer_id = self._begun("push", key)
             try:
@@ -473,7 +478,9 @@ class NetworkEnd(OtherEnd):
             stored = find_history(root, self.name)
             if stored is None:
                 raise OfferChanged(f"the history of {self.name!r} is gone meanwhile")
-            return cut(Contents(stored, self._codec), outgoing, place, self._chunk_bytes)
+            chunk = cut(Contents(stored, self._codec), outgoing, place, self._chunk_bytes)
+            root._p_jar.cacheMinimize()  # it counts objects, and these may be large
+            return chunk
 
 
 def _begins_anew(exc: Exception) -> bool:

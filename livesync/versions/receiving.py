@@ -160,7 +160,7 @@ class ReceivingCollection(JoiningCollection):
         connection = getattr(self._root, "_p_jar", None)
         if connection is not None:
             connection.transaction_manager.savepoint(optimistic=True)
-            connection.cacheGC()
+            connection.cacheMinimize()
 
     def _based(self, layout: Layout) -> Branch:
         if layout.since:

@@ -139,6 +139,7 @@ def test_a_right_push_by_hand_is_taken_and_finished_once(world, office):
     assert standing(world) == after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scope", "params", "may"),
     [
@@ -225,6 +226,7 @@ FORGED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", FORGED)
 def test_what_is_forged_is_refused_as_a_whole(world, office, how):
     node, caller = office()

@@ -1,9 +1,14 @@
 """Push and pull beyond a network: a real server on a socket, sessions, certificates, and what is cut."""
 
+import random
+import tracemalloc
+
 import pytest
 import transaction
+import ZODB
 from support.peer_serving import NetworkNode, Served
 from support.peer_world import PART, PROFILE, SUBPART, World
+from ZODB.FileStorage import FileStorage
 
 from livesync.errors import (
     CertificateRevoked,
@@ -19,6 +24,7 @@ from livesync.peering.peers import Peer
 from livesync.peering.records import StoredSessions
 from livesync.peering.revocation import revoke
 from livesync.peering.scopes import ScopeDefinition
+from livesync.peering.trust import TrustStore
 from livesync.versions import VersionedCollection
 from livesync.versions.network import NetworkEnd
 
@@ -264,6 +270,7 @@ def test_what_was_erased_here_does_not_come_back_over_the_network(pair):
 # -- rights --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scope", "params", "may"),
     [
@@ -468,3 +475,31 @@ def test_an_address_or_a_name_says_where_to_and_the_keys_with_what(pair):
             docs.push("nowhere", keys=keys)
         with pytest.raises(UsageError, match="not encrypted"):
             docs.push("http://elsewhere.example", keys=keys)
+
+
+@pytest.mark.slow
+def test_a_large_history_is_pulled_in_little_memory(pair, tmp_path, monkeypatch):
+    """What comes is several times what may be in memory at once."""
+    size, versions = 50_000, 250
+    monkeypatch.setattr("livesync.versions.receiving._BREATH_BYTES", 1_000_000)
+    pair.world.options["chunk_bytes"] = 100_000
+    pair.world.restart()
+    dice = random.Random(7)
+    for _ in range(0, versions, 50):
+        with pair.here() as docs:
+            for n in range(50):
+                edit(docs, "v", **{f"d{n % 10}": {"text": dice.randbytes(size // 2).hex()}})
+    other = Pair(pair.world, pair.served, pair.clock)
+    other.node.db = ZODB.DB(FileStorage(str(tmp_path / "other.fs")))
+    other.node.trust = TrustStore(other.node.db, create=True)
+    other.node.trust.run(
+        lambda trust: trust.save_chain(other.node.chain, pair.world.clock(), trust_root=True)
+    )
+    pair.push()
+    tracemalloc.start()
+    other.pull()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < size * versions / 3
+    assert len(state(other.here())[0]) == versions + 1
+    other.node.db.close()
