@@ -160,7 +160,7 @@ class PullingCollection(ReceivingCollection):
         tags = [Tag(name, refs.tags[name]) for name in asked.tags]
         layouts: dict[str, Layout] = {}
         if self.is_needed(refs, asked):
-            layouts, tags = self._received(end.pack(asked), asked_names)
+            layouts, tags = self._received(end.pack(asked), {*before, *asked_names})
         moved = []
         head, detached = self.names.head[0], self.names.is_detached
         # the current branch last: where its merge has to wait, everything else is done

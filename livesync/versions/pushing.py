@@ -224,7 +224,7 @@ class PushingCollection(ReceivingCollection):
             return
         before, head = self.names.branches(), self.names.head[0]
         is_attached = do_checkout and not self.names.is_detached
-        layouts, tags = self._received(parts)
+        layouts, tags = self._received(parts, before.keys())
         for name, layout in layouts.items():
             known = before.get(name)
             branch = self._pushed(layout, known)

@@ -6,7 +6,7 @@ time to time. It is committed with the caller's transaction, or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..errors import InvalidCollectionState, InvalidOperation, UsageError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Versions, and bytes of what they change, after which what was received is put out of memory.
 _BREATH_VERSIONS: Final = 64
-_BREATH_BYTES: Final = 8_000_000
+_BREATH_BYTES: Final = 2_000_000
 
 #: Branches of another end of which is noted where they were.
 _NOTED: Final = 1_000
@@ -134,11 +134,13 @@ class ReceivingCollection(JoiningCollection):
 
     # -- what comes --------------------------------------------------------------------------------
 
-    def _received(
-        self, parts: Iterable[Part], wanted: Iterable[str] = ()
-    ) -> tuple[dict[str, Layout], list[Tag]]:
-        """Keep the versions of what comes; return what it says of branches and tags."""
-        held = {*self.names.branches(), *wanted}
+    def _received(self, parts: Iterable[Part], held: Collection[str]) -> tuple[dict[str, Layout], list[Tag]]:
+        """Keep the versions of what comes; return what it says of branches and tags.
+
+        Args:
+            parts: What comes.
+            held: Branches that do not go on with a version because of the name that it comes with.
+        """
         layouts: dict[str, Layout] = {}
         tags: list[Tag] = []
         count = size = 0
@@ -201,7 +203,7 @@ class ReceivingCollection(JoiningCollection):
     def _begun(self, names: Names, first: int, coming: Iterable[Part]) -> list[Moved]:
         # the names that versions come with are theirs: branches that others begin at
         names.set_head(next(iter(names.branches()), MAIN), first)
-        layouts, tags = self._received_first(coming)
+        layouts, tags = self._received(coming, ())
         stored = self.contents.stored
         self._keep_collections(stored, travelled(self.contents))
         self._check_nothing_lost()  # now it is known of which collections it is
@@ -218,20 +220,6 @@ class ReceivingCollection(JoiningCollection):
         self._settle()
         moved = [Moved(one, "new branch", b"", id_of(stored, names.branch(one).tip)) for one in layouts]
         return moved + [Moved(tag.name, "new tag", b"", tag.id) for tag in tags]
-
-    def _received_first(self, parts: Iterable[Part]) -> tuple[dict[str, Layout], list[Tag]]:
-        layouts: dict[str, Layout] = {}
-        tags: list[Tag] = []
-        for number, part in enumerate(parts, 1):
-            if isinstance(part, TravellingVersion):
-                received(self.contents, part)
-                if number % _BREATH_VERSIONS == 0:
-                    self._put_out_of_memory()
-            elif isinstance(part, Tag):
-                tags.append(part)
-            else:
-                _add(layouts, part)
-        return layouts, tags
 
 
 def _add(layouts: dict[str, Layout], part: Layout) -> None:
