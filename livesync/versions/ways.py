@@ -16,9 +16,12 @@ _MOST_DELTAS: Final = 16
 
 
 class Step(NamedTuple):
-    """One document on a way: encoded deltas in order, and the short hashes at both ends."""
+    """One document on a way: encoded deltas in order, and the short hashes at both ends.
 
-    deltas: list[bytes]
+    Where there are too many to be applied, ``deltas`` is None: a long way takes no more memory for it.
+    """
+
+    deltas: list[bytes] | None
     start: bytes
     end: bytes
 
@@ -61,8 +64,9 @@ def steps_between(contents: Contents, start: int, end: int) -> dict[str, Step]:
 
     def note(document_id: str, delta: bytes, before: bytes, after: bytes) -> None:
         known = found.get(document_id)
-        deltas, first = ([], before) if known is None else (known.deltas, known.start)
-        deltas.append(delta)
+        deltas, first = (list[bytes](), before) if known is None else (known.deltas, known.start)
+        if deltas is not None:
+            deltas = None if len(deltas) == _MOST_DELTAS else [*deltas, delta]
         found[document_id] = Step(deltas, first, after)
 
     way = way_between(contents.forks, start, end)
@@ -84,7 +88,7 @@ def walked(contents: Contents, document_id: str, step: Step, value: Any, end: in
     Raises:
         InvalidCollectionState: It is damaged there, too.
     """
-    if len(step.deltas) <= _MOST_DELTAS:
+    if step.deltas is not None:
         encode = contents.codec.encode
         for delta in step.deltas:
             value = contents.applied(value, delta)
