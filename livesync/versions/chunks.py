@@ -26,7 +26,7 @@ from ..peering import compression
 from ..peering.historywire import CHUNK_BYTES, MAX_CHUNK_BYTES
 from .contents import Contents
 from .ends import Layout, Outgoing, Part, Tag
-from .exchange import TravellingRow, TravellingVersion, sent_rows
+from .exchange import Told, TravellingRow, TravellingVersion, sent_rows
 from .names import Names
 
 #: Bytes of what one document says, at most: it travels in one piece.
@@ -42,7 +42,7 @@ _Number = Annotated[int, Meta(ge=0, le=2**31)]
 
 class _Row(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     document_id: Annotated[str, Meta(max_length=4_000)]
-    kind: Annotated[int, Meta(ge=0, le=3)]
+    kind: Annotated[int, Meta(ge=0, le=max(Told).value)]
     payload: bytes
     hash: Annotated[bytes, Meta(max_length=16)]
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ..errors import BrokenDelta, BrokenValue, InvalidCollectionState, InvalidOperation
 from .changesets import ERASED, GONE
@@ -25,13 +25,20 @@ from .cutting import note_pruned
 from .delta import apply
 from .erasing import stays_erased
 from .names import Names, Places
-from .records import Record
+from .records import ID_BYTES, Counts, Record
 from .stored import StoredHistory
 from .threeway import ABSENT
 from .tree import NO_VERSION, Branch, is_on_way, parent_of
 from .values import hash_of
 from .ways import changed_ids
 from .writing import Change, Why, erased_body, write_first, write_known, write_version
+
+#: Times that a record may have, microseconds of the epoch: the years 1 to 9999.
+_FIRST_US: Final = -62_135_596_800_000_000
+_LAST_US: Final = 253_402_300_799_999_999
+
+#: Parents that a version may have.
+_MOST_PARENTS: Final = 16
 
 
 class Told(IntEnum):
@@ -274,7 +281,36 @@ def _check_generation(record: Record, parents: list[Record]) -> None:
 
 
 def _record(version: TravellingVersion) -> Record:
-    return Record.unpacked(version.record).checked()
+    """Return the record of a version that came: nothing of it is believed.
+
+    Raises:
+        InvalidCollectionState: It is none, or not what its id says.
+    """
+    record = Record.unpacked(version.record)
+    if not _is_well_formed(record):
+        raise InvalidCollectionState("the record of a version that came has another form")
+    return record.checked()
+
+
+def _is_well_formed(record: Record) -> bool:
+    parents, counts = record.parents, record.counts
+    if type(parents) is not list or type(counts) is not list or len(parents) > _MOST_PARENTS:
+        return False
+    numbers = (record.generation, *counts)
+    return (
+        all(type(one) is bytes and len(one) == ID_BYTES for one in (*_ids(record), *parents))
+        and all(type(one) is int and 0 <= one < 1 << 63 for one in numbers)
+        and len(counts) == len(Counts._fields)
+        and type(record.time_us) is int
+        and _FIRST_US <= record.time_us <= _LAST_US
+        and type(record.author) is type(record.message) is str
+        and type(record.metadata) is dict
+        and all(type(key) is str for key in record.metadata)
+    )
+
+
+def _ids(record: Record) -> tuple[Any, ...]:
+    return record.id, record.rows, record.state
 
 
 def _why(record: Record) -> Why:

@@ -174,6 +174,8 @@ class ReceivingCollection(JoiningCollection):
             branch = branch.with_next(self._there(version_id))
         if branch.tip == NO_VERSION:
             raise InvalidCollectionState("a branch without a version has come")
+        if self.contents.is_pruned(branch.tip):
+            raise InvalidCollectionState("a branch has come whose newest version has no contents")
         return branch
 
     def _there(self, version_id: bytes) -> int:

@@ -90,7 +90,7 @@ class Record(NamedTuple):
             if len(fields) != len(cls._fields):
                 raise TypeError(f"it has {len(fields)} fields")
             return tuple.__new__(cls, fields)
-        except (TypeError, IndexError, BrokenValue) as exc:
+        except (TypeError, LookupError, BrokenValue) as exc:
             raise InvalidCollectionState(f"the record of a version is damaged: {exc}") from exc
 
     def checked(self) -> Record:

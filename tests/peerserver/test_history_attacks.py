@@ -3,6 +3,7 @@
 import uuid
 
 import msgspec
+import ormsgpack
 import pytest
 import transaction
 from support.peer_world import FULL, PART, PROFILE
@@ -12,8 +13,9 @@ from livesync.peering.records import StoredSessions
 from livesync.peering.scopes import ScopeDefinition
 from livesync.versions import VersionedCollection, chunks
 from livesync.versions.ends import Layout, LocalEnd, Outgoing, Tag, layouts_of
-from livesync.versions.exchange import Told, TravellingVersion
-from livesync.versions.records import Record
+from livesync.versions.exchange import Told, TravellingRow, TravellingVersion
+from livesync.versions.records import Record, made_id
+from livesync.versions.sums import with_sum
 
 READ = ScopeDefinition(id="read", profile=PROFILE, read_filter_template="version:docs")
 WRITE = ScopeDefinition(id="write", profile=PROFILE, write_filter_template="version:docs")
@@ -185,6 +187,16 @@ def of_another_id(version):
     return other_record(version, id=bytes(32))
 
 
+def fields(value):
+    return with_sum(ormsgpack.packb(value))
+
+
+def signed(version, **changes):
+    """Return a version whose record was changed and has the id that it says."""
+    record = Record.unpacked(version.record)._replace(**changes)
+    return version._replace(record=record._replace(id=made_id(record)).packed())
+
+
 #: What is done to what a right push would send.
 FORGED = {
     "a value changed": lambda one, two, names: [
@@ -210,6 +222,33 @@ FORGED = {
     "another author": lambda one, two, names: [other_record(one, author="boss"), two, *names],
     "another id": lambda one, two, names: [of_another_id(one), two, *names],
     "no record": lambda one, two, names: [one._replace(record=b"nothing at all"), two, *names],
+    "a record of one field": lambda one, two, names: [one._replace(record=fields([1])), two, *names],
+    "a record that is a mapping": lambda one, two, names: [
+        one._replace(record=fields({"a": 1})),
+        two,
+        *names,
+    ],
+    "an author that is a number": lambda one, two, names: [signed(one, author=5), two, *names],
+    "a time that is none": lambda one, two, names: [signed(one, time_us=1 << 62), two, *names],
+    "a parent that is none": lambda one, two, names: [signed(one, parents=[b"short"]), two, *names],
+    "counts that are none": lambda one, two, names: [other_record(one, counts=["many"]), two, *names],
+    "the newest without contents": lambda one, two, names: [
+        one,
+        two._replace(rows=(TravellingRow("", Told.PRUNED, b"", b""),)),
+        *names,
+    ],
+    "changes since what is not there": lambda one, two, names: [
+        one._replace(rows=(TravellingRow("", Told.SINCE, bytes(32), b""), *one.rows)),
+        two,
+        *names,
+    ],
+    "pruned in the middle, and other documents after it": lambda one, two, names: [
+        one._replace(rows=(TravellingRow("", Told.PRUNED, b"", b""),)),
+        two._replace(
+            rows=(TravellingRow("", Told.SINCE, Record.unpacked(one.record).parents[0], b""), *two.rows)
+        ),
+        *names,
+    ],
     "a version left out": lambda one, two, names: [two, *names],
     "the second before the first": lambda one, two, names: [two, one, *names],
     "a branch at a version that has not come": lambda one, two, names: [

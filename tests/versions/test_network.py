@@ -19,6 +19,7 @@ from livesync.errors import (
     ScopeExceeded,
     UnknownPeer,
     UsageError,
+    VersionPruned,
 )
 from livesync.peering.peers import Peer
 from livesync.peering.records import StoredSessions
@@ -27,6 +28,7 @@ from livesync.peering.scopes import ScopeDefinition
 from livesync.peering.trust import TrustStore
 from livesync.versions import VersionedCollection
 from livesync.versions.network import NetworkEnd
+from livesync.versions.retention import Policy
 
 from .editing import edit
 
@@ -504,3 +506,14 @@ def test_a_large_history_is_pulled_in_little_memory(pair, tmp_path):
     with other.here() as docs:
         assert len(docs.get_log("main")) == versions + 1
     other.node.db.close()
+
+
+def test_a_history_whose_older_contents_were_pruned_travels(pair):
+    fill(pair)
+    with pair.here() as docs:
+        assert docs.prune(Policy(newest=3)) > 0
+    pair.push(chunk_bytes=1_000)
+    assert state(pair.there()) == state(pair.here())
+    assert state(pair.there())[-1] == []
+    with pair.there() as docs, pytest.raises(VersionPruned):
+        docs.read("d1", 3)

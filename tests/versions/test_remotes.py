@@ -428,3 +428,75 @@ def test_random_work_in_two_places_ends_equal(pair, seed):
                     assert dict(one.read_all(entry.version, entry.branch)) == dict(
                         other.contents.documents(other.stored.keys[entry.record.id])
                     )
+
+
+def test_a_push_takes_what_is_registered_and_leaves_changes_and_the_stash_alone(pair):
+    here, there = pair
+    edit(here, "one", a={"n": 2})
+    edit(here, b={"n": "stashed"})
+    here.stash()
+    edit(here, a={"n": "changed"})
+    assert here.push(there)
+    assert there.documents["a"] == {"n": 2}
+    assert (here.documents["a"], here.has_changes, here.has_stash) == ({"n": "changed"}, True, True)
+    edit(here, a={"n": 2})
+    assert here.stash_apply()
+    assert here.documents["b"] == {"n": "stashed"}
+
+
+def test_branches_that_hang_from_what_a_pull_puts_aside_stay(pair):
+    here, there = pair
+    edit(there, "theirs", b={"n": 2})
+    edit(here, "ours", a={"n": 2})
+    here.create_branch("child")
+    edit(here, "child", a={"n": 3})
+    here.checkout(branch="main")
+
+    assert here.pull(there)
+
+    aside = f"{REBRANCHED}main_0"
+    assert here.branches() == {"main", "child", aside}
+    assert [one.message for one in here.get_log("child")] == ["child", "ours", "Initial collection."]
+    assert here.get_log("child")[0].prev == (0, aside)
+    assert here.read("a", 0, "child") == {"n": 3}
+    assert here.checkout(branch="child")
+    assert (here.documents["a"], here.check()) == ({"n": 3}, [])
+
+
+def test_what_both_changed_alike_is_joined_without_a_conflict(pair):
+    here, there = pair
+    edit(there, "theirs", a={"n": 2})
+    edit(here, "ours", a={"n": 2})
+    assert here.pull(there)
+    assert (here.has_conflicts, here.has_changes) == (False, False)
+    newest = here.get_log()[0]
+    assert (newest.parents, sum(newest.counts)) == (((1, "main"), (0, f"{REBRANCHED}main_0")), 0)
+    assert here.push(there)
+    assert log(there)[0][3] == log(here)[0][3]
+
+
+def test_a_merge_that_is_aborted_leaves_their_branch_and_ours_by_its_name(pair):
+    here, there = pair
+    edit(there, "theirs", a={"n": 2})
+    edit(here, "ours", a={"n": 3})
+    here.pull(there)
+    assert here.abort_merge()
+    aside = f"{REBRANCHED}main_0"
+    assert log(here) == log(there)
+    assert (here.documents["a"], here.has_changes) == ({"n": 2}, False)
+    assert here.push(there)
+    assert here.read("a", 0, aside) == {"n": 3}
+    assert here.merge(aside).conflicts
+    assert here.resolve_conflicts("theirs").version == (2, "main")
+    assert here.push(there)
+    assert there.documents["a"] == {"n": 3}
+
+
+def test_a_branch_that_was_put_aside_can_be_pushed_by_its_name(pair):
+    here, there = pair
+    edit(there, "theirs", a={"n": 2})
+    edit(here, "ours", b={"n": 3})
+    here.pull(there)
+    aside = f"{REBRANCHED}main_0"
+    assert here.push(there, aside)
+    assert [one.id for one in there.get_log(aside)] == [one.id for one in here.get_log(aside)]
