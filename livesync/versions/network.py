@@ -479,7 +479,7 @@ class NetworkEnd(OtherEnd):
             if stored is None:
                 raise OfferChanged(f"the history of {self.name!r} is gone meanwhile")
             chunk = cut(Contents(stored, self._codec), outgoing, place, self._chunk_bytes)
-            root._p_jar.cacheMinimize()  # it counts objects, and these may be large
+            stored._p_jar.cacheMinimize()  # it counts objects, and these may be large
             return chunk
 
 
