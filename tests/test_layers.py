@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "process": set(),
     "imports": set(),
     "forms": set(),
+    "openapi": {"__init__"},
     "httpcalls": set(),
     "options": {"errors", "imports"},
     "relstorage": {"errors"},
@@ -59,8 +60,8 @@ MAY_IMPORT = {
     "periodic": CORE | {"peering", "replication", "versions"},  # what sessions and versions leave to be done
     "tasks": CORE | {"periodic", "settings"},
     "schedule": CORE | {"periodic", "settings", "tasks"},
-    "web": CORE | ENGINES | {"periodic", "settings", "tasks", "schedule", "__init__"},
-    "peerserver": MANAGER | ENGINES | {"settings", "tasks", "schedule", "__init__"},
+    "web": CORE | ENGINES | {"openapi", "periodic", "settings", "tasks", "schedule", "__init__"},
+    "peerserver": MANAGER | ENGINES | {"openapi", "settings", "tasks", "schedule", "__init__"},
     # `livesync serve` starts the pages and the peers' server
     "cli": CORE | ENGINES | {"periodic", "settings", "tasks", "schedule", "web", "peerserver", "__init__"},
     "plugins": CORE | ENGINES | {"periodic", "settings", "tasks", "schedule", "web", "peerserver", "cli"},

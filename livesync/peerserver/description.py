@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from typing import Any, Final
 
-import msgspec
-
-from .. import __version__
+from .. import openapi
 from ..peering import wire
-from .operations import Operation, Parameter
-
-_REFS: Final = "#/components/schemas/{name}"
+from .operations import Operation
 
 #: Codes that every operation may answer.
 _ALWAYS: Final = ("bad_request", "no_such_thing", "internal", "conflict", "database")
@@ -35,18 +30,13 @@ def description(operations: tuple[Operation, ...], prefix: str = "") -> dict[str
     paths: dict[str, Any] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "livesync peers",
-            "version": __version__,
-            "summary": "What livesync's peers say to each other.",
-            "description": inspect.cleandoc(_ABOUT),
-            "license": {"name": "BSD-3-Clause", "identifier": "BSD-3-Clause"},
-        },
-        "servers": [{"url": prefix + wire.BASE}],
-        "paths": paths,
-        "components": {
+    return openapi.document(
+        "livesync peers",
+        "What livesync's peers say to each other.",
+        _ABOUT,
+        prefix + wire.BASE,
+        paths,
+        {
             "schemas": _schemas(operations),
             "securitySchemes": {
                 "signature": {
@@ -58,7 +48,7 @@ def description(operations: tuple[Operation, ...], prefix: str = "") -> dict[str
                 "password": {"type": "http", "scheme": "basic"},
             },
         },
-    }
+    )
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
@@ -70,7 +60,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     }
     if operation.takes_password:
         described["security"] = [{"password": []}]
-    parameters = [_parameter(each) for each in operation.parameters]
+    parameters = [openapi.parameter(each) for each in operation.parameters]
     if operation.in_session:
         parameters += [_HEADERS[wire.SESSION], _HEADERS[wire.SEQUENCE]]
     if parameters:
@@ -78,7 +68,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.body is not None:
         described["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": _ref(operation.body)}},
+            "content": openapi.json_of(operation.body),
         }
     return described
 
@@ -101,29 +91,13 @@ _HEADERS: Final = {
 }
 
 
-def _parameter(parameter: Parameter) -> dict[str, Any]:
-    return {
-        "name": parameter.name,
-        "in": parameter.where,
-        "required": parameter.required,
-        "description": parameter.help,
-        "schema": dict(parameter.schema),
-    }
-
-
 def _responses(operation: Operation) -> dict[str, Any]:
-    done: dict[str, Any] = {"description": "Done."}
-    if operation.answer is not None:
-        done["content"] = {"application/json": {"schema": _ref(operation.answer)}}
-    responses: dict[str, Any] = {str(operation.status): done}
+    responses = {str(operation.status): openapi.answer("Done.", operation.answer)}
     meanings: dict[int, list[str]] = {}
     for code in dict.fromkeys(_codes(operation)):
         meanings.setdefault(wire.CODES[code][0], []).append(f"`{code}`: {wire.CODES[code][1]}")
     for status, texts in sorted(meanings.items()):
-        responses[str(status)] = {
-            "description": "\n".join(texts),
-            "content": {"application/json": {"schema": _ref(wire.Error)}},
-        }
+        responses[str(status)] = openapi.answer("\n".join(texts), wire.Error)
     return responses
 
 
@@ -138,13 +112,5 @@ def _codes(operation: Operation) -> Iterator[str]:
         yield from ("not_logged_in", "too_often")
 
 
-def _ref(kind: type) -> dict[str, Any]:
-    return {"$ref": _REFS.format(name=kind.__name__)}
-
-
 def _schemas(operations: tuple[Operation, ...]) -> dict[str, Any]:
-    kinds: list[type] = [wire.Error]
-    for operation in operations:
-        kinds += [kind for kind in (operation.body, operation.answer) if kind is not None]
-    _, components = msgspec.json.schema_components(list(dict.fromkeys(kinds)), ref_template=_REFS)
-    return dict(sorted(components.items()))
+    return openapi.schemas([wire.Error, *(kind for each in operations for kind in (each.body, each.answer))])

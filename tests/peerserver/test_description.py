@@ -12,6 +12,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from openapi_spec_validator import validate
+from support.peer_serving import Served
 from webob import Request
 
 from livesync.peering import wire
@@ -78,14 +79,6 @@ CONFIG = schemathesis.Config.from_dict(
 #: The examples of each operation: enough to find what is there to be found within the time of a build.
 EXAMPLES = 10
 
-APPLICATION = []
-
-
-def application(environ, start_response):
-    """The application that the tests below have made, for what is collected before there is one."""
-    return APPLICATION[-1](environ, start_response)
-
-
 SCHEMA = schemathesis.openapi.from_dict(
     {
         **description(OPERATIONS),
@@ -99,7 +92,6 @@ SCHEMA = schemathesis.openapi.from_dict(
     },
     config=CONFIG,
 )
-SCHEMA.app = application
 
 
 class Signing:
@@ -146,19 +138,21 @@ def fuzzed(world):
     home.fill(3)
     world.fill(3)
     signing = Signing(world, home, world.session(home))
-    APPLICATION.append(signing)
+    server = Served(signing)
+    signing.url = server.url + wire.BASE
     yield signing
-    APPLICATION.remove(signing)
+    server.close()
 
 
 @pytest.mark.slow
+@pytest.mark.server
 @SCHEMA.parametrize()
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_answers_are_of_the_described_form(case, fuzzed):
     # where it can be, what is asked for is there
     if case.path_parameters.get("id") and len(str(case.path_parameters["id"])) == 32:
         case.path_parameters["id"] = fuzzed.push
-    response = case.call()
+    response = case.call(base_url=fuzzed.url, timeout=30)
     case.validate_response(response)
     if response.status_code >= 400:
         msgspec.convert(response.json(), wire.Error)

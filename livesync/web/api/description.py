@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 
-from ... import __version__
+from ... import openapi
 from .. import schemas
-from .calls import OPERATIONS, Operation, Parameter
+from .calls import OPERATIONS, Operation
 
 #: Where the API is, below the prefix.
 BASE: Final = "/api/v1"
-
-_REFS: Final = "#/components/schemas/{name}"
 
 #: Statuses that every operation may answer, and what they mean.
 _ALWAYS: Final = (400, 500, 503)
@@ -42,26 +39,21 @@ def description(prefix: str = "", with_security: bool = True) -> dict[str, Any]:
         with_security: Say how to log in; left out for what checks requests, since the login of an
             application that livesync is mounted in has a form of its own.
     """
-    components = _schemas()
-    described: dict[str, Any] = {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "livesync",
-            "version": __version__,
-            "summary": "What the pages of livesync do, for programs.",
-            "description": inspect.cleandoc(_ABOUT),
-            "license": {"name": "BSD-3-Clause", "identifier": "BSD-3-Clause"},
-        },
-        "servers": [{"url": prefix + BASE}],
-        "tags": [{"name": name} for name in dict.fromkeys(each.group for each in OPERATIONS)],
-        "paths": _paths(with_security),
-        "components": {"schemas": components},
-    }
+    components: dict[str, Any] = {"schemas": _schemas()}
     if with_security:
-        described["components"]["securitySchemes"] = {
+        components["securitySchemes"] = {
             "token": {"type": "http", "scheme": "bearer"},
             "session": {"type": "apiKey", "in": "cookie", "name": "livesync"},
         }
+    described = openapi.document(
+        "livesync",
+        "What the pages of livesync do, for programs.",
+        _ABOUT,
+        prefix + BASE,
+        _paths(with_security),
+        components,
+    )
+    described["tags"] = [{"name": name} for name in dict.fromkeys(each.group for each in OPERATIONS)]
     return described
 
 
@@ -90,11 +82,11 @@ def _operation(operation: Operation, with_security: bool) -> dict[str, Any]:
         "responses": _responses(operation),
     }
     if operation.parameters:
-        described["parameters"] = [_parameter(each) for each in operation.parameters]
+        described["parameters"] = [openapi.parameter(each) for each in operation.parameters]
     if operation.body is not None:
         described["requestBody"] = {
             "required": _is_required(operation.body),
-            "content": {"application/json": {"schema": _ref(operation.body)}},
+            "content": openapi.json_of(operation.body),
         }
     if with_security:
         described["security"] = [] if operation.role == "public" else [{"token": []}, {"session": []}]
@@ -107,28 +99,11 @@ def _is_required(body: type) -> bool:
     return any(field.required for field in msgspec.structs.fields(body))
 
 
-def _parameter(parameter: Parameter) -> dict[str, Any]:
-    return {
-        "name": parameter.name,
-        "in": parameter.where,
-        "required": parameter.required,
-        "description": parameter.help,
-        "schema": dict(parameter.schema),
-    }
-
-
 def _responses(operation: Operation) -> dict[str, Any]:
-    done: dict[str, Any] = {"description": "Done."}
-    if operation.status == 202:
-        done["description"] = "Begun: ask for the job by its id."
-    if operation.answer is not None:
-        done["content"] = {"application/json": {"schema": _ref(operation.answer)}}
-    responses = {str(operation.status): done}
+    done = "Begun: ask for the job by its id." if operation.status == 202 else "Done."
+    responses = {str(operation.status): openapi.answer(done, operation.answer)}
     for status in sorted(set(_statuses(operation))):
-        responses[str(status)] = {
-            "description": _MEANINGS[status],
-            "content": {"application/json": {"schema": _ref(schemas.Error)}},
-        }
+        responses[str(status)] = openapi.answer(_MEANINGS[status], schemas.Error)
     return responses
 
 
@@ -146,17 +121,7 @@ def _statuses(operation: Operation) -> Iterator[int]:
         yield 409  # a copy of the database pushes nothing
 
 
-def _ref(kind: type) -> dict[str, Any]:
-    return {"$ref": _REFS.format(name=kind.__name__)}
-
-
 def _schemas() -> dict[str, Any]:
-    kinds: list[type] = [schemas.Error]
-    for operation in OPERATIONS:
-        kinds += [kind for kind in (operation.body, operation.answer) if kind is not None]
-    _, components = msgspec.json.schema_components(_once(kinds), ref_template=_REFS)
-    return dict(sorted(components.items()))
-
-
-def _once(kinds: Sequence[type]) -> list[type]:
-    return list(dict.fromkeys(kinds))
+    return openapi.schemas(
+        [schemas.Error, *(kind for each in OPERATIONS for kind in (each.body, each.answer))]
+    )
