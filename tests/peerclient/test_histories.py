@@ -16,6 +16,7 @@ from livesync.database import committed, open_database
 from livesync.errors import LiveSyncError
 from livesync.peering.keyring import open_keyring
 from livesync.peering.peers import Peer
+from livesync.peering.records import StoredSessions
 from livesync.peering.scopes import ScopeDefinition
 from livesync.peering.trust import TrustStore
 from livesync.versions import VersionedCollection
@@ -286,3 +287,38 @@ def test_after_any_faults_one_clean_pull_and_push_make_both_equal(seed, world, s
     assert standing(home.db)[2] == []
     assert all("\n" not in str(exc) and len(str(exc)) > 20 for exc in failures)
     assert sum(proxy.happened.values()) > 10
+
+
+@pytest.mark.slow
+def test_a_push_that_was_cut_is_gone_on_with_by_the_next_and_not_by_peer_resume(desk, world, served, stack):
+    rng = random.Random(3)
+    write(desk, **{f"d{n}": {"text": rng.randbytes(300_000).hex()} for n in range(6)})
+    assert desk("version", "register", "-m", "large").code == ExitCode.OK
+    proxy = FaultyProxy(served.port, 1, share=0)
+    stack.callback(proxy.close)
+    for name in ("remove", "add"):
+        more = (proxy.url, "--profile", PROFILE, "--insecure-http") if name == "add" else ()
+        assert desk("peer", name, "office", *more).code == ExitCode.OK
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("livesync.peering.retrying.Retries.wait", lambda *_: None)
+        proxy.lose_after = 12
+        cut = desk("version", "push", "office")
+    proxy.lose_after = None
+    assert (cut.code, len(cut.err.strip().splitlines()) > 0) == (ExitCode.SERVICE, True)
+    with There(world) as docs:
+        assert not docs.is_tracked
+        waiting = len(StoredSessions.get(docs._root).buffers)
+    assert waiting > 0
+    (session,) = json.loads(desk("--json", "peer", "sessions").out)["sessions"]
+    assert session["transfers"][0]["active"]
+
+    resumed = desk("peer", "resume", session["id"], "--force")
+    before = proxy.requests
+    pushed = desk("version", "push", "office")
+
+    assert resumed.code == ExitCode.NOT_FOUND
+    assert "is one of a history: what was cut goes on with the next" in resumed.err
+    assert pushed.code == ExitCode.OK
+    assert proxy.requests - before < 25 - waiting
+    with There(world) as docs:
+        assert (len(docs.get_log()), docs.check()) == (3, [])
