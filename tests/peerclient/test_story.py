@@ -10,10 +10,23 @@ import signal
 from contextlib import ExitStack
 
 import pytest
+from support import school
 from support.faulty_proxy import FaultyProxy
 from support.school_sites import PATIENCE_S, PROFILE, Site
 
+from livesync.database import open_database
+from livesync.peering.keyring import open_keyring
 from livesync.peering.partitions import contained_in_any
+from livesync.peering.peers import Peer
+from livesync.peering.retrying import Retries
+from livesync.peering.trust import TrustStore
+from livesync.replication import (
+    DatabaseSyncLock,
+    PeerSync,
+    SyncOrchestrator,
+    SyncSessionStatus,
+    open_provider,
+)
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -177,6 +190,74 @@ def test_a_learners_work_reaches_everybody_who_may_have_it_and_nobody_else(sites
     facility.livesync("peer", "cert", "revoke", ben, "--reason", "lost")
     replace_peer(tablet, "facility", facility.url)
     assert "revoked" in tablet.livesync("peer", "sync", code=10)
+
+
+def orchestrate(site, url, on_read=None):
+    """Let a program sync a site with a server, each as a provider; return the two sessions of each run."""
+    db = open_database(site.uri)
+    try:
+        provider = open_provider(db, school.host())
+        sync = PeerSync(provider, TrustStore(db), open_keyring(site.uri), retries=Retries(most=1))
+        with sync.remote(Peer("there", url, PROFILE, insecure_http=True)) as remote:
+            orchestrator = SyncOrchestrator(DatabaseSyncLock(provider.data_store), [provider, remote], 600)
+            if on_read is not None:
+                remote.read = on_read(remote)
+            yield orchestrator.run()
+            yield orchestrator.run()
+    finally:
+        db.close()
+
+
+def test_a_program_syncs_over_remote_providers_while_a_server_is_killed(sites, tmp_path):
+    """Facility -> City -> Cloud, by a program that orchestrates, with real servers, one of which dies."""
+    facility, city, cloud = everybody = [sites(name) for name in ("facility", "city", "cloud")]
+    (tmp_path / "scopes.json").write_text(json.dumps(SCOPES))
+    cloud.livesync("peer", "init", "--root", PROFILE)
+    cloud.livesync("peer", "scope", "add", str(tmp_path / "scopes.json"))
+    give(cloud, cloud, "everything")
+    give(cloud, city, "everything")
+    give(cloud, facility, "facility", facility="F1")
+    facility.edit([(f"log {n}", "F1:user-rw:ada", f"answer {n}") for n in range(1_700)])
+    facility.edit([("kept", "F2:elsewhere", "of another school")])
+    cloud.edit([("course", "F1:allusers-ro", "algebra"), ("other", "F2:allusers-ro", "geometry")])
+    facility.serve()
+
+    killed = []
+
+    def die_at_the_third(remote):
+        read = remote.read
+
+        def read_and_die(offer, number=0, *args, **options):
+            if number == 2 and not killed:
+                killed.append(number)
+                facility.kill()
+            return read(offer, number, *args, **options)
+
+        return read_and_die
+
+    runs = orchestrate(city, facility.url, die_at_the_third)
+    _, pulled = next(runs)
+    assert killed
+    assert pulled.status is SyncSessionStatus.FAILED
+    assert "did not answer" in pulled.reason
+    facility.serve(facility.port)
+    pushed, pulled = next(runs)
+    assert [each.reason for each in (pushed, pulled)] == ["", ""]
+    assert list(runs) == []
+    facility.stop()
+
+    cloud.serve()
+    for there, back in orchestrate(city, cloud.url):
+        assert {there.status, back.status} == {SyncSessionStatus.FINISHED}
+    for there, back in orchestrate(facility, cloud.url):
+        assert {there.status, back.status} == {SyncSessionStatus.FINISHED}
+    cloud.stop()
+
+    everything = cloud.records()
+    assert len(everything) == 1_702
+    assert city.records() == everything
+    assert facility.records() == only(everything, "F1") | {"kept": ("F2:elsewhere", "of another school")}
+    assert not any(site.is_serving for site in everybody)
 
 
 def replace_peer(site, name, url):

@@ -71,11 +71,11 @@ class Site:
 
     # -- the server --------------------------------------------------------------------------------
 
-    def serve(self):
-        """Serve peers, until :meth:`stop` or :meth:`kill`."""
+    def serve(self, port=0):
+        """Serve peers, until :meth:`stop` or :meth:`kill`; on a free port unless one is given."""
         log = self.directory / "server.log"
         with log.open("a") as said:
-            self._server = self.start("serve", "--no-web", "--peers", "127.0.0.1:0", stderr=said)
+            self._server = self.start("serve", "--no-web", "--peers", f"127.0.0.1:{port}", stderr=said)
         line = self._server.stdout.readline()
         assert "peers at " in line, log.read_text()
         self.url = line.split("peers at ")[1].strip().rstrip("/")
