@@ -1,4 +1,4 @@
-"""The graph of versions as lines of text, newest first, as git's ``log --graph`` draws it. Pure."""
+"""The graph of versions, newest first: as lines of text, as git's ``log --graph`` has it, or lanes. Pure."""
 
 from __future__ import annotations
 
@@ -13,6 +13,44 @@ class Drawn(NamedTuple):
     before: list[str]
     mark: str
     after: list[str]
+
+
+class Lanes(NamedTuple):
+    """A version's row in a drawing with a column for each line of versions.
+
+    Attributes:
+        at: The version's column.
+        width: How many columns the row has.
+        above: (column at the top, column at the version's height) of each line there.
+        below: (column at the version's height, column at the bottom).
+    """
+
+    at: int
+    width: int
+    above: list[tuple[int, int]]
+    below: list[tuple[int, int]]
+
+
+def lanes(versions: Iterable[tuple[int, Sequence[int]]]) -> Iterator[Lanes]:
+    """Yield the rows of a drawing; the bottom of each is the top of the next. Arguments as :func:`drawn`."""
+    columns: list[int] = []  # which version each column waits for
+    for version, parents in versions:
+        at = columns.index(version) if version in columns else len(columns)
+        joined = {number for number, waited in enumerate(columns) if waited == version and number != at}
+        above = [
+            (number, at if waited == version else number - sum(gone < number for gone in joined))
+            for number, waited in enumerate(columns)
+        ]
+        middle = [waited for number, waited in enumerate(columns) if number not in joined]
+        left, right = middle[:at], middle[at + 1 :]
+        new = [one for one in reversed(parents[1:]) if one not in left + right]
+        columns = [*left, *parents[:1], *new, *right]
+        shift = len(columns) - len(left) - len(right) - 1
+        below = [
+            (number, number + (shift if number > at else 0)) for number in range(len(middle)) if number != at
+        ]
+        below += [(at, columns.index(one) if number else at) for number, one in enumerate(parents)]
+        yield Lanes(at, max(at + 1, len(above), len(columns)), above, below)
 
 
 def drawn(versions: Iterable[tuple[int, Sequence[int]]]) -> Iterator[Drawn]:

@@ -14,6 +14,7 @@ from .paging import PAGE, checked_limit, offset_of
 
 if TYPE_CHECKING:
     from ...versions.collection import VersionedCollection
+    from ...versions.graph import Lanes
     from ...versions.log import LogEntry
 
 #: Documents of a version whose differences are shown, and lines of all of them.
@@ -56,7 +57,7 @@ def list_versions(
         UnknownVersion: There is no such collection.
         BadRequest: The cursor or the limit is none.
     """
-    from ...versions.graph import drawn
+    from ...versions.graph import drawn, lanes
     from ...versions.log import log_entry
 
     begin, size = offset_of(cursor), checked_limit(limit)
@@ -67,14 +68,15 @@ def list_versions(
         parents = [(entry.key, [stored.keys[one] for one in entry.record.parents]) for entry in entries]
         names = _names(collection)
         versions = []
-        for number, (entry, drawing) in enumerate(zip(entries, drawn(parents))):
+        for number, (entry, drawing, row) in enumerate(zip(entries, drawn(parents), lanes(parents))):
             if number == begin + size:
                 break
             if number >= begin:
                 graph = [*drawing.before, drawing.mark, *drawing.after]
-                versions.append(_shown(entry, names.get(entry.key, []), graph))
+                versions.append(_shown(entry, names.get(entry.key, []), graph, row))
+        of = list(collection.collections)
     end = begin + len(versions)
-    return schemas.VersionPage(versions=versions, next=str(end) if end < len(entries) else None)
+    return schemas.VersionPage(of=of, versions=versions, next=str(end) if end < len(entries) else None)
 
 
 def show_version(ctx: WebContext, name: str, version_id: str) -> schemas.VersionDetail:
@@ -143,7 +145,11 @@ def _names(collection: VersionedCollection) -> dict[int, list[str]]:
     return names_of(collection.names)
 
 
-def _shown(entry: LogEntry, names: list[str], graph: list[str]) -> schemas.Version:
+def _shown(entry: LogEntry, names: list[str], graph: list[str], row: Lanes | None = None) -> schemas.Version:
+    lanes = None
+    if row is not None:
+        above, below = ([list(pair) for pair in pairs] for pairs in (row.above, row.below))
+        lanes = schemas.VersionLanes(at=row.at, width=row.width, above=above, below=below)
     return schemas.Version(
         id=entry.id,
         name=f"{entry.branch}:{entry.version}" if entry.branch else "",
@@ -155,6 +161,7 @@ def _shown(entry: LogEntry, names: list[str], graph: list[str]) -> schemas.Versi
         names=names,
         graph=graph,
         pruned=entry.is_pruned,
+        lanes=lanes,
     )
 
 

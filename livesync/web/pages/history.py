@@ -16,7 +16,7 @@ def history_page(request: Request) -> Response:
     collections = operations.list_collections(request.livesync).collections
     page = Page(request, "History", "history")
     if not collections:
-        return page.response("history.html", collection="", versions=[], picker=None)
+        return page.response("history.html", collection="", of=[], versions=[], picker=None)
     name = request.GET.get("collection") or collections[0]
     cursor = cursor_of(request)
     found = operations.list_versions(request.livesync, name, cursor)
@@ -24,6 +24,7 @@ def history_page(request: Request) -> Response:
     return page.response(
         "history.html",
         collection=name,
+        of=found.of,
         versions=found.versions,
         picker=Field("collection", "Collection", name, "select", choices=choices),
         older=found.next and page.url("history", collection=name, **{"from": found.next}),

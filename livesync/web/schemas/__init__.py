@@ -44,6 +44,7 @@ from .history import (
     Version,
     VersionCounts,
     VersionDetail,
+    VersionLanes,
     VersionOfDocument,
     VersionPage,
 )
@@ -199,6 +200,7 @@ __all__ = [
     "Version",
     "VersionCounts",
     "VersionDetail",
+    "VersionLanes",
     "VersionOfDocument",
     "VersionPage",
     "WaitingPage",

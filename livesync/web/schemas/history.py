@@ -19,11 +19,25 @@ class VersionCounts(Value, frozen=True):
     deleted: int
 
 
+class VersionLanes(Value, frozen=True):
+    """A version's row in a drawing of the graph, with a column for each line of versions.
+
+    ``at`` is the version's column, ``width`` how many there are; ``above`` has pairs of the column at the top
+    and that at the version's height, ``below`` of this one and that at the bottom.
+    """
+
+    at: int
+    width: int
+    above: list[list[int]]
+    below: list[list[int]]
+
+
 class Version(Value, frozen=True):
     """A version of a collection's documents.
 
     ``name`` is its branch and number, "" where it has none any more; ``parents`` are ids, the first one
-    first; ``names`` the branches and tags that point at it; ``graph`` the lines that draw it beside others.
+    first; ``names`` the branches and tags that point at it; ``graph`` the lines that draw it beside others,
+    and ``lanes`` the same for a drawing, where many are listed.
     Of one that was ``pruned`` nothing else is left.
     """
 
@@ -37,11 +51,16 @@ class Version(Value, frozen=True):
     names: list[str]
     graph: list[str]
     pruned: bool
+    lanes: VersionLanes | None = None
 
 
 class VersionPage(Value, frozen=True):
-    """Versions of all branches, the newest first; ``next`` is the cursor of what is older."""
+    """Versions of all branches, the newest first; ``next`` is the cursor of what is older.
 
+    ``of`` names the collections of a history that is of several.
+    """
+
+    of: list[str]
     versions: list[Version]
     next: str | None
 

@@ -10,6 +10,11 @@ def rows(page):
     return [" ".join(row.get_text(" ").split()) for row in page.html.select("tbody tr")]
 
 
+def versions_of(visitor, collection="talks"):
+    """The versions as the API gives them."""
+    return visitor.desk.ask("GET", f"/collections/{collection}/versions").json["versions"]
+
+
 def test_without_versions_the_page_says_how_to_begin(ada):
     assert "livesync version init" in ada.get("/history").text
 
@@ -17,12 +22,34 @@ def test_without_versions_the_page_says_how_to_begin(ada):
 def test_all_versions_are_listed_with_their_graph_and_names(ada, versions):
     page = ada.get("/history")
     found = rows(page)
-    assert [row.split(" ")[0] for row in found] == ["*", "*", "|", "|/"]
+    assert [row.split(" ")[0] for row in found] == ["main:2", "main:1", "side:0", "main:0"]
+    lines = [one["graph"] for one in versions_of(ada)]
+    assert [line[0] for line in lines] == ["*", "* |", "| *", "|/"]
     assert "main:2" in found[0]
     assert "HEAD -> main" in found[0]
     assert "tag: first" in found[3]
     assert "2 created" in found[3]
-    assert page.html.find("td", class_="graph").pre.get_text() == "*\n|\\"
+    graph = page.html.select("td.graph svg.branches")
+    assert [len(svg.select("circle")) for svg in graph] == [1, 1, 1, 1]
+    assert [len(svg.select("line")) for svg in graph] == [3, 4, 4, 2]
+
+
+def test_a_history_of_several_collections_says_so_and_a_message_of_several_lines_is_cut(ada, desk):
+    with desk.db.transaction() as connection:
+        docs = VersionedCollection(connection, "catalogue", collections=["talks", "events"])
+        docs.part("talks").documents["t1"] = {"n": 1}
+        docs.init()
+        docs.part("talks").documents["t1"] = {"n": 2}
+        docs.part("events").documents["e1"] = {"n": 1}
+        docs.register("first line\nsecond line")
+    page = ada.get("/history")
+    assert "Versions of events, talks, which catalogue holds together" in page.text
+    assert "first line …" in rows(page)[0]
+    assert "second line" not in page.text
+    page = ada.get(page.html.select("tbody th a")[0]["href"])
+    assert "first line\nsecond line" in page.html.find(class_="said").get_text()
+    assert [a.get_text() for a in page.html.select("section h2 a")] == ["events:e1", "talks:t1"]
+    assert "first line …" in ada.get("/history/document?collection=catalogue&document=talks:t1").text
 
 
 def test_a_version_shows_what_it_changed_in_colours_and_nothing_is_taken_for_markup(ada, versions):
