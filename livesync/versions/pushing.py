@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidCollectionState, InvalidOperation
@@ -209,10 +209,21 @@ class PushingCollection(ReceivingCollection):
             self._check_no_conflicts("a push into it")
             self._check_clean("a push into it")
 
-    def take_pushed(self, parts: Iterable[Part], do_checkout: bool = True) -> None:
+    def take_pushed(
+        self,
+        parts: Iterable[Part],
+        do_checkout: bool = True,
+        check_places: Callable[[Iterable[str]], None] = lambda names: None,
+    ) -> None:
         """Take what another collection pushes, within the caller's transaction.
 
         Where it raises, the transaction is to be aborted.
+
+        Args:
+            parts: What comes.
+            do_checkout: Working documents that come from a branch that goes on follow.
+            check_places: Called with the names of the collections of a history that begins here, before their
+                documents are written.
 
         Raises:
             InvalidOperation: A branch would not be gone on with, a tag be put elsewhere; there are changes or
@@ -220,7 +231,7 @@ class PushingCollection(ReceivingCollection):
             InvalidCollectionState: What came is not what it says.
         """
         if not self.is_tracked:
-            self._begin_with(parts)
+            self._begin_with(parts, check_places)
             return
         before, head = self.names.branches(), self.names.head[0]
         is_attached = do_checkout and not self.names.is_detached

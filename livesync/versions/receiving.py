@@ -6,16 +6,16 @@ time to time. It is committed with the caller's transaction, or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..errors import InvalidCollectionState, InvalidOperation, UsageError
 from .contents import Contents
 from .ends import Layout, LocalEnd, OtherEnd, Part, Refs, Tag, id_of, lacking
-from .exchange import TravellingVersion, received, received_root
+from .exchange import Told, TravellingVersion, received, received_root
 from .joining import JoiningCollection
 from .names import MAIN, Names
-from .parts import travelled
+from .parts import Address, travelled
 from .stored import StoredHistory, find_histories
 from .tree import NO_VERSION, Branch
 
@@ -144,8 +144,11 @@ class ReceivingCollection(JoiningCollection):
         layouts: dict[str, Layout] = {}
         tags: list[Tag] = []
         count = size = 0
+        is_several = bool(self.collections)
         for part in parts:
             if isinstance(part, TravellingVersion):
+                if is_several:
+                    _check_addresses(part)
                 received(self.contents, part, held)
                 count, size = count + 1, size + sum(len(row.payload) for row in part.rows)
                 if count >= _BREATH_VERSIONS or size > _BREATH_BYTES:
@@ -184,7 +187,9 @@ class ReceivingCollection(JoiningCollection):
             raise InvalidCollectionState(f"version {version_id.hex()[:12]} is named and has not come")
         return int(key)
 
-    def _begin_with(self, parts: Iterable[Part]) -> list[Moved]:
+    def _begin_with(
+        self, parts: Iterable[Part], check_places: Callable[[Iterable[str]], None] = lambda names: None
+    ) -> list[Moved]:
         """Take over what comes where there are no versions yet; the documents become the first branch's."""
         self._check_nothing_lost()
         coming = iter(parts)
@@ -196,18 +201,26 @@ class ReceivingCollection(JoiningCollection):
         histories = find_histories(self._root, create=True)
         histories[self.name] = stored
         try:
-            return self._begun(Names(stored.references), first, coming)
+            return self._begun(Names(stored.references), first, coming, check_places)
         except BaseException:
             histories.pop(self.name).name = ""
             self._contents = None
             raise
 
-    def _begun(self, names: Names, first: int, coming: Iterable[Part]) -> list[Moved]:
+    def _begun(
+        self,
+        names: Names,
+        first: int,
+        coming: Iterable[Part],
+        check_places: Callable[[Iterable[str]], None],
+    ) -> list[Moved]:
         # the names that versions come with are theirs: branches that others begin at
         names.set_head(next(iter(names.branches()), MAIN), first)
         layouts, tags = self._received(coming, ())
         stored = self.contents.stored
-        self._keep_collections(stored, travelled(self.contents))
+        collections = travelled(self.contents)
+        check_places(collections or (self.name,))
+        self._keep_collections(stored, collections)
         self._check_nothing_lost()  # now it is known of which collections it is
         for layout in layouts.values():
             names.set_branch(layout.branch, self._with_ids(self._based(layout), layout.ids))
@@ -222,6 +235,20 @@ class ReceivingCollection(JoiningCollection):
         self._settle()
         moved = [Moved(one, "new branch", b"", id_of(stored, names.branch(one).tip)) for one in layouts]
         return moved + [Moved(tag.name, "new tag", b"", tag.id) for tag in tags]
+
+
+def _check_addresses(version: TravellingVersion) -> None:
+    """Make sure that a version of several collections says of which each of its documents is.
+
+    Raises:
+        InvalidCollectionState: It does not.
+    """
+    for row in version.rows:
+        if row.kind not in (Told.PRUNED, Told.SINCE):
+            try:
+                Address.parse(row.document_id)
+            except ValueError as exc:
+                raise InvalidCollectionState(f"what came is not of these collections: {exc}") from exc
 
 
 def _add(layouts: dict[str, Layout], part: Layout) -> None:

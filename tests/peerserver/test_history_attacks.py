@@ -458,3 +458,55 @@ def test_what_the_server_says_of_itself_is_what_it_has(world, office):
     assert told.tags == {"start": refs.root.hex()}
     empty = caller.signed("GET", "/histories", query={"collection": "docs"})
     assert empty.status == 200
+
+
+@pytest.mark.parametrize("name", ["application", "livesync.versions", "livesync.peering.peers", "empty"])
+def test_a_new_history_of_several_collections_takes_the_place_of_nothing_else(world, office, name):
+    """A mapping that is empty is an application's, too."""
+    _, caller = office(FULL)
+    with Docs(world) as docs:
+        docs._root["application"] = {"precious": True}
+        docs._root["empty"] = {}
+    node = world.node("liar", FULL, {})
+    with Docs(node, "many") as docs:
+        docs.documents[f"{name}:a"] = {"n": 1}
+        docs.init(metadata={"livesync.collections": [name]})
+        stored, names = docs.stored, docs.names
+        ids = tuple(Record.unpacked(packed).id for packed in stored.records.values())
+        parts = list(
+            Outgoing(ids, tuple(layouts_of(stored, "main", names.branch("main"), 0))).parts(docs.contents)
+        )
+    transfer, answer = begin(caller, collection="many")
+    assert answer.status == 201
+    assert caller.signed("POST", "/historychunks", chunk(transfer, packed(parts))).status == 201
+
+    assert finish(caller, transfer).code == "forbidden"
+
+    with Docs(world, "many") as docs:
+        assert not docs.is_tracked
+        assert (docs._root["application"], docs._root["empty"]) == ({"precious": True}, {})
+
+
+@pytest.mark.parametrize("document_id", ["no collection", ":nothing", "livesync.versions:a", "application:a"])
+def test_a_document_of_no_collection_does_not_come_into_a_history_of_several(world, office, document_id):
+    _, caller = office(FULL)
+    node = world.node("liar", FULL, {})
+    with Docs(node, "many") as docs, Docs(world, "many") as theirs:
+        docs.documents["talks:a"] = {"n": 1}
+        docs.init(metadata={"livesync.collections": ["talks"]})
+        theirs._root["application"] = {}
+        docs.push(theirs)
+    with Docs(node, "many") as docs:
+        docs.documents[document_id] = {"n": 1}
+        docs.register("more")
+        stored, names = docs.stored, docs.names
+        newest = Record.unpacked(list(stored.records.values())[-1]).id
+        layouts = tuple(layouts_of(stored, "main", names.branch("main"), 1))
+        parts = list(Outgoing((newest,), layouts).parts(docs.contents))
+    transfer, _ = begin(caller, collection="many")
+    assert caller.signed("POST", "/historychunks", chunk(transfer, packed(parts))).status == 201
+
+    assert finish(caller, transfer).code in ("refused", "rejected")
+
+    with Docs(world, "many") as docs:
+        assert (len(docs.get_log()), docs._root["application"]) == (1, {})
