@@ -179,7 +179,7 @@ class PullingCollection(ReceivingCollection):
         contents, name = self.contents, layout.branch
         stored = contents.stored
         if own is None:
-            branch = self._with_ids(self._based(layout), layout.ids)
+            branch = self._readable(name, self._with_ids(self._based(layout), layout.ids))
             self.names.set_branch(name, branch)
             return Moved(name, "new branch", b"", id_of(stored, branch.tip))
         old = id_of(stored, own.tip)
@@ -191,7 +191,7 @@ class PullingCollection(ReceivingCollection):
             branch = own
             for key in going_on:
                 branch = branch.with_next(key)
-            self.names.set_branch(name, branch)
+            self.names.set_branch(name, self._readable(name, branch))
             if is_on_it:
                 self._go_to(name, tip)
             return Moved(name, "fast-forward", old, id_of(stored, tip))
@@ -228,7 +228,7 @@ class PullingCollection(ReceivingCollection):
         branch = own.until(shared) if shared else self._based(layout)
         for key in rest:
             branch = branch.with_next(key)
-        names.set_branch(name, branch)
+        names.set_branch(name, self._readable(name, branch))
         messages = [self._record(key).message for key in way_up(self.contents.forks, own.tip, fork)]
         self._go_to(name, tip)
         why = self._why("[Auto-Merged]\n" + "\n".join(reversed(messages)), None, {"rebranched": aside})

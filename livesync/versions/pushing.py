@@ -238,7 +238,7 @@ class PushingCollection(ReceivingCollection):
         layouts, tags = self._received(parts, before.keys())
         for name, layout in layouts.items():
             known = before.get(name)
-            branch = self._pushed(layout, known)
+            branch = self._readable(name, self._pushed(layout, known))
             if known is not None and not is_ancestor(self.contents, known.tip, branch.tip):
                 raise InvalidOperation(
                     f"push rejected: the tip of {name!r} is behind the remote's; pull first"

@@ -181,6 +181,20 @@ class ReceivingCollection(JoiningCollection):
             raise InvalidCollectionState("a branch has come whose newest version has no contents")
         return branch
 
+    def _readable(self, name: str, branch: Branch) -> Branch:
+        """Return what a branch is to be, if what it ends at can be read here.
+
+        Raises:
+            InvalidOperation: That version was pruned here.
+        """
+        if self.contents.is_pruned(branch.tip):
+            number, other = self.names.place(branch.tip)
+            raise InvalidOperation(
+                f"branch {name!r} ends at version {number} of {other!r}, which was pruned here: let it go on"
+                " first"
+            )
+        return branch
+
     def _there(self, version_id: bytes) -> int:
         key = self.contents.stored.keys.get(version_id)
         if key is None:

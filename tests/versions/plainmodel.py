@@ -221,7 +221,8 @@ class Side:
         if not self.is_tracked:
             assert not docs.is_tracked
             return
-        assert docs.check() == []
+        faults = [str(fault) for fault in docs.check()]
+        assert not faults, faults
         assert self.real_branches() == self.branches
         assert {name: docs.id_of(key) for name, key in docs.names.tags.items()} == self.tags
         assert (docs.names.head[0], docs.id_of(docs.names.head[1])) == self.head

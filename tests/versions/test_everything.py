@@ -502,10 +502,10 @@ class Histories(RuleBasedStateMachine):
     def erase(self, name, document_id):
         side = self.side(name)
         side.docs.erase(document_id)
+        self.world.erased.add(document_id)
         for version in side.present():
             if version not in side.pruned and document_id in self.world.documents[version]:
                 side.erased.add((version, document_id))
-                self.world.erased.add(document_id)
         if side.stash is not None:
             side.stash.pop(document_id, None)
             side.stash = side.stash or None
@@ -575,7 +575,7 @@ class Histories(RuleBasedStateMachine):
         mine = self.lengths(side).get(branch, [])
         try:
             assert side.docs.pull(source, branch)
-        except InvalidOperation:
+        except (InvalidOperation, VersionPruned):
             for one in self.sides.values():
                 one.tm.abort()
             return

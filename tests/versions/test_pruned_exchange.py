@@ -137,6 +137,20 @@ def test_what_follows_a_version_that_was_pruned_here_is_refused(docs, new_other)
     same(docs, other)
 
 
+def test_a_branch_that_would_end_at_a_version_that_was_pruned_here_is_refused(docs, new_other):
+    other = new_other()
+    other.pull(docs)
+    prune(docs)
+    other.checkout(5)
+    other.create_branch("side")
+    for exchange in (lambda: other.push(docs, "side"), lambda: docs.pull(other, "side")):
+        with pytest.raises(
+            InvalidOperation, match="branch 'side' ends at version 5 of 'main', which was pruned"
+        ):
+            exchange()
+    assert docs.branches() == {"main"}
+
+
 def test_a_bundle_carries_a_pruned_history(docs, new_other):
     docs.erase("b")
     docs.tag("here", 5)
