@@ -177,8 +177,6 @@ class ReceivingCollection(JoiningCollection):
             branch = branch.with_next(self._there(version_id))
         if branch.tip == NO_VERSION:
             raise InvalidCollectionState("a branch without a version has come")
-        if self.contents.is_pruned(branch.tip):
-            raise InvalidCollectionState("a branch has come whose newest version has no contents")
         return branch
 
     def _readable(self, name: str, branch: Branch) -> Branch:
@@ -237,7 +235,10 @@ class ReceivingCollection(JoiningCollection):
         self._keep_collections(stored, collections)
         self._check_nothing_lost()  # now it is known of which collections it is
         for layout in layouts.values():
-            names.set_branch(layout.branch, self._with_ids(self._based(layout), layout.ids))
+            branch = self._with_ids(self._based(layout), layout.ids)
+            if self.contents.is_pruned(branch.tip):
+                raise InvalidCollectionState("a branch has come whose newest version has no contents")
+            names.set_branch(layout.branch, branch)
         for tag in tags:
             names.set_tag(tag.name, self._there(tag.id))
         if not layouts:

@@ -7,13 +7,17 @@ import pytest
 from livesync.errors import InvalidCollectionState
 from livesync.versions.contents import Contents
 from livesync.versions.log import log_entries
+from livesync.versions.retention import Policy
 from livesync.versions.stash import applied_stash
 from livesync.versions.threeway import ABSENT
 from livesync.versions.ways import steps_between, walked
 
 
-def grown(new_collection):
-    """A collection with a dictionary, packs, tails, segments, change sets, a stash and a merge that waits."""
+def grown(new_collection, is_tidy=False):
+    """A collection with a dictionary, packs, tails, segments, change sets, a stash and a merge that waits.
+
+    A tidy one has versions that were pruned, and one that was squashed.
+    """
     chance = random.Random(7)
     words = [f"word{number}" for number in range(40)]
 
@@ -21,10 +25,13 @@ def grown(new_collection):
         return " ".join(chance.choice(words) for _ in range(30))
 
     docs = new_collection({f"d{number:03}": {"n": number, "text": text()} for number in range(130)})
-    for turn in range(24):
+    for turn in range(36 if is_tidy else 24):
         for number in (1, 2, 3 + turn):
             docs.documents[f"d{number:03}"] = {"n": turn, "text": text()}
         docs.register(f"turn {turn}", author="ada")
+    if is_tidy:
+        docs.squash(20, 22)
+        assert docs.prune(Policy(newest=25)) == 9
     docs.documents["d001"] = {"n": "stashed"}
     docs.stash()
     docs.create_branch("side")
@@ -87,6 +94,8 @@ def read_all(docs):
     keys = list(docs.stored.records)
     for key in keys:
         log_entries(contents, places, key)
+        if contents.is_pruned(key):
+            continue
         for _ in contents.documents(key):
             pass
         for _ in contents.rows(key):
@@ -105,9 +114,9 @@ def is_damaged(docs):
     return False
 
 
-@pytest.fixture
-def docs(new_collection):
-    return grown(new_collection)
+@pytest.fixture(params=[False, True], ids=["as it grew", "tidy"])
+def docs(new_collection, request):
+    return grown(new_collection, request.param)
 
 
 def test_all_kinds_of_bytes_are_there(docs):

@@ -216,6 +216,9 @@ def test_a_contradiction_about_what_was_pruned_is_a_fault(docs):
     }
     docs.stored.settings["pruned"].remove(key)
     assert docs.check() == []
+    docs.stored.settings["pruned"].remove(docs.find(12)[1])
+    assert {fault.where for fault in docs.check()} >= {"version 12 of main"}
+    docs.stored.settings["pruned"].add(docs.find(12)[1])
     docs.stored.settings["pruned"].add(1 << 40)
     assert [str(fault) for fault in docs.check()] == ["pruned: version 0x10000000000 is missing"]
 
