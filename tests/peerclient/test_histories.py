@@ -123,6 +123,7 @@ def test_branches_and_tags_go_to_a_peer_and_come_back(desk, world):
     assert not any(each["active"] for each in sessions)
 
 
+@pytest.mark.slow
 def test_what_has_diverged_is_said_and_a_pull_leads_on(desk, world):
     desk("version", "push", "office")
     with There(world) as docs:
@@ -145,6 +146,7 @@ def test_what_has_diverged_is_said_and_a_pull_leads_on(desk, world):
         assert docs.documents["a"] == {"n": 8}
 
 
+@pytest.mark.slow
 def test_an_address_is_as_good_as_a_name(desk, world, served):
     assert desk("peer", "remove", "office").code == ExitCode.OK
     assert desk("version", "push", served.url).code == ExitCode.USAGE
@@ -154,6 +156,7 @@ def test_an_address_is_as_good_as_a_name(desk, world, served):
     assert [one["what"] for one in told["refs"]] == ["up to date"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argv", "code", "text"),
     [
@@ -174,6 +177,7 @@ def test_what_is_wrong_is_said_in_one_line(desk, argv, code, text):
     assert len(found.err.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_peer_that_may_only_read_is_refused_before_anything_is_sent(livesync, world, served):
     livesync("install")
     livesync("peer", "init")

@@ -299,6 +299,7 @@ def test_a_branch_is_never_put_back(world, office):
 BOMB = compression.pack(bytes(40_000_000), "zstd")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "code"),
     [
@@ -426,6 +427,7 @@ def test_a_new_history_takes_the_place_of_nothing_else(world, office, name):
         assert docs._root["application"] == {"precious": True}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["__x", "a b", "a:b", "a\nb"])
 def test_a_name_that_is_none_is_a_mistake(office, name):
     _, caller = office(FULL)

@@ -238,6 +238,7 @@ def test_what_is_not_committed_is_not_pushed(pair):
             docs.push(end)
 
 
+@pytest.mark.slow
 def test_versions_of_any_size_travel_in_chunks_and_come_whole(pair):
     with pair.here() as docs:
         edit(docs, "many", **{f"d{n:04}": {"n": n, "text": f"text {n} " * 20} for n in range(500)})
@@ -399,6 +400,7 @@ def test_a_pull_that_was_cut_goes_on_after_the_last_chunk_that_was_kept(pair):
     assert other.waiting(other.node) == 0
 
 
+@pytest.mark.slow
 def test_a_pull_from_a_history_that_was_cut_down_meanwhile_begins_anew(pair):
     fill(pair)
     pair.push()
@@ -446,6 +448,7 @@ def test_a_peer_that_does_not_answer_is_said_in_one_line(pair):
         pair.push(url="http://127.0.0.1:9")
 
 
+@pytest.mark.slow
 def test_histories_that_began_otherwise_are_refused(pair):
     with pair.there() as docs:
         docs.documents["z"] = {}
@@ -508,6 +511,7 @@ def test_a_large_history_is_pulled_in_little_memory(pair, tmp_path):
     other.node.db.close()
 
 
+@pytest.mark.slow
 def test_a_history_whose_older_contents_were_pruned_travels(pair):
     fill(pair)
     with pair.here() as docs:
