@@ -112,8 +112,12 @@ def checkout(session: Session) -> int:
 
 
 def branch(session: Session) -> int:
-    """List branches, or make or rename one."""
+    """List branches, or make, rename or delete one."""
     args, out = session.args, session.out
+    if args.name is None and (args.delete or args.rename):
+        raise UsageError("name the branch")
+    if args.force and not args.delete:
+        raise UsageError("--force goes with --delete")
     if args.name is None:
         return _list_branches(session)
 
@@ -123,6 +127,9 @@ def branch(session: Session) -> int:
             collection.rename_branch(args.rename, args.name)
             return f"Branch {args.rename} is called {args.name} now."
         _ = collection.contents
+        if args.delete:
+            collection.delete_branch(args.name, args.force)
+            return f"Branch {args.name} is deleted."
         number, base = collection.create_branch(args.name) or (-1, "")
         return f"Switched to a new branch {args.name}, at version {number} of {base}."
 

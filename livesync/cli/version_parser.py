@@ -158,11 +158,18 @@ def _add_going(commands: Commands) -> None:
     branch = commands.add(
         "branch",
         "version_making:branch",
-        "list branches, or make or rename one",
+        "list branches, or make, rename or delete one",
         "List the branches; with a name, make a branch at the current version and go to it, changes and all.",
     )
     _named(branch).add_argument("name", nargs="?", metavar="NAME", help="a new branch's name")
-    branch.add_argument("--rename", metavar="OLD", help="call this branch NAME instead")
+    way = branch.add_mutually_exclusive_group()
+    way.add_argument("--rename", metavar="OLD", help="call this branch NAME instead")
+    way.add_argument(
+        "--delete", action="store_true", help="forget the branch; versions that others lead to stay"
+    )
+    branch.add_argument(
+        "--force", action="store_true", help="delete it although nothing else leads to its newest version"
+    )
     tag = commands.add(
         "tag",
         "version_making:tag",

@@ -34,7 +34,8 @@ class Blamed(NamedTuple):
     entry: LogEntry
 
     def __str__(self) -> str:
-        who = f"{self.entry.id[:12]} {self.entry.version} ({self.entry.branch})"
+        place = f" {self.entry.version} ({self.entry.branch})" if self.entry.branch else ""
+        who = self.entry.id[:12] + place
         when = f"{self.entry.timestamp:%Y-%m-%d}"
         return f"{who} {self.entry.author or '-'} {when} {shown_path(self.path)}: {self.value!r}"
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..errors import CollectionAlreadyInitialised, InvalidOperation
+from .ancestry import is_ancestor
 from .checking import Fault, check
 from .comparing import ComparedCollection
 from .contents import Contents
@@ -245,6 +246,37 @@ class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection
         names.rename_branch(name, self._new_name(new))
         if names.head[0] == name:
             names.set_head(new, names.head[1])
+
+    def delete_branch(self, name: str, force: bool = False) -> None:
+        """Forget a branch. Its versions stay while something leads to them; else they are collected later.
+
+        Args:
+            name: The branch.
+            force: Although nothing else leads to its newest version.
+
+        Raises:
+            BranchNotFound: There is none of this name.
+            InvalidOperation: HEAD is on it, another branch begins at one of its own versions, it has an open
+                version, or nothing else leads to its newest version.
+        """
+        contents, names = self.contents, self.names
+        branch = names.branch(name)
+        if names.head[0] == name:
+            raise InvalidOperation(f"HEAD is on {name!r}: check out another branch before it is deleted")
+        names.check_closed(name)
+        others = {other: kept for other, kept in names.branches().items() if other != name}
+        own = set(branch.versions())
+        for other, kept in others.items():
+            if kept.base in own:
+                raise InvalidOperation(
+                    f"branch {other!r} begins at version {branch.number(kept.base)} of {name!r}, and needs it"
+                )
+        starts = {*(kept.tip for kept in others.values()), *names.tags.values()}
+        if not force and not any(is_ancestor(contents, branch.tip, start) for start in starts):
+            raise InvalidOperation(
+                f"nothing else leads to version {branch.total - 1} of {name!r}: merge, or force it"
+            )
+        names.drop_branch(name)
 
     def tag(self, name: str, version: int | None = None, branch: str | None = None) -> None:
         """Give a version a name that stays with it; without arguments the current one.

@@ -66,9 +66,12 @@ class LogEntry(NamedTuple):
         return () if self.prev is None else (self.prev, *self.merged)
 
     def __str__(self) -> str:
-        lines = [f"version {self.version} ({self.branch}) {self.id[:12]}"]
+        place = f"{self.version} ({self.branch}) " if self.branch else ""
+        lines = [f"version {place}{self.id[:12]}"]
         if len(self.parents) > 1:
-            lines.append("Merge:   " + ", ".join(f"{number} ({name})" for number, name in self.parents))
+            ids = (parent.hex()[:12] for parent in self.record.parents)
+            shown = (f"{number} ({name})" if name else one for (number, name), one in zip(self.parents, ids))
+            lines.append("Merge:   " + ", ".join(shown))
         if self.author:
             lines.append(f"Author:  {self.author}")
         lines.append(f"Date:    {self.timestamp:%Y-%m-%d %H:%M:%S %z}")

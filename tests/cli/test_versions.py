@@ -198,6 +198,19 @@ def test_versions_are_named_in_many_ways(begun):
         assert err.count("\n") == 1
 
 
+def test_a_branch_is_deleted_once_it_is_merged_or_by_force(torn):
+    for arguments, said in (
+        (("--delete", "main"), "HEAD is on 'main': check out another branch before it is deleted"),
+        (("--delete", "side"), "nothing else leads to version 0 of 'side': merge, or force it"),
+        (("--delete",), "name the branch"),
+        (("--force", "new"), "--force goes with --delete"),
+    ):
+        assert torn("branch", *arguments) == (2, "", f"livesync: {said}\n")
+    assert torn("branch", "--delete", "nope")[0] == 3
+    assert torn("branch", "--delete", "side", "--force")[1] == "Branch side is deleted.\n"
+    assert torn("branch")[1] == "* main  version 1\n"
+
+
 def test_without_a_message_somebody_has_to_have_noted_why(begun):
     assert begun("register")[1] == "nothing to register: the documents are as registered\n"
     begun.write(a={"n": 2})

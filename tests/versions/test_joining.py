@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from livesync.errors import InvalidCollectionVersion, InvalidOperation, UnkeptValue
+from livesync.errors import BranchNotFound, InvalidCollectionVersion, InvalidOperation, UnkeptValue
 from livesync.versions.ancestry import is_ancestor, merge_bases
 from livesync.versions.merging import put_at
 from livesync.versions.records import Record
@@ -346,3 +346,38 @@ def test_deciding_for_ours_gives_what_the_merge_kept_there(base, seed, ours_edit
             assert value is found.value or CODEC.equal(value, found.value)
         else:
             assert value is ABSENT or CODEC.encode(value)
+
+
+def test_a_branch_that_was_merged_is_deleted_and_its_versions_stay(forked):
+    docs = forked({"a": {"n": 1, "m": 1}}, {"a": {"n": 2, "m": 1}}, {"a": {"n": 1, "m": 2}})
+    with pytest.raises(InvalidOperation, match="nothing else leads to version 0 of 'side': merge, or force"):
+        docs.delete_branch("side")
+    docs.merge("side")
+    picked = docs.get_log("side")[0].id
+    docs.delete_branch("side")
+    assert docs.branches() == {"main"}
+    assert docs.collect_garbage() == 0
+    assert docs.get_log()[0].parents == ((1, "main"), (-1, ""))
+    assert f"Merge:   1 (main), {picked[:12]}" in str(docs.get_log()[0])
+    assert str(docs.blame("a")[1]).startswith(f"{picked[:12]} - ")
+    assert docs.check() == []
+    docs.create_branch("side")
+    edit(docs, "again", a={"n": 5, "m": 5})
+    assert docs.read("a", 0, "side") == {"n": 5, "m": 5}
+
+
+def test_a_branch_that_is_needed_is_not_deleted(forked):
+    docs = forked({"a": {"n": 1}}, {"a": {"n": 2}}, {"b": {"n": 1}})
+    docs.checkout(branch="side")
+    docs.create_branch("more")
+    edit(docs, "more", a={"n": 3})
+    with pytest.raises(InvalidOperation, match="HEAD is on 'more'"):
+        docs.delete_branch("more", force=True)
+    with pytest.raises(InvalidOperation, match="branch 'more' begins at version 0 of 'side'"):
+        docs.delete_branch("side", force=True)
+    with pytest.raises(BranchNotFound):
+        docs.delete_branch("nowhere")
+    docs.checkout(branch="main")
+    docs.delete_branch("more", force=True)
+    assert docs.collect_garbage() == 1
+    assert (docs.branches(), docs.check()) == ({"main", "side"}, [])
