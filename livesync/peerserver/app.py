@@ -11,7 +11,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pyramid.config import Configurator
 
@@ -31,6 +32,8 @@ from .throttle import Throttle
 if TYPE_CHECKING:
     from ..host import Host
     from .gate import Gate
+
+T = TypeVar("T")
 
 #: Under this key a host's registry gives a :class:`PeerApp` to :func:`includeme`.
 REGISTRY_KEY: Final = "livesync.peerserver"
@@ -95,6 +98,18 @@ class PeerApp:
         self.renamed: dict[str, float] = {}
         self._transfers: OrderedDict[str, Transfer] = OrderedDict()
         self._lock = threading.Lock()
+        self._applying = ThreadPoolExecutor(1, "livesync-peer-applying")
+
+    def apply(self, work: Callable[[], T]) -> T:
+        """Carry out what applies items, in the one thread that does, and return what it returns.
+
+        A database commits one transaction at a time anyway, and an allocator keeps for each thread what it
+        has ever needed: the server's threads in turn would each hold on to the memory of a transaction.
+
+        Raises:
+            Exception: Whatever it raises.
+        """
+        return self._applying.submit(work).result()
 
     @property
     def encodings(self) -> tuple[str, ...]:

@@ -170,7 +170,7 @@ def drive_transfer(call: Call) -> wire.Transfer:
             raise ChangesRefused("the offer is another provider's than that of this session")
         if view.active:
             transfer.take_offer(asked.offer)
-    call.app.controller.proceed_to(Stage(asked.stage), transfer)
+    call.app.apply(lambda: call.app.controller.proceed_to(Stage(asked.stage), transfer))
     if asked.stage == "cleanup":
         done = transfer.view()
         logger.info(
@@ -205,7 +205,8 @@ def take_buffer(call: Call) -> wire.Confirmed:
     transfer = _own(call, buffer.transfer_session_id)
     if transfer.view().is_sender:
         raise Refused("ended", "the server sends in this transfer: it takes no buffers")
-    confirmed = transfer.take(buffer, bytes_received=call.request.content_length or 0)
+    size = call.request.content_length or 0
+    confirmed = call.app.apply(lambda: transfer.take(buffer, bytes_received=size))
     if confirmed.refused:
         logger.warning(
             "transfer %s: %d items of buffer %d are outside of what the client may write; they were left out",
