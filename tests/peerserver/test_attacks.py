@@ -34,7 +34,7 @@ def dump(world):
         return {
             "facts": dict(replica.facts),
             "items": dict(replica.items.items()),
-            "index": {name: dict(tree) for name, tree in replica.index.items()},
+            "index": {name: dict(tree.items(("", 0, ""), None)) for name, tree in replica.index.items()},
             "claims": dict(replica.claims),
             "incoming": dict(replica.incoming),
             "peers": dict(replica.peers),
