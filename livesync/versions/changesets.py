@@ -116,10 +116,11 @@ def rows_of(stored: ChangeSet, frames: Frames) -> Iterator[Row]:
         InvalidCollectionState: It is damaged.
     """
     for page in _pages(stored, frames):
-        parts = (part for frame in page.frames for part in ormsgpack.unpackb(frames.unpack(frame)))
-        shorts = (page.hashes[start : start + SHORT] for start in range(0, len(page.hashes), SHORT))
-        for document_id in page.ids:
-            yield Row(document_id, next(parts), next(parts), next(shorts), next(shorts))
+        parts = [part for frame in page.frames for part in ormsgpack.unpackb(frames.unpack(frame))]
+        shorts = [page.hashes[start : start + SHORT] for start in range(0, len(page.hashes), SHORT)]
+        yield from map(
+            Row._make, zip(page.ids, parts[::2], parts[1::2], shorts[::2], shorts[1::2], strict=True)
+        )
 
 
 def forward_of(stored: ChangeSet, document_id: str, frames: Frames) -> bytes:

@@ -22,7 +22,7 @@ common subsequence does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import Any, Final
 
@@ -34,6 +34,7 @@ from .values import Codec
 
 _PLAIN: Final = frozenset({int, bool, type(None)})
 _TEXT: Final = frozenset({str})
+_LISTS: Final = frozenset({list})
 _NESTED: Final = frozenset({dict, list, tuple})
 
 
@@ -180,33 +181,32 @@ def _exact(key: Any) -> Hashable:
 
 
 def _apply_dict(value: dict[Any, Any], delta: Delta) -> dict[Any, Any]:
-    edited, new, deleted, order = _parts(delta)
+    if len(delta) > 4 or not _LISTS.issuperset(map(type, delta)):
+        raise BrokenDelta("a dict's delta has up to four rows")
     out = dict(value)
-    for key in deleted:
-        del out[key]
-    for key, inner in _pairs(edited):
+    if len(delta) > 2:
+        for key in delta[2]:
+            del out[key]
+    for key, inner in _pairs(delta[0]):
         out[key] = apply(out[key], inner)
-    for key, item in _pairs(new):
-        out[key] = item
-    if not order:
+    if len(delta) > 1:
+        out.update(_pairs(delta[1]))
+    if len(delta) < 4 or not delta[3]:
         return out
     keys = list(out)
-    ordered = {key: out[key] for start, length in _pairs(order) for key in run(keys, start, length)}
+    ordered = {key: out[key] for start, length in _pairs(delta[3]) for key in run(keys, start, length)}
     if len(ordered) != len(out):
         raise BrokenDelta("the order of keys does not name each of them once")
     return ordered
 
 
-def _parts(delta: Delta) -> list[list[Any]]:
-    if len(delta) > 4 or not all(type(part) is list for part in delta):
-        raise BrokenDelta("a dict's delta has up to four rows")
-    return [*delta, *([] for _ in range(4 - len(delta)))]
-
-
-def _pairs(row: list[Any]) -> Iterator[tuple[Any, Any]]:
+def _pairs(row: list[Any]) -> Iterable[tuple[Any, Any]]:
+    if not row:
+        return ()
     if len(row) % 2:
         raise BrokenDelta("a row of pairs has an even length")
-    return zip(row[::2], row[1::2])
+    parts = iter(row)
+    return zip(parts, parts)
 
 
 _APPLIED: Final[dict[type, Callable[[Any, Delta], Any]]] = {

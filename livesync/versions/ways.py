@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final
 
 from .changesets import NOTHING, SHORT
 from .contents import Contents
@@ -15,7 +16,8 @@ from .values import hash_of
 _MOST_DELTAS: Final = 16
 
 
-class Step(NamedTuple):
+@dataclass(slots=True)
+class Step:
     """One document on a way: encoded deltas in order, and the short hashes at both ends.
 
     Where there are too many to be applied, ``deltas`` is None: a long way takes no more memory for it.
@@ -64,10 +66,14 @@ def steps_between(contents: Contents, start: int, end: int) -> dict[str, Step]:
 
     def note(document_id: str, delta: bytes, before: bytes, after: bytes) -> None:
         known = found.get(document_id)
-        deltas, first = (list[bytes](), before) if known is None else (known.deltas, known.start)
-        if deltas is not None:
-            deltas = None if len(deltas) == _MOST_DELTAS else [*deltas, delta]
-        found[document_id] = Step(deltas, first, after)
+        if known is None:
+            found[document_id] = Step([delta], before, after)
+            return
+        known.end = after
+        if known.deltas is not None:
+            known.deltas.append(delta)
+            if len(known.deltas) > _MOST_DELTAS:
+                known.deltas = None
 
     way = way_between(contents.forks, start, end)
     for key in way.up:
