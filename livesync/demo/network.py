@@ -84,7 +84,7 @@ class _Story:
         say, cloud = self._say, self["cloud"]
         cloud.replay(lines)
         say("The cloud has a catalogue, and says who may have which part of it:")
-        scopes = self._place / "scopes.json"
+        scopes = self._place.resolve() / "scopes.json"
         scopes.write_text(json.dumps(_SCOPES), "utf-8")
         cloud.run("peer", "init", "--root", PROFILE)
         cloud.run("peer", "scope", "add", str(scopes))
@@ -100,7 +100,9 @@ class _Story:
 
     def _give(self, giver: Node, taker: Node, scope: str, **params: str) -> None:
         """Give a certificate, by files that are carried there and back."""
-        there, back = (str(self._place / f"{taker.name}-{word}.json") for word in ("request", "chain"))
+        there, back = (
+            str(self._place.resolve() / f"{taker.name}-{word}.json") for word in ("request", "chain")
+        )
         words = [word for name, value in params.items() for word in ("-p", f"{name}={value}")]
         taker.do("peer", "init")
         taker.do("peer", "cert", "request", "--profile", PROFILE, "--scope", scope, *words, "--to", there)

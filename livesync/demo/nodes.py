@@ -59,9 +59,9 @@ class Node:
 
     def __init__(self, directory: Path, name: str, say: Callable[[str], None]) -> None:
         self.name = name
-        self.directory = directory
         self.port = 0
         directory.mkdir()
+        self.directory = directory = directory.resolve()
         self.uri = f"file://{directory / 'Data.fs'}"
         self._say = say
         self._server: subprocess.Popen[str] | None = None
