@@ -107,6 +107,12 @@ class ChangesExecutor:
         """
         return None
 
+    def erase(self, store: BaseDataStore, object_id: str) -> None:
+        """Erase from what else the database keeps of it what an object said that was deleted for good.
+
+        Called within the store's transaction, after :meth:`execute`.
+        """
+
     def record(self, connection: Any, object_ids: Iterable[tuple[str, bool, bool]], origin: str) -> None:
         """Put what was applied on the track, so that agents carry it on.
 

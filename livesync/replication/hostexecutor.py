@@ -15,6 +15,7 @@ import msgspec
 from ..action import CREATED, DATA_CHANGED, DELETED
 from ..errors import NotInstalled
 from ..host import Host
+from ..imports import import_object
 from ..manager import SyncManager
 from ..peering.partitions import check_partition
 from .base import BaseDataStore
@@ -34,6 +35,12 @@ from .states import ItemState
 DOCUMENT: Final = "document"
 
 Recorder = Callable[[Any, Sequence[tuple[str, bool, bool]], str], None]
+
+
+#: Where a database's histories lie in its root, and what erases a document from them. By its name, since
+#: histories are another room, beside this one: where there are none, nothing of them is loaded.
+_HISTORY_KEYS: Final = ("livesync.versions", "livesync.versions.deltas")
+_ERASE: Final = "livesync.versions.erasing:forget"
 
 
 class HostExecutor(ChangesExecutor):
@@ -202,6 +209,18 @@ class HostExecutor(ChangesExecutor):
             None if base is None else msgspec.json.decode(base.payload),
         )
         return None if merged is None else encode_payload(merged)
+
+    def erase(self, store: BaseDataStore, object_id: str) -> None:
+        """Erase the object, as a document, from all versions that the database keeps.
+
+        Raises:
+            InvalidOperation: A merge waits for its conflicts to be resolved: it may hold the document.
+        """
+        if store.connection is None:
+            return
+        root = store.connection.root()
+        if any(key in root for key in _HISTORY_KEYS):
+            import_object(_ERASE)(root, object_id)
 
     def record(self, connection: Any, object_ids: Iterable[tuple[str, bool, bool]], origin: str) -> None:
         """Put what was applied on the track."""

@@ -222,7 +222,8 @@ class BaseSyncProvider:
     def erase(self, item_id: str) -> ItemChange:
         """Delete an item for good, here and on every node that it reaches; its id is closed.
 
-        What it said is erased from the application, the store, the conflict logs and what is deferred.
+        What it said is erased from the application, the store, the conflict logs, what is deferred, and from
+        the versions of it as a document, where the database keeps a history.
 
         Raises:
             LookupError: Nothing of this item is held.
@@ -238,6 +239,7 @@ class BaseSyncProvider:
             if bound is not None:
                 self.changes_executor.execute(store, state, bound[0])
                 store.unbind(item_id)
+                self.changes_executor.erase(store, bound[0])
                 self.changes_executor.record(store.connection, [(bound[0], True, False)], store.provider_id)
             return state
 

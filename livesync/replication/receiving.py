@@ -212,6 +212,8 @@ class _Receiver:
             self.applied.told.append((draft.object_id, object_id is not None, True))
         elif object_id is not None:
             store.unbind(state.item_id)
+            if state.hard:
+                self.node.executor.erase(store, object_id)
             self.applied.told.append((object_id, True, False))
 
     def _bind(self, state: ItemState, draft: Draft, bound: tuple[str, bytes] | None) -> None:

@@ -2,14 +2,18 @@
 
 import pytest
 import ZODB
+from support import school
 from support.peer_serving import NetworkNode, Served
 from support.peer_world import FULL, World
 from ZODB.FileStorage import FileStorage
 
-from livesync.errors import ItemErased
+from livesync import SyncManager
+from livesync.database import committed
+from livesync.errors import DocumentErased, ItemErased
 from livesync.peering.records import StoredSessions
 from livesync.peering.scopes import Filter
-from livesync.replication import Operation
+from livesync.replication import HostExecutor, Operation, TrackReader
+from livesync.versions import VersionedCollection
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
 
@@ -194,3 +198,58 @@ def test_one_that_was_deleted_and_made_anew_elsewhere_stays_deleted_for_good(pla
     for node in (cloud, city, school):
         assert hold(node).hard
         assert not is_anywhere(node)
+
+
+@pytest.mark.slow
+def test_it_is_gone_from_the_versions_of_every_node_that_keeps_them(tmp_path, stack, database):
+    """School and cloud have an application, and versions of its documents: it leaves those, too."""
+    cloud = World(stack, tmp_path / "keys", name="cloud", db=database("cloud"), changes_executor=executor())
+    server = Served(cloud.app)
+    stack.callback(server.close)
+    home = NetworkNode(cloud, "school", FULL, {}, db=database("school"), changes_executor=executor())
+    peer = home.peer(server.url)
+    for node in (cloud, home):
+        node.provider.reader = TrackReader()
+        committed(node.db, SyncManager.install)
+
+    def say(text):
+        committed(home.db, lambda root: school.change(SyncManager.get(root), root, "ada", "F1", text))
+
+    say(SECRET)
+    home.sync(peer)
+    for node in (cloud, home):
+        committed(node.db, keep_versions)
+    say("better")
+    home.sync(peer)
+    for node in (cloud, home):
+        committed(node.db, lambda root: versions(root).register("as it is now"))
+        assert committed(node.db, lambda root: versions(root).read("ada", 0)["says"]) == SECRET
+        assert is_in_file(node)
+
+    (item,) = home.provider.items()
+    home.provider.erase(item.item_id)
+    home.sync(peer)
+
+    for node in (cloud, home):
+        with pytest.raises(DocumentErased):
+            committed(node.db, lambda root: versions(root).read("ada", 0))
+        assert committed(node.db, lambda root: dict(root["records"])) == {}
+        assert not is_in_file(node), node.name
+
+
+def executor():
+    return HostExecutor(school.host())
+
+
+def keep_versions(root):
+    made = VersionedCollection(root, "records")
+    made.documents.update({key: dict(found) for key, found in root["records"].items()})
+    made.init("as it was")
+
+
+def versions(root):
+    made = VersionedCollection(root, "records")
+    for key, found in root.get("records", {}).items():
+        if made.documents.get(key) != dict(found):
+            made.documents[key] = dict(found)
+    return made
