@@ -324,6 +324,7 @@ class Introduction(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     Attributes:
         known: The newest stamps that it claims of the other one's ids, and of no one else's.
+        held: The newest ones of these ids in what it was sent, claimed or not.
     """
 
     provider_id: Name
@@ -331,6 +332,7 @@ class Introduction(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     past: Annotated[list[Name], Meta(max_length=10_000)] = field(default_factory=list)
     newest: Annotated[int, Meta(ge=0, le=MAX_STAMP)] = 0
     known: Clock = field(default_factory=dict)
+    held: Clock = field(default_factory=dict)
 
 
 class NewSyncSession(Input, frozen=True):

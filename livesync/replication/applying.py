@@ -34,8 +34,15 @@ class Merge:
     is_impossible: bool = False
 
 
-def merge_states(local: ItemState | None, remote: ItemState) -> Merge:
-    """Return what becomes of a local state when a remote one comes in."""
+def merge_states(local: ItemState | None, remote: ItemState, is_foreign: bool = False) -> Merge:
+    """Return what becomes of a local state when a remote one comes in.
+
+    Args:
+        local: What is held; None: nothing.
+        remote: What comes in.
+        is_foreign: It has seen what somebody else wrote under the receiver's id: no clock can tell which of
+            the two has seen the other.
+    """
     if local is None:
         return Merge(remote, is_new_content=remote.is_live)
     vector = merged(local.vector, remote.vector)
@@ -43,7 +50,7 @@ def merge_states(local: ItemState | None, remote: ItemState) -> Merge:
     winner, loser = (remote, local) if remote_wins else (local, remote)
     state = replace(winner, vector=vector)
     is_new = remote_wins and remote.content != local.content
-    impossible = loser.has_seen(winner.dot) and local.content != remote.content
+    impossible = is_foreign or (loser.has_seen(winner.dot) and local.content != remote.content)
     seen = winner.has_seen(loser.dot) and not impossible
     if seen or _say_the_same(local, remote) or local.rank == remote.rank:
         return Merge(state, is_new)
@@ -52,8 +59,12 @@ def merge_states(local: ItemState | None, remote: ItemState) -> Merge:
 
 
 def _say_the_same(local: ItemState, remote: ItemState) -> bool:
-    """Tell whether nothing is lost, whichever wins; that two deleted it at once is still worth a line."""
-    return local.content == remote.content and (local.is_live or local.hard)
+    """Tell whether nothing is lost, whichever wins.
+
+    That two deleted it at once is still worth a line, unless it is one write that was stamped anew.
+    """
+    one, other = ((state.length, state.dot[1], state.payload) for state in (local, remote))
+    return local.content == remote.content and (local.is_live or local.hard or one == other)
 
 
 def may_be_merged(local: ItemState, remote: ItemState) -> bool:

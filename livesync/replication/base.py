@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from hashlib import blake2b
 from itertools import islice
 from typing import Any, Final, Protocol, TypeVar
+
+from BTrees.LLBTree import LLBTree
 
 from ..peering.partitions import key_ranges
 from .claims import absorbed
@@ -38,6 +41,10 @@ IndexKey = RangeKey
 
 #: Items that are read together.
 _AT_ONCE: Final = 1_000
+
+
+def _hash(item_id: str) -> int:
+    return int.from_bytes(blake2b(item_id.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 class Savepoint(Protocol):
@@ -174,6 +181,35 @@ class BaseDataStore(ABC):
         self._set(self.facts, "own", stamp)
         return stamp
 
+    def has_written(self, item_id: str, stamp: int) -> bool:
+        """Tell whether this store has written to an item under the present id with this stamp."""
+        issued = self.tables.issued.get(self.provider_id)
+        return issued is not None and issued.get(stamp) == _hash(item_id)
+
+    def has_issued(self, stamp: int) -> bool:
+        """Tell whether this store has written anything under the present id with this stamp."""
+        return stamp in self.tables.issued.get(self.provider_id, ())
+
+    def hear(self, states: Iterable[ItemState]) -> None:
+        """Note how new what was received is; what is issued from now on is above it."""
+        newest: dict[str, int] = {}
+        for state in states:
+            for provider, stamp in state.vector.items():
+                if stamp > newest.get(provider, 0):
+                    newest[provider] = stamp
+        for provider, stamp in newest.items():
+            if stamp > self.tables.heard.get(provider, 0):
+                self._set(self.tables.heard, provider, stamp)
+        self.see(max(newest.values(), default=0))
+
+    def note_written(self, item_id: str, stamp: int) -> None:
+        """Note a write under the present id; of somebody else, too, so that it is no news any more."""
+        issued = self.tables.issued.get(self.provider_id)
+        if issued is None:
+            issued = LLBTree()
+            self._set(self.tables.issued, self.provider_id, issued)
+        self._set(issued, stamp, _hash(item_id))
+
     def see(self, stamp: int) -> None:
         """Note that a stamp was seen; what is issued from now on is above it."""
         if stamp > self.facts.get("seen", 0):
@@ -208,6 +244,7 @@ class BaseDataStore(ABC):
         self._set(self.facts, "provider_id", new_id())
         self._set(self.facts, "database_id", new_id())
         self._set(self.facts, "own", 0)
+        self._remove(self.tables.issued, old)
         for stamp in list(self.tables.marks):
             self._discard(self.tables.marks, stamp)
         return self.provider_id
@@ -257,6 +294,7 @@ class BaseDataStore(ABC):
         where = pack_place(self._place(home, partition), state.vector[home])
         if before is None or self._where(item_id) != where:
             self.unwritten.places.set(item_id, where)
+        self._note_own(state, old)
         self._count_entity(state, before)
         if before is not None:
             self.count(before, -1)
@@ -266,6 +304,11 @@ class BaseDataStore(ABC):
             self._insert(tables.tombstones, (partition, item_id))
         elif was and not now:
             self._discard(tables.tombstones, (partition, item_id))
+
+    def _note_own(self, state: ItemState, old: Stamps) -> None:
+        mine = state.vector.get(self.provider_id)
+        if mine is not None and mine != old.get(self.provider_id):
+            self.note_written(state.item_id, mine)
 
     def _count_entity(self, state: ItemState, before: ItemState | None) -> None:
         name, key = state.entity_name, entity_key(state)

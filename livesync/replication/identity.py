@@ -5,8 +5,10 @@ claimed of a provider is what it told as its own newest when it sent something; 
 another one, or one above its own newest, then somebody has written under its id whom it does not know: it was
 restored, or it is a copy. It takes a new provider id at once, and its old one becomes a past one.
 
-What others hold that was written under the lost id is touched as it comes home (``receiving.py``), and so is
-what is held here: what others claim of that id may speak of writes that they never saw.
+What others hold that was written under the lost id is touched as it comes home (``receiving.py``). What is
+held here is stamped anew, as if it had not seen anything of that id: what others claim of it may speak of
+writes that they never saw, and an edit made since the restore has not seen those of the lost time, though its
+timestamp is above theirs. So they meet as a conflict, with a log.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ def introduce(node: Node) -> Introduction:
         for provider in {provider for clock in claims.values() for provider in clock}
         if provider != store.provider_id
     }
-    return Introduction(store.provider_id, store.database_id, store.past, store.own_stamp, known)
+    held = dict(store.tables.heard)
+    return Introduction(store.provider_id, store.database_id, store.past, store.own_stamp, known, held)
 
 
 def meet(node: Node, other: Introduction) -> bool:
@@ -59,7 +62,10 @@ def is_another(node: Node, other: Introduction) -> bool:
     if other.provider_id == me:
         return True  # a copy meets its original
     known = other.known.get(me, 0)
-    return known > store.own_stamp or bool(known and known not in store.tables.marks)
+    if known > store.own_stamp or (known and known not in store.tables.marks):
+        return True
+    held = other.held.get(me, 0)
+    return bool(held) and not store.has_issued(held)
 
 
 def renew(node: Node, truthful: bool) -> str:
@@ -69,7 +75,8 @@ def renew(node: Node, truthful: bool) -> str:
         node: Whose.
         truthful: Nobody else can have written under the present id since this database was copied, as far
             as it can matter here: what it holds is claimed as it was. Otherwise everything that was written
-            under it is touched.
+            under it is restamped: nobody knows which of it was written since, so none of it has surely seen
+            what others hold of that id.
     """
     store = node.store
     old = store.read(lambda: store.provider_id)
@@ -77,15 +84,19 @@ def renew(node: Node, truthful: bool) -> str:
     if not truthful:
         ids = store.read(lambda: [key[2] for key in store.scan(old, "", 0)])
         for begin in range(0, len(ids), _AT_ONCE):
-            store.run(partial(_touch_all, node, ids[begin : begin + _AT_ONCE]))
+            store.run(partial(_restamp_all, node, ids[begin : begin + _AT_ONCE], old))
     return new
 
 
-def _touch_all(node: Node, ids: list[str]) -> None:
+def _restamp_all(node: Node, ids: list[str], old: str) -> None:
+    store = node.store
     for item_id in ids:
-        state = node.store.get(item_id)
-        if state is not None:
+        state = store.get(item_id)
+        if state is not None and state.hard:
             touch(node, state)
+        elif state is not None and old in state.vector:
+            stamp = store.next_stamp(node.now())
+            store.put(state.restamped(old, store.provider_id, stamp), state)
 
 
 @dataclass(frozen=True, slots=True)

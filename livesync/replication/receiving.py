@@ -70,7 +70,7 @@ def apply_states(
 
     def work(careful: bool) -> Applied:
         receiver = _Receiver(node, careful, query_ids, mending)
-        node.store.see(newest_stamp(ordered))
+        node.store.hear(ordered)
         node.store.look_up(state.item_id for state in ordered)
         for state in ordered:
             receiver.receive(state)
@@ -104,6 +104,7 @@ class _Receiver:
         self._query_ids = query_ids
         self._mending = mending
         self._covers = Covers(node.store.claims() if mending else {})
+        self._me = node.store.provider_id
         self._lost = set(node.store.lost)
         self._has_application = node.executor.has_application
 
@@ -117,9 +118,10 @@ class _Receiver:
             if descends(local.vector, remote.vector) and local.is_live:
                 self.execute(local, local)
         is_mended = bool(self._mending) and contained_in_any(self._mending, remote.partition)
-        if local is not None and _is_known(local, remote, is_mended):
+        is_foreign = self._is_foreign(remote)
+        if local is not None and not is_foreign and _is_known(local, remote, is_mended):
             return
-        union = self._merged(local, remote)
+        union = self._merged(local, remote, is_foreign)
         state = union.state
         if self._has_to_be_touched(union, local, remote, is_mended):
             stamp = store.next_stamp(node.now())
@@ -151,8 +153,19 @@ class _Receiver:
         known: Stamps = {} if local is None else local.vector
         return any(remote.vector.get(past, 0) > known.get(past, 0) for past in self._lost)
 
-    def _merged(self, local: ItemState | None, remote: ItemState) -> Merge:
-        union = merge_states(local, remote)
+    def _is_foreign(self, remote: ItemState) -> bool:
+        """Tell, once, whether a state has seen what somebody else wrote under this node's present id.
+
+        Then this database was restored or copied, and what it has written to the item may not have seen that.
+        """
+        store, stamp = self.node.store, remote.vector.get(self._me)
+        if stamp is None or store.has_written(remote.item_id, stamp):
+            return False
+        store.note_written(remote.item_id, stamp)
+        return True
+
+    def _merged(self, local: ItemState | None, remote: ItemState, is_foreign: bool) -> Merge:
+        union = merge_states(local, remote, is_foreign)
         if local is None or union.loser is None or union.is_impossible or not may_be_merged(local, remote):
             return union
         try:

@@ -26,6 +26,7 @@ class Introduction:
         past: Who it was.
         newest: Its own newest stamp; 0: none.
         known: The newest stamp that it claims of each other provider.
+        held: The newest stamp of each in what it was ever sent, claimed or not.
     """
 
     provider_id: str
@@ -33,6 +34,7 @@ class Introduction:
     past: tuple[str, ...]
     newest: int
     known: Stamps
+    held: Stamps = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,21 @@ class ItemState:
         """Return the same content, known to one more write: it travels under that provider's clock too."""
         return replace(self, vector={**self.vector, provider: stamp})
 
+    def restamped(self, old: str, new: str, stamp: int) -> ItemState:
+        """Return the same content as somebody's who has seen nothing of what provider ``old`` wrote.
+
+        It keeps its rank, but for the provider: it beats just what it did, and loses to what it did.
+
+        Args:
+            old: A provider under whose id two databases have written.
+            new: Who writes it now.
+            stamp: The writer's stamp, above every other.
+        """
+        vector = {provider: known for provider, known in self.vector.items() if provider != old}
+        dot = (new, self.dot[1]) if self.dot[0] == old else self.dot
+        inserted = dot if self.inserted == self.dot else self.inserted
+        return replace(self, vector={**vector, new: stamp}, dot=dot, inserted=inserted)
+
 
 def written(
     before: ItemState | None,

@@ -43,6 +43,8 @@ class StoredReplica(Persistent):
         tombstones: (partition, item id) of what is deleted, but not for good.
         claims: prefix -> clock, as pairs.
         collected: partition -> clock of the tombstones that were collected there, as pairs.
+        issued: provider (this one) -> stamp -> hash of the item's id: all writes under its id that are known.
+        heard: provider -> newest stamp of it in what was received.
         marks: Own stamps that were ever told as the newest.
         conflicts: (created, log id) -> dict.
         conflicts_of: (item id, created, log id).
@@ -78,6 +80,8 @@ class StoredReplica(Persistent):
         self.tombstones = OOTreeSet()
         self.claims = OOBTree()
         self.collected = OOBTree()
+        self.issued = OOBTree()
+        self.heard = OOBTree()
         self.marks = LLTreeSet()
         self.conflicts = OOBTree()
         self.conflicts_of = OOTreeSet()

@@ -32,12 +32,15 @@ def introduction_to_wire(
         known={
             provider: stamp for provider, stamp in introduction.known.items() if provider in ids and stamp
         },
+        held={provider: stamp for provider, stamp in introduction.held.items() if provider in ids},
     )
 
 
 def introduction_of(told: wire.Introduction) -> Introduction:
     """Return an introduction that has travelled."""
-    return Introduction(told.provider_id, told.database_id, tuple(told.past), told.newest, dict(told.known))
+    return Introduction(
+        told.provider_id, told.database_id, tuple(told.past), told.newest, dict(told.known), dict(told.held)
+    )
 
 
 def claims_to_wire(claims: Mapping[str, Stamps]) -> dict[str, dict[str, int]]:

@@ -445,7 +445,8 @@ def test_a_database_that_was_restored_takes_a_new_id_and_gets_back_what_it_lost(
     assert restored.provider_id != "a"
     assert restored.data_store.read(lambda: restored.data_store.past) == ("a",)
     assert tools.contents(restored) == tools.contents(b) == {"1": "1", "2": "2"}
-    assert sent(restored, b) == ["2"]  # under the new id, for those who were told too much of the old one
+    assert sent(restored, b) == ["1", "2"]  # under the new id, for who was told too much of the old one
+    assert restored.conflict_logs() == b.conflict_logs() == []
     assert sent(restored, b) == sent(b, restored) == []
 
 
@@ -485,6 +486,58 @@ def test_what_a_restored_database_lost_reaches_those_it_met_before_it_noticed(
     tools.sync(restored, c)
 
     assert tools.contents(c) == tools.contents(b) == {"1": "1", "2": "2", "3": "3"}
+
+
+@pytest.mark.parametrize("later_s", [1000, -1000], ids=["after", "before"])
+@pytest.mark.parametrize("what", ["edit", "delete"])
+def test_an_edit_after_a_restore_has_not_seen_those_of_the_lost_time(
+    abc, new_provider, tools, clock, what, later_s
+):
+    """Its timestamp may be above theirs, under the same id: the one that loses is in a log all the same."""
+    a, b, _ = abc
+    tools.put(a, "1", '"first"')
+    tools.sync(a, b)
+    image = image_of(a.data_store)
+    clock.now += 2000
+    tools.put(a, "1", '"lost"')
+    tools.sync(a, b)
+    clock.now += later_s
+    restored = new_provider("a", image)
+    tools.put(restored, "1", '"edited"') if what == "edit" else tools.remove(restored, "1")
+    tools.sync(restored, b)
+    tools.sync(restored, b)
+
+    assert tools.contents(restored) == tools.contents(b)
+    held = tools.contents(b).get("1")
+    winner = None if what == "delete" else '"edited"' if later_s > 0 else '"lost"'
+    assert held == winner
+    logs = restored.conflict_logs() + b.conflict_logs()
+    losers = {log.item_change_loser.serialization_result.serialized_item for log in logs}
+    assert losers == ({'"lost"', '"edited"'} - {held} if what == "edit" else {'"lost"'})
+
+
+def test_what_was_not_claimed_yet_gives_a_restored_database_away_too(abc, new_provider, tools, clock):
+    a, b, _ = abc
+    tools.put(a, "1", '"first"')
+    tools.sync(a, b)
+    image = image_of(a.data_store)
+    clock.now += 1000
+    tools.put(a, "1", '"lost"')
+    offer = a.offer(("",), b.get_claims(), b.provider_id)
+    b.begin(offer)
+    b.receive(offer, a.read(offer))
+    b.abandon(offer.session_id)
+    clock.now += 1000
+    restored = new_provider("a", image)
+    tools.put(restored, "1", '"edited"')
+    offer = b.offer(("",), restored.get_claims(), restored.provider_id)
+    restored.begin(offer)
+    for _ in range(2):
+        restored.receive(offer, b.read(offer))
+
+    assert tools.contents(restored) == {"1": '"edited"'}
+    (log,) = restored.conflict_logs()
+    assert log.item_change_loser.serialization_result.serialized_item == '"lost"'
 
 
 def test_a_copy_that_meets_its_original_takes_a_new_id(abc, new_provider, tools):

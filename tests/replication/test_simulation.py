@@ -40,7 +40,7 @@ class Histories(RuleBasedStateMachine):
 
     @initialize(seed=st.integers(0, 2**32), failures=st.sampled_from((0.0, 0.2)))
     def begin(self, seed, failures):
-        self.world = World(seed, failures=failures)
+        self.world = World(seed, failures=failures, strict=False)
 
     def _node(self, number):
         return self.world.nodes[number % len(self.world.nodes)]
@@ -79,8 +79,7 @@ class Histories(RuleBasedStateMachine):
     @rule(number=st.integers(0, 4))
     def restore(self, number):
         if self._node(number).images:
-            self._node(number).restore()
-            self.world.restored = True
+            self.world.restore(self._node(number))
 
     def teardown(self):
         if hasattr(self, "world"):
@@ -113,7 +112,7 @@ def test_nodes_in_databases_converge_too(options):
 def test_nodes_converge_after_many_long_histories(kind, options):
     count = HISTORIES if kind == "memory" else max(1, HISTORIES // 6)
     for seed in range(1_000, 1_000 + count):
-        live_through(seed, kind, 200, **options)
+        live_through(seed, kind, 200, strict=seed < 1_012, **options)
 
 
 @pytest.mark.parametrize("options", [KINDS["both"]], ids=["both"])
