@@ -276,7 +276,9 @@ def test_what_is_forged_is_refused_as_a_whole(world, office, how):
     assert answer.status == 201, answer
     answer = finish(caller, transfer)
 
-    assert (answer.status, answer.code) == (422, "refused"), answer
+    # an honest sender may have a version that was pruned here: that is no forgery
+    is_pruned = how == "the newest without contents"
+    assert (answer.status, answer.code) == ((409, "rejected") if is_pruned else (422, "refused")), answer
     assert standing(world)[:-1] == before[:-1]
     assert caller.signed("DELETE", f"/historytransfers/{transfer}").status == 204
     assert standing(world) == before
