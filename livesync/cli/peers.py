@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -121,6 +122,7 @@ def status(session: Session) -> int:
     check_extra()
     from ..peering.peers import PeerRegistry
     from ..replication.expiring import stored_views
+    from ..replication.journal import differing
     from ..replication.zodbstore import ZODBDataStore
 
     args, out = session.args, session.out
@@ -131,6 +133,8 @@ def status(session: Session) -> int:
         peers = [registry.get(name) for name in args.peers] if args.peers else registry.all()
         sessions, transfers = stored_views(store)
         cut = {peer.name: _cut(peer, sessions, transfers) for peer in peers}
+        differences = differing(store)
+        differ = {peer.name: _differ(peer, sessions, transfers, differences) for peer in peers}
         outcomes = {peer.name: registry.outcomes(peer.name) for peer in peers}
         told: dict[str, Any] = {}
         for peer in peers if args.ask else ():
@@ -141,7 +145,9 @@ def status(session: Session) -> int:
         provider_id = store.read(lambda: store.provider_id)
     out.line(printable(f"this database is provider {provider_id}"))
     for peer in peers:
-        _print_status(session, peer, outcomes[peer.name], cut[peer.name], told.get(peer.name))
+        _print_status(
+            session, peer, outcomes[peer.name], cut[peer.name], differ[peer.name], told.get(peer.name)
+        )
     if not peers:
         out.line("there are no peers yet: livesync peer add NAME URL --profile PROFILE")
     out.json(
@@ -151,7 +157,8 @@ def status(session: Session) -> int:
                 {
                     **_as_json(peer),
                     "outcomes": [asdict(each) for each in outcomes[peer.name]],
-                    "cut": [_transfer_as_json(each) for each in cut[peer.name]],
+                    "cut": [_transfer_as_json(each, differences) for each in cut[peer.name]],
+                    "differences": list(differ[peer.name]),
                     "answer": _answer_as_json(told.get(peer.name)),
                 }
                 for peer in peers
@@ -165,6 +172,28 @@ def _cut(peer: Peer, sessions: list[SyncSessionView], transfers: list[TransferVi
     """Return the transfers with a peer that can be gone on with."""
     own = {view.id for view in sessions if not view.is_server and view.peer == peer.url}
     return [view for view in transfers if view.active and view.sync_session_id in own]
+
+
+def _differ(
+    peer: Peer,
+    sessions: list[SyncSessionView],
+    transfers: list[TransferView],
+    differences: Mapping[str, Sequence[str]],
+) -> Sequence[str]:
+    """Return where both held other things after the newest transfer that a peer's server sent to the end."""
+    own = {view.id for view in sessions if not view.is_server and view.peer == peer.url}
+    received = [
+        view
+        for view in transfers
+        if view.sync_session_id in own and not (view.is_sender or view.active or view.error)
+    ]
+    newest = max(received, key=lambda view: view.started, default=None)
+    return () if newest is None else differences.get(newest.id, ())
+
+
+def _describe_differences(prefixes: Sequence[str]) -> str:
+    where = ", ".join(prefix or "everything" for prefix in prefixes)
+    return f"not the same at both ends, though both claim it: {where}; the next sessions mend it"
 
 
 def _asked(session: Session, db: Any, peer: Peer) -> Any:
@@ -190,7 +219,12 @@ def _asked(session: Session, db: Any, peer: Peer) -> Any:
 
 
 def _print_status(
-    session: Session, peer: Peer, outcomes: list[SessionOutcome], cut: list[TransferView], told: Any
+    session: Session,
+    peer: Peer,
+    outcomes: list[SessionOutcome],
+    cut: list[TransferView],
+    differ: Sequence[str],
+    told: Any,
 ) -> None:
     out = session.out
     when, what = _last(outcomes[0] if outcomes else None)
@@ -201,6 +235,8 @@ def _print_status(
         out.line(printable(f"  {'well:':<9}{utc(good.ended)}, {describe_outcome(good)}"))
     for view in cut:
         out.line(printable(f"  {'cut:':<9}{_describe_transfer(view)}"))
+    if differ:
+        out.line(printable(f"  {'differs:':<9}{_describe_differences(differ)}"))
     if isinstance(told, Failure):
         out.line(printable(f"  {'answers:':<9}no: {told.message}"))
     elif told is not None:
@@ -223,11 +259,14 @@ def sessions(session: Session) -> int:
     """Print sessions, each with its transfers, the newest first."""
     check_extra()
     from ..replication.expiring import stored_views
+    from ..replication.journal import differing
     from ..replication.zodbstore import ZODBDataStore
 
     args, out = session.args, session.out
     with session.database(read_only=True) as db:
-        found, transfers = stored_views(ZODBDataStore(db, create=False))
+        store = ZODBDataStore(db, create=False)
+        found, transfers = stored_views(store)
+        differences = differing(store)
     if args.active:
         going_on = {view.sync_session_id for view in transfers if view.active}
         found = [view for view in found if view.active or view.id in going_on]
@@ -244,6 +283,8 @@ def sessions(session: Session) -> int:
             )
             for each in own:
                 out.line(printable(f"  {_describe_transfer(each)}"))
+                if each.id in differences:
+                    out.line(printable(f"    {_describe_differences(differences[each.id])}"))
             add_json(
                 {
                     "id": view.id,
@@ -254,7 +295,7 @@ def sessions(session: Session) -> int:
                     "started": view.started,
                     "last_active": view.last_active,
                     "active": view.active,
-                    "transfers": [_transfer_as_json(each) for each in own],
+                    "transfers": [_transfer_as_json(each, differences) for each in own],
                 }
             )
     if not found:
@@ -277,7 +318,7 @@ def _describe_transfer(view: TransferView) -> str:
     return ", ".join(parts)
 
 
-def _transfer_as_json(view: TransferView) -> dict[str, Any]:
+def _transfer_as_json(view: TransferView, differences: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     return {
         "id": view.id,
         "session": view.sync_session_id,
@@ -294,6 +335,7 @@ def _transfer_as_json(view: TransferView) -> dict[str, Any]:
         "bytes_sent": view.bytes_sent,
         "bytes_received": view.bytes_received,
         "error": view.error,
+        "differences": list(differences.get(view.id, ())),
         "started": view.started,
         "last_active": view.last_active,
     }

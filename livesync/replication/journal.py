@@ -90,6 +90,20 @@ def sessions(store: BaseDataStore) -> list[SyncSession]:
     )
 
 
+def differing(store: BaseDataStore) -> dict[str, tuple[str, ...]]:
+    """Return the ids of the sessions after which both held other things, the newest first, and where.
+
+    That is under these prefixes, though both claimed the same.
+    """
+    return store.read(
+        lambda: {
+            key[1]: kept["differences"]
+            for key, kept in reversed(list(store.tables.sessions.items()))
+            if kept["differences"]
+        }
+    )
+
+
 def load(store: BaseDataStore, key: tuple[int, str]) -> SyncSession:
     """Return one session."""
     return store.read(lambda: _session(store, key, store.tables.sessions[key]))

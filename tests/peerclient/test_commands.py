@@ -9,6 +9,8 @@ from support.faulty_proxy import FaultyProxy
 from support.peer_world import PART, PROFILE
 
 from livesync.cli.exitcodes import ExitCode
+from livesync.database import open_database
+from livesync.replication import ZODBDataStore
 
 
 @pytest.fixture
@@ -57,6 +59,32 @@ def test_programs_are_told_the_same_in_json(home, world, served):
     (only,) = sessions["sessions"]
     assert (only["role"], only["active"]) == ("begun", False)
     assert {each["direction"] for each in only["transfers"]} == {"pull", "push"}
+
+
+def test_where_both_ends_differ_though_both_claim_the_same_is_shown(home, world, served):
+    world.fill(3)
+    add(home, served.url)
+    home("peer", "sync")
+    same = home("peer", "status").out + home("peer", "sessions").out
+    db = open_database(home.uri)
+    store = ZODBDataStore(db)
+    store.run(lambda: store.drop(store.get("h1")))  # so it holds less than it claims
+    db.close()
+    for _ in range(2):
+        assert home("peer", "sync").code == ExitCode.OK
+
+    status, sessions = home("peer", "status").out, home("peer", "sessions").out
+
+    assert "both claim it" not in same
+    assert "  differs: not the same at both ends, though both claim it: F1; the next sessions" in status
+    assert sessions.count("    not the same at both ends, though both claim it: F1;") == 1
+    (peer,) = json.loads(home("--json", "peer", "status").out)["peers"]
+    assert peer["differences"] == ["F1"]
+    told = json.loads(home("--json", "peer", "sessions").out)["sessions"]
+    assert [each["differences"] for each in told[0]["transfers"] if not each["sends"]] == [["F1"]]
+    for _ in range(2):
+        home("peer", "sync")
+    assert "differs:" not in home("peer", "status").out
 
 
 @pytest.mark.slow
