@@ -15,11 +15,18 @@ if TYPE_CHECKING:
 
 def forget(session: Session) -> int:
     """Erase one object from dead letters, queues and texts of errors, two-way sync's logs, and histories."""
+    from ..errors import NotInstalled
+    from ..upkeep.forget import Forgotten
     from ..upkeep.forget import forget as forgotten
 
     object_id, out = session.args.object_id, session.out
     histories = _from_histories(session, object_id)
-    gone = session.change_manager(lambda manager: as_usage(lambda: forgotten(manager, object_id)))
+    try:
+        gone = session.change_manager(lambda manager: as_usage(lambda: forgotten(manager, object_id)))
+    except NotInstalled:
+        if histories is None:
+            raise
+        gone = Forgotten(object_id, 0, 0, 0, ())  # a history needs no manager
     synced = _from_two_way_sync(session, object_id)
     out.line(
         printable(
@@ -43,7 +50,7 @@ def forget(session: Session) -> int:
         {
             **dataclasses.asdict(gone),
             "two_way": None if synced is None else dataclasses.asdict(synced),
-            "histories": list(histories),
+            "histories": list(histories or ()),
         }
     )
     return ExitCode.OK
@@ -64,12 +71,12 @@ def _from_two_way_sync(session: Session, object_id: str) -> ForgottenItems | Non
         return forgotten(ZODBSyncProvider(None, store), object_id)
 
 
-def _from_histories(session: Session, object_id: str) -> tuple[str, ...]:
-    """Return the names of the collections that it was erased from, as a document of their versions."""
+def _from_histories(session: Session, object_id: str) -> tuple[str, ...] | None:
+    """Return the names of the histories that it was erased from; None where there are none at all."""
 
-    def erased(root: Any) -> tuple[str, ...]:
+    def erased(root: Any) -> tuple[str, ...] | None:
         if "livesync.versions" not in root and "livesync.versions.deltas" not in root:
-            return ()
+            return None
         from ..versions.erasing import forget as forgotten
 
         return forgotten(root, object_id)

@@ -198,6 +198,16 @@ def test_versions_are_named_in_many_ways(begun):
         assert err.count("\n") == 1
 
 
+def test_an_id_is_forgotten_in_all_collections_where_nothing_but_a_history_is_kept(catalogue):
+    code = main(["--db", f"file://{catalogue.path}", "forget", "t1"])
+    told = catalogue.capsys.readouterr()
+    assert (int(code), told.err) == (0, "")
+    assert "history: erased from all versions of catalogue\n" in told.out
+    assert catalogue("show", "0", "talks:t1", "-c", "catalogue")[0] != 0
+    assert json.loads(catalogue("show", "0", "events:e1", "-c", "catalogue")[1]) == {"year": 2017}
+    assert catalogue("fsck", "-c", "catalogue")[1] == "1 versions: nothing is wrong\n"
+
+
 def test_a_branch_is_deleted_once_it_is_merged_or_by_force(torn):
     for arguments, said in (
         (("--delete", "main"), "HEAD is on 'main': check out another branch before it is deleted"),
