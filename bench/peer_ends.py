@@ -192,7 +192,8 @@ def client(directory: Path, url: str, bare_url: str) -> None:
             seconds, items = _send_bare(provider, bare_url)
             _say(seconds=seconds, items=items)
         elif word == "write":
-            write(db, provider, range(*map(int, numbers)), 1)
+            first, last, edition = map(int, numbers)
+            write(db, provider, range(first, last), edition)
             _say()
         else:
             break

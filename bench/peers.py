@@ -91,7 +91,7 @@ def _run(place: Path, count: int, with_bare: bool) -> _Run:
         new = sync(client, server, count)
         idle = min((sync(client, server, 0) for _ in range(3)), key=lambda taken: taken.wall_s)
         changed = max(1, count // 100)
-        client.ask(f"write 0 {changed}")
+        client.ask(f"write 0 {changed} 1")
         last = sync(client, server, changed)
         peaks = {"client": client.end()["peak_mb"], "server": server.end()["peak_mb"]}
         bare_s = 0.0
