@@ -482,3 +482,10 @@ def test_what_nothing_leads_to_stays_for_a_time(long):
     assert long("gc", "--grace", "1d")[1].startswith("0 versions removed; ")
     assert json.loads(long("gc", "--grace", "0", json_=True)[1])["removed"] == 1
     assert long("fsck")[1] == "8 versions: nothing is wrong\n"
+
+
+def test_a_branch_without_versions_of_its_own_is_checked_out_by_its_name(begun):
+    begun("branch", "empty")
+    begun("checkout", "main")
+    assert begun("checkout", "empty")[0] == 0
+    assert begun("status")[1].startswith("On branch empty, no version of its own yet")

@@ -521,3 +521,23 @@ def test_a_collection_whose_first_version_was_aborted_is_not_tracked(new_root, c
     docs.init("again")
     connection.transaction_manager.commit()
     assert [entry.message for entry in docs.get_log()] == ["again"]
+
+
+def test_an_edit_that_was_taken_back_is_no_difference_to_any_version(docs):
+    edit(docs, "one", a={"n": 2})
+    edit(docs, a={"n": 3}, x={"n": 1})
+    edit(docs, a={"n": 2}, x=None)
+    assert (docs.diff(), docs.has_changes, docs.stash()) == ({}, False, False)
+    assert set(docs.diff(0)) == {"a"}
+    edit(docs, a={"n": 1})
+    assert docs.diff(0) == {}
+    assert set(docs.diff()) == {"a"}
+
+
+def test_a_stashed_creation_becomes_a_change_where_the_document_is_there_already(docs):
+    edit(docs, x={"n": "stashed"})
+    docs.stash()
+    edit(docs, "made meanwhile", x={"n": "registered"})
+    assert docs.stash_apply()
+    assert docs.status()["documents"] == {"created": [], "changed": ["x"], "deleted": []}
+    assert docs.documents["x"] == {"n": "stashed"}
