@@ -87,7 +87,7 @@ def log_entry(contents: Contents, places: Places, key: int) -> LogEntry:
 
 def _entries(contents: Contents, places: Places, keys: Iterable[int]) -> Iterator[LogEntry]:
     """Yield versions in the order of their keys; what has no record is passed over."""
-    for portion, records in contents.records.read(keys):
+    for portion, records in _portions(contents, places, keys):
         low, high, base, name = places.around(portion[0])
         if low < portion[-1] <= portion[0] < high and max(map(len, map(_PARENTS, records))) == 1:
             # many that follow one another on a branch, each with one parent: the fast way
@@ -104,6 +104,18 @@ def _entries(contents: Contents, places: Places, keys: Iterable[int]) -> Iterato
             merged = () if len(record.parents) < 2 else _places(contents, places, record.parents[1:])
             said_by = record.message, record.author
             yield LogEntry(number, name, *said_by, prev, key, record, merged, contents.is_pruned(key))
+
+
+def _portions(
+    contents: Contents, places: Places, keys: Iterable[int]
+) -> Iterator[tuple[list[int], list[Record]]]:
+    """Yield what is read in portions; the first version of a branch, whose parent is elsewhere, by itself."""
+    for portion, records in contents.records.read(keys):
+        if len(portion) > 1 and portion[-1] == places.around(portion[-1])[0]:
+            yield portion[:-1], records[:-1]
+            yield portion[-1:], records[-1:]
+        else:
+            yield portion, records
 
 
 def _prev(contents: Contents, places: Places, key: int) -> tuple[int, str] | None:
