@@ -59,7 +59,7 @@ logger = logging.getLogger(__name__)
 CHUNK_SIZE: Final = 500
 
 #: Items that are applied in one transaction, unless a provider says otherwise.
-APPLIED_AT_ONCE: Final = 25_000
+APPLIED_AT_ONCE: Final = 20_000
 
 #: Characters of payload after which no more chunks are waited for.
 _CHARACTERS_AT_ONCE: Final = 4_000_000
