@@ -17,7 +17,7 @@ from typing import Any
 import transaction
 from BTrees.OOBTree import OOBTree
 
-from livesync.versions.threeway import ABSENT
+from livesync.versions.diffs.threeway import ABSENT
 
 from .catalogue import opened
 from .edits import Document, Edits, document_id, edited, generated, real

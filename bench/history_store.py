@@ -12,7 +12,7 @@ from typing import Any
 from persistent import Persistent
 
 from livesync.versions import VersionedCollection
-from livesync.versions.threeway import ABSENT
+from livesync.versions.diffs.threeway import ABSENT
 from livesync.versions.working import WorkingCopy
 
 from .edits import Document, document, document_id

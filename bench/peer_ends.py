@@ -34,9 +34,9 @@ from livesync.peering.peers import Peer
 from livesync.peering.scopes import everything
 from livesync.peering.trust import TrustStore
 from livesync.replication import Operation, ZODBDataStore, ZODBSyncProvider, open_provider
-from livesync.replication.sessions import Cursor
-from livesync.replication.syncing import PeerSync
-from livesync.replication.wired import chunk_to_wire
+from livesync.replication.network.syncing import PeerSync
+from livesync.replication.network.wired import chunk_to_wire
+from livesync.replication.sessions.steps import Cursor
 
 from . import talks
 

@@ -61,7 +61,7 @@ def _from_two_way_sync(session: Session, object_id: str) -> ForgottenItems | Non
     from ..errors import NotInstalled
     from ..replication.forgetting import forget as forgotten
     from ..replication.provider import ZODBSyncProvider
-    from ..replication.zodbstore import ZODBDataStore
+    from ..replication.stores.zodbstore import ZODBDataStore
 
     with session.database() as db:
         try:
@@ -77,7 +77,7 @@ def _from_histories(session: Session, object_id: str) -> tuple[str, ...] | None:
     def erased(root: Any) -> tuple[str, ...] | None:
         if "livesync.versions" not in root and "livesync.versions.deltas" not in root:
             return None
-        from ..versions.erasing import forget as forgotten
+        from ..versions.upkeep.erasing import forget as forgotten
 
         return forgotten(root, object_id)
 

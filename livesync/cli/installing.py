@@ -72,7 +72,7 @@ def adopt(session: Session) -> int:
 
     def change(root: MutableMapping[str, Any]) -> None:
         from ..manager import SyncManager
-        from ..replication.zodbstore import renew_in
+        from ..replication.stores.zodbstore import renew_in
 
         SyncManager.get(root).adopt(site)
         renew_in(root)

@@ -12,14 +12,14 @@ from .output import encoded, printable
 from .session import Session
 
 if TYPE_CHECKING:
-    from ..replication.changes import ConflictLog, ItemChange
-    from ..replication.conflicts import LogEntry
-    from ..replication.zodbstore import ZODBDataStore
+    from ..replication.metadata.changes import ConflictLog, ItemChange
+    from ..replication.sessions.conflicts import LogEntry
+    from ..replication.stores.zodbstore import ZODBDataStore
 
 
 @contextmanager
 def _store(session: Session, read_only: bool = True) -> Iterator[ZODBDataStore]:
-    from ..replication.zodbstore import ZODBDataStore
+    from ..replication.stores.zodbstore import ZODBDataStore
 
     with session.database(read_only=read_only) as db:
         yield ZODBDataStore(db, create=False)
@@ -27,7 +27,7 @@ def _store(session: Session, read_only: bool = True) -> Iterator[ZODBDataStore]:
 
 def list_conflicts(session: Session) -> int:
     """Print conflicts, a line each, newest first."""
-    from ..replication import conflicts
+    from ..replication.sessions import conflicts
 
     args, out = session.args, session.out
 
@@ -77,7 +77,7 @@ def _as_json(log: ConflictLog) -> dict[str, Any]:
 
 def show(session: Session) -> int:
     """Print all that is kept of one conflict."""
-    from ..replication import conflicts
+    from ..replication.sessions import conflicts
 
     out = session.out
     with _store(session) as store:
@@ -145,9 +145,9 @@ def reinstate(session: Session) -> int:
     """Make the loser of a conflict the item's content again."""
     from ..capture import Capture
     from ..manager import SyncManager
-    from ..replication.hostexecutor import HostExecutor
+    from ..replication.models.hostexecutor import HostExecutor
     from ..replication.provider import ZODBSyncProvider
-    from ..replication.zodbstore import ZODBDataStore
+    from ..replication.stores.zodbstore import ZODBDataStore
 
     host, out = session.settings.load_host(), session.out
     with session.database() as db:

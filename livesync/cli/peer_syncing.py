@@ -20,7 +20,7 @@ from .signals import stopping
 if TYPE_CHECKING:
     from ..peering.peers import Peer, SessionOutcome
     from ..peering.signals import SyncClientSignals, TransferProgress
-    from ..replication.syncing import PeerSync
+    from ..replication.network.syncing import PeerSync
 
 
 class _Bars:
@@ -66,8 +66,8 @@ def _syncing(session: Session) -> Iterator[tuple[PeerSync, _Bars, Any]]:
     from ..errors import NotInstalled
     from ..manager import SyncManager
     from ..peering.trust import TrustStore
+    from ..replication.network.syncing import PeerSync
     from ..replication.opening import open_provider
-    from ..replication.syncing import PeerSync
 
     host, keys = session.optional_host(), keys_of(session)
     with session.database() as db, ExitStack() as stack:
@@ -144,7 +144,7 @@ def _as_json(peer: Peer, outcome: SessionOutcome | None, failure: Failure | None
 def resume(session: Session) -> int:
     """Go on with a session that was cut."""
     from ..peering.peers import PeerRegistry
-    from ..replication.expiring import stored_views
+    from ..replication.network.expiring import stored_views
 
     args, out = session.args, session.out
     with _syncing(session) as (syncer, bars, db):
@@ -172,8 +172,8 @@ def resume(session: Session) -> int:
 def cleanup(session: Session) -> int:
     """End the sessions that nobody goes on with."""
     check_extra()
-    from ..replication.expiring import Selection
-    from ..replication.expiring import cleanup as clean
+    from ..replication.network.expiring import Selection
+    from ..replication.network.expiring import cleanup as clean
     from ..replication.opening import open_provider
 
     args, out = session.args, session.out

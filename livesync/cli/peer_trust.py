@@ -110,7 +110,7 @@ def init(session: Session) -> int:
     from ..manager import SyncManager
     from ..peering.scopes import everything
     from ..peering.trust import TrustStore
-    from ..replication.zodbstore import ZODBDataStore
+    from ..replication.stores.zodbstore import ZODBDataStore
 
     profile, out = session.args.root, session.out
     definition = None if profile is None else as_usage(lambda: everything(profile))

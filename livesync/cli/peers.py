@@ -121,9 +121,9 @@ def status(session: Session) -> int:
     """Print how syncing stands with each peer."""
     check_extra()
     from ..peering.peers import PeerRegistry
-    from ..replication.expiring import stored_views
-    from ..replication.journal import differing
-    from ..replication.zodbstore import ZODBDataStore
+    from ..replication.network.expiring import stored_views
+    from ..replication.sessions.journal import differing
+    from ..replication.stores.zodbstore import ZODBDataStore
 
     args, out = session.args, session.out
     failures: list[Failure] = []
@@ -258,9 +258,9 @@ def _answer_as_json(told: Any) -> Any:
 def sessions(session: Session) -> int:
     """Print sessions, each with its transfers, the newest first."""
     check_extra()
-    from ..replication.expiring import stored_views
-    from ..replication.journal import differing
-    from ..replication.zodbstore import ZODBDataStore
+    from ..replication.network.expiring import stored_views
+    from ..replication.sessions.journal import differing
+    from ..replication.stores.zodbstore import ZODBDataStore
 
     args, out = session.args, session.out
     with session.database(read_only=True) as db:

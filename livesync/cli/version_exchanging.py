@@ -16,8 +16,8 @@ from .session import Session, as_usage
 
 if TYPE_CHECKING:
     from ..versions.collection import VersionedCollection
-    from ..versions.network import NetworkEnd
-    from ..versions.receiving import Moved
+    from ..versions.remotes.network import NetworkEnd
+    from ..versions.remotes.receiving import Moved
 
 #: What is shown before a name, by what became of it.
 _MARKS: Final = {
@@ -114,7 +114,7 @@ def _push_to_database(session: Session) -> list[Moved]:
 
 def _pull_from_database(session: Session) -> tuple[list[Moved], str, int, int]:
     from ..database import connected, open_database
-    from ..versions.ends import LocalEnd
+    from ..versions.remotes.ends import LocalEnd
 
     args = session.args
     with (
@@ -149,7 +149,7 @@ def _talking(session: Session, direction: str) -> Iterator[tuple[Any, NetworkEnd
 
     check_extra()
     from ..peering.choosing import peer_at
-    from ..versions.network import NetworkEnd
+    from ..versions.remotes.network import NetworkEnd
 
     args, keys = session.args, keys_of(session)
     ca_file = args.ca_file and os.path.join(session.directory or os.getcwd(), args.ca_file)

@@ -82,7 +82,7 @@ def printable_lines(text: str) -> str:
 
 
 def _as_json(conflict: DocumentConflict) -> dict[str, Any]:
-    from ..versions.threeway import ABSENT
+    from ..versions.diffs.threeway import ABSENT
     from ..versions.values import shown_path
 
     sides = {name: getattr(conflict, name) for name in ("base", "ours", "theirs")}
@@ -144,8 +144,8 @@ def _path(collection: VersionedCollection, document_id: str | None, shown: str |
 
 
 def _list(session: Session) -> int:
+    from ..versions.diffs.threeway import ABSENT
     from ..versions.showing import lines_of
-    from ..versions.threeway import ABSENT
 
     with looking(session) as collection:
         found = collection.conflicts()

@@ -100,7 +100,7 @@ def _run(collection: VersionedCollection, run: str | None, last: int | None) -> 
 
 def prune(session: Session) -> int:
     """Take the contents of old versions away; their records stay."""
-    from ..versions.retention import Policy
+    from ..versions.upkeep.retention import Policy
 
     args = session.args
     policy = as_usage(lambda: Policy.parsed(args.keep))
@@ -128,7 +128,7 @@ def prune(session: Session) -> int:
 
 def export(session: Session) -> int:
     """Write versions into a file."""
-    from ..versions.bundles import write_bundle
+    from ..versions.remotes.bundles import write_bundle
 
     args = session.args
     path = Path(args.file)
@@ -152,7 +152,7 @@ def export(session: Session) -> int:
 
 def import_(session: Session) -> int:
     """Pull all branches of a file that ``export`` wrote."""
-    from ..versions.bundles import read_bundle
+    from ..versions.remotes.bundles import read_bundle
 
     args = session.args
     try:

@@ -14,9 +14,9 @@ from .session import Session
 
 if TYPE_CHECKING:
     from ..versions.collection import VersionedCollection
-    from ..versions.contents import Contents
     from ..versions.log import LogEntry
     from ..versions.names import Places
+    from ..versions.store.contents import Contents
 
 
 def status(session: Session) -> int:
@@ -122,12 +122,12 @@ def _graph(session: Session, collection: VersionedCollection) -> int:
 
 def show(session: Session) -> int:
     """Show a version and what it changed, or a document as it was."""
+    from ..versions.diffs.threeway import ABSENT
     from ..versions.log import log_entry
     from ..versions.refs import find_version
     from ..versions.showing import lines_of
-    from ..versions.threeway import ABSENT
-    from ..versions.tree import NO_VERSION, parent_of
-    from ..versions.ways import net_rows
+    from ..versions.store.tree import NO_VERSION, parent_of
+    from ..versions.store.ways import net_rows
 
     args, out = session.args, session.out
     with looking(session) as collection:
@@ -159,7 +159,7 @@ def show(session: Session) -> int:
 def diff(session: Session) -> int:
     """Show what differs between a version and the documents, or between two versions."""
     from ..versions.refs import find_version
-    from ..versions.ways import net_rows
+    from ..versions.store.ways import net_rows
 
     args = session.args
     with looking(session) as collection:
@@ -219,7 +219,7 @@ def history(session: Session) -> int:
 
 def since_of(contents: Contents, places: Places, key: int) -> str:
     """Return what a version's changes are relative to, where what lay between was pruned; "" elsewhere."""
-    from ..versions.tree import NO_VERSION, parent_of
+    from ..versions.store.tree import NO_VERSION, parent_of
 
     parent = parent_of(contents.forks, key)
     if parent == NO_VERSION or not contents.is_pruned(parent):

@@ -1,6 +1,6 @@
 """A connection to another livesync node over HTTP, for what comes before a session: who it is, and trust.
 
-:class:`livesync.replication.connection.NetworkSyncConnection` adds sessions to it.
+:class:`livesync.replication.network.connection.NetworkSyncConnection` adds sessions to it.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class TransferContext(Protocol):
-    """What operations are given; :class:`livesync.replication.transfers.Transfer` is one."""
+    """What operations are given; :class:`livesync.replication.network.transfers.Transfer` is one."""
 
     @property
     def transfer_id(self) -> str:

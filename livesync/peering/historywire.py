@@ -21,7 +21,7 @@ for items what flows is what the sender may write and the receiver may read.
     PATCH  historytransfers/ID              EndHistoryTransfer  -> HistoryTransfer   checked, all or nothing
 
 A transfer that was cut goes on, in the same session or another one between the same certificates, after the
-last chunk that was confirmed. What a chunk's ``data`` holds, :mod:`livesync.versions.chunks` says.
+last chunk that was confirmed. What a chunk's ``data`` holds, :mod:`livesync.versions.remotes.chunks` says.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ Clock = Annotated[dict[str, Stamp], Meta(max_length=100_000)]
 #: prefix -> clock.
 Claims = Annotated[dict[str, Clock], Meta(max_length=100_000)]
 
-#: See :mod:`livesync.replication.digests`: 32 hexadecimal digits, or 64 with tombstones.
+#: See :mod:`livesync.replication.metadata.digests`: 32 hexadecimal digits, or 64 with tombstones.
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}([0-9a-f]{32})?$")]
 
 Direction = Literal["push", "pull"]
@@ -320,7 +320,7 @@ class RevocationList(Value, frozen=True):
 
 
 class Introduction(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a provider says of itself; see :class:`livesync.replication.sessions.Introduction`.
+    """What a provider says of itself; see :class:`livesync.replication.sessions.steps.Introduction`.
 
     Attributes:
         known: The newest stamps that it claims of the other one's ids, and of no one else's.
@@ -385,7 +385,7 @@ class SyncSession(Value, frozen=True):
 
 
 class Offer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a sender is going to send; see :class:`livesync.replication.sessions.Offer`.
+    """What a sender is going to send; see :class:`livesync.replication.sessions.steps.Offer`.
 
     Its session id is the transfer's.
 
@@ -474,7 +474,7 @@ class Cursor(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
 
 
 class Item(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """An item in its newest state; see :class:`livesync.replication.states.ItemState`.
+    """An item in its newest state; see :class:`livesync.replication.metadata.states.ItemState`.
 
     Attributes:
         payload: JSON text, as the application serialized it.

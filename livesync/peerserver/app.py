@@ -21,10 +21,10 @@ from ..peering.controller import Operation as StageOperation
 from ..peering.controller import SessionController, StageEvent
 from ..peering.signing import Login, MayGive
 from ..peering.stages import Stage
-from ..replication.operations import OPERATIONS as STAGE_OPERATIONS
+from ..replication.network.operations import OPERATIONS as STAGE_OPERATIONS
+from ..replication.network.transfers import Transfer
 from ..replication.provider import ZODBSyncProvider
-from ..replication.transfers import Transfer
-from ..replication.zodbstore import ZODBDataStore
+from ..replication.stores.zodbstore import ZODBDataStore
 from .packs import Packs
 from .sequence import Sequences
 from .throttle import Throttle

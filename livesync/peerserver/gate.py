@@ -22,7 +22,7 @@ from ..peering.scopes import Filter
 from ..peering.signatures import sign_answer, verify_request
 from ..peering.stored import find_trust
 from ..peering.trust import Trust
-from ..replication.zodbstore import ZODBDataStore
+from ..replication.stores.zodbstore import ZODBDataStore
 
 if TYPE_CHECKING:
     from ..peering.keyring import KeyRing

@@ -48,7 +48,7 @@ def describe(call: Call) -> historywire.History:
     check_any_right(call, name)
 
     def look() -> historywire.History:
-        from ..versions.ends import LocalEnd
+        from ..versions.remotes.ends import LocalEnd
 
         refs = LocalEnd(collection_of(call, name)).refs()
         return historywire.History(
@@ -70,7 +70,7 @@ def tell_known(call: Call) -> historywire.KnownVersions:
     check_any_right(call, name)
 
     def look() -> historywire.KnownVersions:
-        from ..versions.ends import LocalEnd
+        from ..versions.remotes.ends import LocalEnd
 
         known = LocalEnd(collection_of(call, name)).known([bytes.fromhex(one) for one in asked.ids])
         return historywire.KnownVersions(ids=[one for one in asked.ids if bytes.fromhex(one) in known])
@@ -126,7 +126,7 @@ def get_transfer(call: Call) -> HistoryTransfer:
 
 def take_chunk(call: Call) -> wire.Confirmed:
     """Take a chunk of a push."""
-    from ..versions.chunks import check_chunk
+    from ..versions.remotes.chunks import check_chunk
 
     chunk: historywire.HistoryChunk = call.body
     check_chunk(chunk.data)
@@ -142,7 +142,7 @@ def take_chunk(call: Call) -> wire.Confirmed:
 
 def read_chunk(call: Call) -> historywire.HistoryChunk:
     """Give a chunk of a pull."""
-    from ..versions.chunks import Place, cut
+    from ..versions.remotes.chunks import Place, cut
 
     transfer_id = call.query["transfer"]
     number = int(call.query["number"])
@@ -184,7 +184,7 @@ def read_chunk(call: Call) -> historywire.HistoryChunk:
 
 def finish(call: Call) -> HistoryTransfer:
     """End a push: check what came, and keep it, all or nothing, within one transaction."""
-    from ..versions.chunks import joined
+    from ..versions.remotes.chunks import joined
 
     asked: historywire.EndHistoryTransfer = call.body
 

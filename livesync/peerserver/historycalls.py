@@ -18,7 +18,7 @@ from .transferring import check_owner
 
 if TYPE_CHECKING:
     from ..versions.collection import VersionedCollection
-    from ..versions.ends import Outgoing
+    from ..versions.remotes.ends import Outgoing
 
 T = TypeVar("T")
 
@@ -139,7 +139,7 @@ def name_of(record: TransferRecord) -> str:
 
 def pins_of(collection: VersionedCollection, asked: historywire.NewHistoryTransfer) -> bytes:
     """Return what is sent to a client that asks, as it is kept."""
-    from ..versions.ends import Asked, Want, pinned
+    from ..versions.remotes.ends import Asked, Want, pinned
 
     given = Asked(
         tuple(
@@ -154,7 +154,7 @@ def pins_of(collection: VersionedCollection, asked: historywire.NewHistoryTransf
 
 def outgoing_for(call: Call, record: TransferRecord) -> Outgoing:
     """Return what a transfer sends, within a transaction."""
-    from ..versions.ends import Pinned, outgoing_of
+    from ..versions.remotes.ends import Pinned, outgoing_of
 
     def make() -> Outgoing:
         pins = decode_json(staging.asked_of(record), Pinned)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from ..versions.ends import Outgoing
+    from ..versions.remotes.ends import Outgoing
 
 #: Transfers of which it is kept.
 _KEPT: Final = 16

@@ -8,9 +8,9 @@ from typing import Final
 from ..errors import ClockAhead
 from ..peering import wire
 from ..peering.records import StoredSessions, SyncSessionRecord, SyncSessionView
-from ..replication.clocks import moment_of
-from ..replication.sessions import Introduction
-from ..replication.wired import introduction_of, introduction_to_wire
+from ..replication.metadata.clocks import moment_of
+from ..replication.network.wired import introduction_of, introduction_to_wire
+from ..replication.sessions.steps import Introduction
 from .operations import ID, Call, Operation
 from .problems import Refused
 from .sequence import BLOCK

@@ -14,8 +14,8 @@ from ..peering.partitions import check_partition
 from ..peering.records import StoredSessions, TransferView
 from ..peering.stages import Stage, Status
 from ..peering.staging import is_of_history
-from ..replication.transfers import Transfer
-from ..replication.wired import offer_to_wire
+from ..replication.network.transfers import Transfer
+from ..replication.network.wired import offer_to_wire
 from .operations import ID, PARAMETERS, Call, Operation
 from .problems import Refused
 

@@ -11,11 +11,11 @@ from ..options import Option
 from ..peering.stored import ROOT_KEY as TRUST_KEY
 from ..peering.stored import find_trust, forget_expired
 from ..replication.deletion import PEER_EXPIRES_S
-from ..replication.expiring import EXPIRES_S, KEEP_S, cleanup
-from ..replication.hostexecutor import HostExecutor
+from ..replication.models.hostexecutor import HostExecutor
+from ..replication.network.expiring import EXPIRES_S, KEEP_S, cleanup
 from ..replication.provider import ZODBSyncProvider
 from ..replication.reader import TrackReader
-from ..replication.zodbstore import ZODBDataStore
+from ..replication.stores.zodbstore import ZODBDataStore
 from .base import PeriodicTask, TaskContext
 
 _DAY_S: Final = 86_400.0

@@ -43,7 +43,7 @@ class PruneVersions(PeriodicTask):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         if self.values["keep"]:
-            from ..versions.retention import Policy
+            from ..versions.upkeep.retention import Policy
 
             try:
                 Policy.parsed(self.values["keep"])
@@ -75,7 +75,7 @@ class PruneVersions(PeriodicTask):
         return told
 
     def _pruned(self, context: TaskContext, name: str) -> int:
-        from ..versions.retention import Policy
+        from ..versions.upkeep.retention import Policy
 
         if not self.values["keep"]:
             return 0

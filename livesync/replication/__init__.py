@@ -7,97 +7,97 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .base import BaseDataStore as BaseDataStore
-    from .changes import ConflictLog as ConflictLog
-    from .changes import ConflictStatus as ConflictStatus
-    from .changes import ConflictType as ConflictType
-    from .changes import ItemChange as ItemChange
-    from .changes import ItemChangeBatch as ItemChangeBatch
-    from .changes import ItemVersion as ItemVersion
-    from .changes import Operation as Operation
-    from .changes import SerializationResult as SerializationResult
-    from .changes import SyncSession as SyncSession
-    from .changes import SyncSessionStatus as SyncSessionStatus
-    from .client import PullClient as PullClient
-    from .client import PushClient as PushClient
-    from .client import SyncSessionClient as SyncSessionClient
-    from .clocks import VectorClock as VectorClock
-    from .clocks import VectorClockItem as VectorClockItem
-    from .clocks import concurrent as concurrent
-    from .clocks import descends as descends
-    from .clocks import merge as merge
-    from .connection import NetworkSyncConnection as NetworkSyncConnection
     from .events import EventsManager as EventsManager
-    from .executor import ChangesExecutor as ChangesExecutor
-    from .executor import MissingDependency as MissingDependency
-    from .hostexecutor import HostExecutor as HostExecutor
-    from .locking import DatabaseSyncLock as DatabaseSyncLock
-    from .memory import MemoryDataStore as MemoryDataStore
-    from .model import ModelRegistry as ModelRegistry
-    from .model import SyncableModel as SyncableModel
+    from .metadata.changes import ConflictLog as ConflictLog
+    from .metadata.changes import ConflictStatus as ConflictStatus
+    from .metadata.changes import ConflictType as ConflictType
+    from .metadata.changes import ItemChange as ItemChange
+    from .metadata.changes import ItemChangeBatch as ItemChangeBatch
+    from .metadata.changes import ItemVersion as ItemVersion
+    from .metadata.changes import Operation as Operation
+    from .metadata.changes import SerializationResult as SerializationResult
+    from .metadata.changes import SyncSession as SyncSession
+    from .metadata.changes import SyncSessionStatus as SyncSessionStatus
+    from .metadata.clocks import VectorClock as VectorClock
+    from .metadata.clocks import VectorClockItem as VectorClockItem
+    from .metadata.clocks import concurrent as concurrent
+    from .metadata.clocks import descends as descends
+    from .metadata.clocks import merge as merge
+    from .metadata.query import Comparator as Comparator
+    from .metadata.query import Comparison as Comparison
+    from .metadata.query import Connector as Connector
+    from .metadata.query import Filter as Filter
+    from .metadata.query import Query as Query
+    from .metadata.query import SortOrder as SortOrder
+    from .models.executor import ChangesExecutor as ChangesExecutor
+    from .models.executor import MissingDependency as MissingDependency
+    from .models.hostexecutor import HostExecutor as HostExecutor
+    from .models.model import ModelRegistry as ModelRegistry
+    from .models.model import SyncableModel as SyncableModel
+    from .network.client import PullClient as PullClient
+    from .network.client import PushClient as PushClient
+    from .network.client import SyncSessionClient as SyncSessionClient
+    from .network.connection import NetworkSyncConnection as NetworkSyncConnection
+    from .network.remote import RemoteProvider as RemoteProvider
+    from .network.syncing import PeerSync as PeerSync
     from .opening import open_provider as open_provider
-    from .orchestrator import BaseSyncLock as BaseSyncLock
-    from .orchestrator import SyncLock as SyncLock
-    from .orchestrator import SyncOrchestrator as SyncOrchestrator
     from .provider import BaseSyncProvider as BaseSyncProvider
     from .provider import MemorySyncProvider as MemorySyncProvider
     from .provider import ZODBSyncProvider as ZODBSyncProvider
-    from .query import Comparator as Comparator
-    from .query import Comparison as Comparison
-    from .query import Connector as Connector
-    from .query import Filter as Filter
-    from .query import Query as Query
-    from .query import SortOrder as SortOrder
     from .reader import TrackReader as TrackReader
-    from .remote import RemoteProvider as RemoteProvider
-    from .syncing import PeerSync as PeerSync
-    from .zodbstore import ZODBDataStore as ZODBDataStore
+    from .sessions.locking import DatabaseSyncLock as DatabaseSyncLock
+    from .sessions.orchestrator import BaseSyncLock as BaseSyncLock
+    from .sessions.orchestrator import SyncLock as SyncLock
+    from .sessions.orchestrator import SyncOrchestrator as SyncOrchestrator
+    from .stores.base import BaseDataStore as BaseDataStore
+    from .stores.memory import MemoryDataStore as MemoryDataStore
+    from .stores.zodbstore import ZODBDataStore as ZODBDataStore
 
 _HOMES = {
-    "BaseDataStore": "base",
-    "BaseSyncLock": "orchestrator",
+    "BaseDataStore": "stores.base",
+    "BaseSyncLock": "sessions.orchestrator",
     "BaseSyncProvider": "provider",
-    "ChangesExecutor": "executor",
-    "Comparator": "query",
-    "Comparison": "query",
-    "ConflictLog": "changes",
-    "ConflictStatus": "changes",
-    "ConflictType": "changes",
-    "Connector": "query",
-    "DatabaseSyncLock": "locking",
+    "ChangesExecutor": "models.executor",
+    "Comparator": "metadata.query",
+    "Comparison": "metadata.query",
+    "ConflictLog": "metadata.changes",
+    "ConflictStatus": "metadata.changes",
+    "ConflictType": "metadata.changes",
+    "Connector": "metadata.query",
+    "DatabaseSyncLock": "sessions.locking",
     "EventsManager": "events",
-    "Filter": "query",
-    "HostExecutor": "hostexecutor",
-    "ItemChange": "changes",
-    "ItemChangeBatch": "changes",
-    "ItemVersion": "changes",
-    "MemoryDataStore": "memory",
+    "Filter": "metadata.query",
+    "HostExecutor": "models.hostexecutor",
+    "ItemChange": "metadata.changes",
+    "ItemChangeBatch": "metadata.changes",
+    "ItemVersion": "metadata.changes",
+    "MemoryDataStore": "stores.memory",
     "MemorySyncProvider": "provider",
-    "MissingDependency": "executor",
-    "ModelRegistry": "model",
-    "NetworkSyncConnection": "connection",
-    "Operation": "changes",
-    "PeerSync": "syncing",
-    "PullClient": "client",
-    "PushClient": "client",
-    "Query": "query",
-    "RemoteProvider": "remote",
-    "SerializationResult": "changes",
-    "SortOrder": "query",
-    "SyncLock": "orchestrator",
-    "SyncOrchestrator": "orchestrator",
-    "SyncSession": "changes",
-    "SyncSessionClient": "client",
-    "SyncSessionStatus": "changes",
-    "SyncableModel": "model",
+    "MissingDependency": "models.executor",
+    "ModelRegistry": "models.model",
+    "NetworkSyncConnection": "network.connection",
+    "Operation": "metadata.changes",
+    "PeerSync": "network.syncing",
+    "PullClient": "network.client",
+    "PushClient": "network.client",
+    "Query": "metadata.query",
+    "RemoteProvider": "network.remote",
+    "SerializationResult": "metadata.changes",
+    "SortOrder": "metadata.query",
+    "SyncLock": "sessions.orchestrator",
+    "SyncOrchestrator": "sessions.orchestrator",
+    "SyncSession": "metadata.changes",
+    "SyncSessionClient": "network.client",
+    "SyncSessionStatus": "metadata.changes",
+    "SyncableModel": "models.model",
     "TrackReader": "reader",
-    "VectorClock": "clocks",
-    "VectorClockItem": "clocks",
-    "ZODBDataStore": "zodbstore",
+    "VectorClock": "metadata.clocks",
+    "VectorClockItem": "metadata.clocks",
+    "ZODBDataStore": "stores.zodbstore",
     "ZODBSyncProvider": "provider",
-    "concurrent": "clocks",
-    "descends": "clocks",
-    "merge": "clocks",
+    "concurrent": "metadata.clocks",
+    "descends": "metadata.clocks",
+    "merge": "metadata.clocks",
     "open_provider": "opening",
 }
 

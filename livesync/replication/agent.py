@@ -25,9 +25,9 @@ from ..peering.controller import one_line
 from ..peering.keyring import open_keyring
 from ..peering.peers import PeerRegistry, SessionOutcome
 from ..peering.trust import TrustStore
+from .network.syncing import DIRECTIONS, PeerSync
 from .opening import open_provider
 from .reader import POINTER
-from .syncing import DIRECTIONS, PeerSync
 
 _BOTH: Final = "both"
 

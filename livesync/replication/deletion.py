@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ..peering.partitions import contained_in_any
-from .claims import is_covered
+from .metadata.claims import is_covered
 from .node import Node
 
 #: A peer that was not heard of for so long is waited for no more.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from .changes import ConflictLog, ItemChange, SyncSession
+from .metadata.changes import ConflictLog, ItemChange, SyncSession
 
 #: The steps of a session, in their order.
 STAGES: Final = ("deferred", "serializing", "transferring", "finishing")

@@ -17,11 +17,12 @@ import msgspec
 
 from ..forms import decode_json
 from ..peering.records import StoredSessions
-from . import conflicts, writing
-from .base import BaseDataStore
-from .hostexecutor import DOCUMENT
+from .models.hostexecutor import DOCUMENT
 from .provider import ZODBSyncProvider
-from .zodbstore import ZODBDataStore
+from .sessions import conflicts
+from .stores import writing
+from .stores.base import BaseDataStore
+from .stores.zodbstore import ZODBDataStore
 
 #: What stands where a text spoke of the item.
 _ERASED: Final = "erased: its object was forgotten"
@@ -58,7 +59,9 @@ def forget(provider: ZODBSyncProvider, object_id: str) -> ForgottenItems:
     item_ids = store.read(lambda: _items_of(store, object_id))
     transfers = store.read(lambda: _transfers_with(store, {*item_ids, object_id}))
     if transfers:
-        from .transfers import Transfer  # where there are transfers, the extra that they need is installed
+        from .network.transfers import (
+            Transfer,  # where there are transfers, the extra that they need is installed
+        )
 
         for transfer_id in transfers:
             Transfer(provider, transfer_id).give_up()

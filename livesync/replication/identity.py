@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import DatabaseError
-from .claims import newest_of
+from .metadata.claims import newest_of
 from .node import Node
-from .sessions import Introduction
-from .writing import touch
+from .sessions.steps import Introduction
+from .stores.writing import touch
 
 #: A witness lies beside the database's file and is called as that is, and this.
 WITNESS_SUFFIX: Final = ".livesync-peer"

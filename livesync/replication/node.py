@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from .base import BaseDataStore
-from .clocks import stamp_of_epoch
 from .events import EventsManager
-from .executor import ChangesExecutor
-from .ids import NewId, random_id
+from .metadata.clocks import stamp_of_epoch
+from .metadata.ids import NewId, random_id
+from .models.executor import ChangesExecutor
+from .stores.base import BaseDataStore
 
 #: How far ahead of this node's clock a received timestamp may be, in seconds.
 MAX_DRIFT_S: Final = 86_400.0

@@ -10,11 +10,11 @@ from ..errors import NotInstalled
 from ..host import Host
 from ..manager import SyncManager
 from .events import EventsManager
-from .executor import ChangesExecutor
-from .hostexecutor import HostExecutor
+from .models.executor import ChangesExecutor
+from .models.hostexecutor import HostExecutor
 from .provider import ZODBSyncProvider
 from .reader import TrackReader
-from .zodbstore import ZODBDataStore
+from .stores.zodbstore import ZODBDataStore
 
 
 def open_provider(

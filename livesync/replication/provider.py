@@ -14,22 +14,9 @@ from typing import Final
 
 from ..errors import ChangesRefused, ClockAhead, OfferChanged, SyncError
 from ..peering.partitions import EVERYTHING, check_partition, contained_in_any, minimal
-from . import (
-    cleaning,
-    comparing,
-    conflicts,
-    deletion,
-    identity,
-    journal,
-    moves,
-    paging,
-    receiving,
-    reinstating,
-    sending,
-    writing,
-)
-from .base import BaseDataStore
-from .changes import (
+from . import deletion, identity
+from .events import EventsManager
+from .metadata.changes import (
     ConflictLog,
     ItemChange,
     ItemChangeBatch,
@@ -38,20 +25,23 @@ from .changes import (
     SyncSession,
     SyncSessionStatus,
 )
-from .checking import check_claims, check_states
-from .claims import pinned
-from .clocks import Stamps, VectorClock
-from .conversion import change_of, state_of
-from .events import EventsManager
-from .executor import ChangesExecutor
-from .ids import NewId, random_id
-from .memory import MemoryDataStore
+from .metadata.checking import check_claims, check_states
+from .metadata.claims import pinned
+from .metadata.clocks import Stamps, VectorClock
+from .metadata.conversion import change_of, state_of
+from .metadata.ids import NewId, random_id
+from .metadata.query import Query
+from .metadata.states import ItemState
+from .models import moves
+from .models.executor import ChangesExecutor
 from .node import MAX_DRIFT_S, Node
-from .query import Query
 from .reader import TrackReader
-from .sessions import Chunk, Cursor, Introduction, Offer
-from .states import ItemState
-from .zodbstore import ZODBDataStore
+from .sessions import cleaning, comparing, conflicts, journal, receiving, reinstating, sending
+from .sessions.steps import Chunk, Cursor, Introduction, Offer
+from .stores import paging, writing
+from .stores.base import BaseDataStore
+from .stores.memory import MemoryDataStore
+from .stores.zodbstore import ZODBDataStore
 
 logger = logging.getLogger(__name__)
 
@@ -595,7 +585,8 @@ class BaseSyncProvider:
         """Make the loser of a conflict the item's content again: a new change, in the application too.
 
         Raises:
-            UnknownConflict, UsageError, ItemErased: See :func:`~livesync.replication.reinstating.reinstate`.
+            UnknownConflict, UsageError, ItemErased: See
+                :func:`~livesync.replication.sessions.reinstating.reinstate`.
         """
         return change_of(reinstating.reinstate(self.node, log_id), is_applied=True)
 

@@ -16,8 +16,8 @@ from typing import Any, Final
 from ..action import CASCADING, ActionWrapper
 from ..errors import ItemErased, PositionPruned
 from ..manager import COLLECT_LIMIT, SyncManager
-from . import writing
 from .node import Node
+from .stores import writing
 
 #: The reader's pointer on the track.
 POINTER: Final = "livesync.replication"

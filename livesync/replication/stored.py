@@ -17,8 +17,8 @@ from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent import Persistent
 
 from ..track.stored import StoredLease
+from .metadata.states import ItemState
 from .pages import LARGE, Packed, PageTree
-from .states import ItemState
 
 #: Where it lies in a database's root.
 ROOT_KEY: Final = "livesync.replication"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .collection import VersionedCollection as VersionedCollection
-    from .deltas import DeltasCollection as DeltasCollection
+    from .deltatrees.deltas import DeltasCollection as DeltasCollection
 
 __all__ = ["DeltasCollection", "VersionedCollection"]
 
@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
 
         return VersionedCollection
     if name == "DeltasCollection":
-        from .deltas import DeltasCollection
+        from .deltatrees.deltas import DeltasCollection
 
         return DeltasCollection
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

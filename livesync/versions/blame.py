@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
-from .contents import Contents
+from .diffs.threeway import ABSENT
 from .log import LogEntry, documents_history
 from .names import Places
-from .threeway import ABSENT
+from .store.contents import Contents
 from .values import Codec, shown_path
 
 Path = tuple[Any, ...]

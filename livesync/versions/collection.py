@@ -11,24 +11,32 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..errors import CollectionAlreadyInitialised, InvalidOperation
-from .ancestry import is_ancestor
-from .checking import Fault, check
-from .comparing import ComparedCollection
-from .contents import Contents
-from .cutting import cut_branches, doomed_by, remove_versions
-from .erasing import erase
-from .keeping import KeepingCollection
+from .deltatrees.opening import check_none_open, closed, opened
 from .looking import LookingCollection
 from .names import MAIN, Names, check_branch_name
-from .opening import check_none_open, closed, opened
-from .part import Part
-from .parts import COLLECTIONS, TRAVELLING, Address, check_free, check_known, check_rule, collections_of
-from .remotes import RemoteCollection
+from .remotes.both import RemoteCollection
+from .remotes.comparing import ComparedCollection
+from .several.part import Part
+from .several.parts import (
+    COLLECTIONS,
+    TRAVELLING,
+    Address,
+    check_free,
+    check_known,
+    check_rule,
+    collections_of,
+)
 from .stash import applied_stash, packed_stash
+from .store.ancestry import is_ancestor
+from .store.contents import Contents
+from .store.tree import NO_VERSION, Branch, parent_of
+from .store.writing import Change, learn_first, write_root
 from .stored import StoredHistory, find_histories
-from .tree import NO_VERSION, Branch, parent_of
+from .upkeep.checking import Fault, check
+from .upkeep.cutting import cut_branches, doomed_by, remove_versions
+from .upkeep.erasing import erase
+from .upkeep.keeping import KeepingCollection
 from .working import wholly
-from .writing import Change, learn_first, write_root
 
 #: What the first version says where nobody says anything.
 FIRST_MESSAGE: Final = "Initial collection."
@@ -50,8 +58,9 @@ class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection
         collections: Where it is the history of several collections: their names, each that of a mapping in
             the root; or name -> mapping; or, of a host's documents, name -> rule, which is ``FIELD=VALUE`` of
             a document or ``PREFIX*`` of its id, and of which the first that fits has a document. A document's
-            id is then ``COLLECTION:ID`` (:class:`~livesync.versions.parts.Address`); :meth:`part` gives one
-            collection. What a history is of is kept: once it has versions, only mappings have to be given.
+            id is then ``COLLECTION:ID`` (:class:`~livesync.versions.several.parts.Address`); :meth:`part`
+            gives one collection. What a history is of is kept: once it has versions, only mappings have to be
+            given.
 
     Raises:
         ValueError: The name is none, or a rule.

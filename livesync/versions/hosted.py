@@ -14,7 +14,7 @@ from ..action import CASCADING, CREATED, DATA_CHANGED, DELETED, ActionWrapper
 from ..errors import InvalidOperation, NoDocument, NotInstalled
 from ..host import Host
 from ..manager import SyncManager
-from .threeway import ABSENT
+from .diffs.threeway import ABSENT
 from .values import CODEC, Codec
 from .working import WorkingCopy, wholly
 

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from ..errors import InvalidOperation
 from . import merging
-from .ancestry import is_ancestor, merge_bases
+from .diffs.threeway import Strategies
 from .merging import Decision, DocumentConflict, Merge
-from .threeway import Strategies
+from .store.ancestry import is_ancestor, merge_bases
+from .store.tree import NO_VERSION, parent_of
 from .tracked import TrackedCollection
-from .tree import NO_VERSION, parent_of
 
 _UNSAID: Final = object()
 
@@ -150,7 +150,7 @@ class JoiningCollection(TrackedCollection):
 
         Args:
             how: ``ours``, ``theirs``, ``base``, or a function of a conflict that returns the value;
-                :data:`~livesync.versions.threeway.ABSENT` takes away what is there.
+                :data:`~livesync.versions.diffs.threeway.ABSENT` takes away what is there.
             document_id: Of this document only; None: of all.
             path: Only at this path and below it.
             value: In place of ``how``: what is to stand there.

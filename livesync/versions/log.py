@@ -8,11 +8,11 @@ from itertools import chain, islice, repeat
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from .contents import Contents
-from .entries import Entries
 from .names import Names, Places
-from .records import Counts, Record
-from .tree import NO_VERSION, key_of, parent_of, stretches
+from .store.contents import Contents
+from .store.entries import Entries
+from .store.records import Counts, Record
+from .store.tree import NO_VERSION, key_of, parent_of, stretches
 
 _PARENTS, _MESSAGE, _AUTHOR = attrgetter("parents"), attrgetter("message"), attrgetter("author")
 

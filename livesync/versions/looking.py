@@ -7,12 +7,12 @@ from typing import Any, Final
 
 from ..errors import DocumentErased
 from .blame import Blamed, blamed
+from .diffs.threeway import ABSENT
 from .log import LogEntry, documents_history, log_entries
 from .showing import unified
-from .threeway import ABSENT
+from .store.ways import changed_ids, net_rows
+from .store.writing import differs
 from .tracked import TrackedCollection
-from .ways import changed_ids, net_rows
-from .writing import differs
 
 _DIRECTIONS: Final = ("from", "to", "bidirectional")
 

@@ -1,8 +1,8 @@
 """Merging one version into another: which documents are taken, which are merged, and where both disagree.
 
 A document that only one side changed is taken from there. One that both changed is merged by path
-(:mod:`~livesync.versions.threeway`). What they disagree on are conflicts: values that are kept with the merge
-until all are resolved, or it is aborted. Until then the working documents stay as they are.
+(:mod:`~livesync.versions.diffs.threeway`). What they disagree on are conflicts: values that are kept with the
+merge until all are resolved, or it is aborted. Until then the working documents stay as they are.
 
 What was erased from one side is taken from there as what it is, erased, where the other side left it alone.
 Where both changed such a document, one of them says nothing any more: that is a conflict between no document
@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
-from .ancestry import merge_bases
-from .contents import Contents
+from .diffs.threeway import ABSENT, ItemOf, Kind, Path, Strategies, merge
 from .packets import Packet
-from .sums import with_sum, without_sum
-from .threeway import ABSENT, ItemOf, Kind, Path, Strategies, merge
+from .store.ancestry import merge_bases
+from .store.contents import Contents
+from .store.sums import with_sum, without_sum
+from .store.ways import changed_ids
+from .store.writing import Change, Why
 from .values import shown_path
-from .ways import changed_ids
-from .writing import Change, Why
 
 
 class DocumentConflict(NamedTuple):
@@ -30,7 +30,7 @@ class DocumentConflict(NamedTuple):
 
     Attributes:
         document_id: The document.
-        path: Where in it, as :class:`~livesync.versions.threeway.Conflict` has it; () is all of it.
+        path: Where in it, as :class:`~livesync.versions.diffs.threeway.Conflict` has it; () is all of it.
         kind: In which way they disagree.
         base, ours, theirs: The three values; ``ABSENT`` where there is none.
     """

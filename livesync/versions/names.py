@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from ..errors import BranchNotFound, InvalidCollectionVersion, InvalidOperation
+from .store.tree import Branch, Run, key_of, line_of, position_of
 from .stored import References
-from .tree import Branch, Run, key_of, line_of, position_of
 
 #: The branch of the first version.
 MAIN: Final = "main"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..errors import InvalidCollectionVersion
+from .store.tree import parent_of
 from .tracked import TrackedCollection
-from .tree import parent_of
 
 #: Digits of an id that are enough to name a version by it.
 _FEWEST_DIGITS = 6

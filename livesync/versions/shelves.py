@@ -26,7 +26,7 @@ class DocumentHistory(Persistent):
     """The entries of one document that has many.
 
     Attributes:
-        tail: The newest, packed (:mod:`~livesync.versions.entries`).
+        tail: The newest, packed (:mod:`~livesync.versions.store.entries`).
         segments: Key of the first one -> (packed keys, :class:`~livesync.versions.packets.Packet`) of older
             ones, each of one line; None: none.
     """

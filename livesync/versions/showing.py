@@ -6,7 +6,7 @@ import json
 from difflib import unified_diff
 from typing import Any
 
-from .threeway import ABSENT
+from .diffs.threeway import ABSENT
 
 
 def lines_of(value: Any) -> list[str]:

@@ -7,11 +7,11 @@ from typing import Any
 
 import ormsgpack
 
-from .contents import Contents
+from .diffs.threeway import ABSENT
 from .packets import Packet
-from .sums import with_sum, without_sum
-from .threeway import ABSENT
-from .writing import encoded
+from .store.contents import Contents
+from .store.sums import with_sum, without_sum
+from .store.writing import encoded
 
 
 def packed_stash(contents: Contents, documents: Iterable[tuple[str, Any]]) -> Packet:

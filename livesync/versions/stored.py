@@ -15,8 +15,8 @@ from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent import Persistent
 
 from ..errors import check_schema
-from .blocks import Records
 from .shelves import Histories, ShelfTree, new_shelves
+from .store.blocks import Records
 
 #: Where all histories lie in a database's root.
 ROOT_KEY: Final = "livesync.versions"
@@ -32,7 +32,7 @@ class ChangeSet(Persistent):
     """What one version changed.
 
     Attributes:
-        pages: Packed rows (:mod:`~livesync.versions.changesets`): one page as bytes, several as packets.
+        pages: Packed rows (:mod:`~livesync.versions.store.changesets`): one page as bytes, more as packets.
     """
 
     def __init__(self, pages: Any = ()) -> None:
@@ -51,14 +51,14 @@ class References(Persistent):
     Attributes:
         name: Of the collection; "" once it was dropped.
         settings: Plain values, and what they lead to.
-        branches: Name -> (base, runs): :class:`~livesync.versions.tree.Branch`.
+        branches: Name -> (base, runs): :class:`~livesync.versions.store.tree.Branch`.
         tags: Name -> key.
         forks: Line -> key that it begins after.
         head: (branch, key): which version the working documents come from, and by which branch.
         used: Line -> how many positions of it were ever given out.
         stash: None, or packed changes.
         conflicts: None, or what waits to be resolved.
-        opened: Name -> (base, runs) of open versions: :mod:`~livesync.versions.opening`.
+        opened: Name -> (base, runs) of open versions: :mod:`~livesync.versions.deltatrees.opening`.
         remotes: Address -> {branch: id of its tip there when it was last seen}.
     """
 
@@ -105,7 +105,7 @@ class StoredHistory(Persistent):
         schema: See :data:`SCHEMA`.
         shelves: The documents (:mod:`~livesync.versions.shelves`).
         changes: Key -> :class:`ChangeSet`.
-        blocks: The versions' records, many to an object (:mod:`~livesync.versions.blocks`).
+        blocks: The versions' records, many to an object (:mod:`~livesync.versions.store.blocks`).
         keys: Id of a version -> key.
         dictionaries: Number -> :class:`~livesync.versions.packets.Packet`: what zstd knows beforehand,
             trained on documents.

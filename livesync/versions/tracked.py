@@ -9,18 +9,18 @@ from typing import Any, Final
 
 from ..errors import InvalidCollectionVersion, InvalidOperation
 from ..host import Host
-from .contents import Contents
-from .copies import AbsentCopy, working_copy
+from .diffs.threeway import ABSENT
 from .names import Names, check_branch_name
-from .parts import Given, check_free, checked, collections_of, is_applications, keep_collections
-from .records import Record
+from .several.copies import AbsentCopy, working_copy
+from .several.parts import Given, check_free, checked, collections_of, is_applications, keep_collections
+from .store.contents import Contents
+from .store.records import Record
+from .store.tree import Branch
+from .store.ways import is_at_start, steps_between, walked
+from .store.writing import Change, Why, differs, write_version
 from .stored import StoredHistory, find_history
-from .threeway import ABSENT
-from .tree import Branch
 from .values import CODEC, Codec
-from .ways import is_at_start, steps_between, walked
 from .working import MappingCopy, WorkingCopy, wholly
-from .writing import Change, Why, differs, write_version
 
 #: Key of ``StoredHistory.settings``: when the newest change was made that was looked at.
 _SEEN: Final = "seen"

@@ -9,8 +9,8 @@ from typing import Any
 
 from persistent import Persistent
 
+from .diffs.threeway import ABSENT
 from .stored import NotedDocuments
-from .threeway import ABSENT
 
 
 @contextmanager
@@ -30,7 +30,7 @@ class WorkingCopy(ABC):
 
     @abstractmethod
     def get(self, document_id: str) -> Any:
-        """Return a document as it is now; :data:`~livesync.versions.threeway.ABSENT` where there is none."""
+        """Return a document as it is; :data:`~livesync.versions.diffs.threeway.ABSENT`: there is none."""
 
     def read(self, ids: Iterable[str]) -> Iterator[tuple[str, Any]]:
         """Yield (id, document) for each of the ids, as :meth:`get` returns it."""

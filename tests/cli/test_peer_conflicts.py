@@ -21,8 +21,8 @@ from livesync.replication import (
     TrackReader,
     ZODBDataStore,
     ZODBSyncProvider,
-    conflicts,
 )
+from livesync.replication.sessions import conflicts
 
 TALK = "pycon/pycon-2020/a"
 
@@ -223,7 +223,7 @@ def test_a_database_without_two_way_sync_says_nothing_of_it(tmp_path, no_fsync, 
 
 def test_an_object_is_forgotten_where_nothing_but_the_package_itself_is_installed(sites, capsys, monkeypatch):
     for name in [*sys.modules]:
-        if name.startswith(("livesync.replication.transfers", "livesync.peering.compression")):
+        if name.startswith(("livesync.replication.network.transfers", "livesync.peering.compression")):
             monkeypatch.delitem(sys.modules, name)
     for name in ("zstandard", "cryptography", "http_message_signatures"):
         monkeypatch.setitem(sys.modules, name, None)

@@ -15,7 +15,7 @@ from livesync.peering.keyring import KeyRing
 from livesync.peering.peers import Peer
 from livesync.peering.trust import TrustStore
 from livesync.replication import ZODBDataStore, ZODBSyncProvider
-from livesync.replication.syncing import PeerSync
+from livesync.replication.network.syncing import PeerSync
 
 
 def main(path, keys, url, commits):

@@ -22,8 +22,8 @@ from livesync.peering.records import StoredSessions
 from livesync.peering.retrying import Retries
 from livesync.peering.revocation import revoke
 from livesync.peering.scopes import Filter
-from livesync.replication.sending import count_offered
-from livesync.replication.transfers import Transfer
+from livesync.replication.network.transfers import Transfer
+from livesync.replication.sessions.sending import count_offered
 
 F1 = Filter("F1")
 
@@ -284,7 +284,7 @@ def test_what_a_server_sends_outside_of_the_filter_is_left_out(world, served, ho
     world.fill(3)
     world.fill(2, "F2")
     strange = [state for state in world.provider.items() if state.partition == "F2"]
-    from livesync.replication.wired import item_to_wire
+    from livesync.replication.network.wired import item_to_wire
 
     def read(self, *args, read=Transfer.read):
         found = read(self, *args)
@@ -408,7 +408,7 @@ def test_a_server_that_is_none_of_ours_is_named(home, served, world):
 
 
 def test_one_database_syncs_with_one_peer_at_a_time(world, served, home):
-    from livesync.replication.locking import DatabaseSyncLock
+    from livesync.replication.sessions.locking import DatabaseSyncLock
 
     school = home.peer(served.url)
     with DatabaseSyncLock(home.provider.data_store, clock=world.clock).lock(), pytest.raises(SyncRunning):

@@ -20,7 +20,7 @@ from livesync.peering.records import StoredSessions
 from livesync.peering.scopes import ScopeDefinition
 from livesync.peering.trust import TrustStore
 from livesync.versions import VersionedCollection
-from livesync.versions.network import NetworkEnd
+from livesync.versions.remotes.network import NetworkEnd
 
 HISTORY = ScopeDefinition(id="history", profile=PROFILE, read_write_filter_template="version:documents")
 READ = ScopeDefinition(id="read", profile=PROFILE, read_filter_template="version:documents")

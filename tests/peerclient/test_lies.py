@@ -15,7 +15,7 @@ from webob import Request
 from livesync.errors import LiveSyncError
 from livesync.peering import wire
 from livesync.peering.signatures import sign_answer
-from livesync.replication.wired import item_to_wire
+from livesync.replication.network.wired import item_to_wire
 
 _encode = msgspec.json.Encoder().encode
 

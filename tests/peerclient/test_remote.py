@@ -18,7 +18,7 @@ from livesync.replication import (
     VectorClock,
 )
 from livesync.replication.events import EventsManager
-from livesync.replication.query import Query
+from livesync.replication.metadata.query import Query
 
 HOUR_S = 3600.0
 
@@ -322,7 +322,7 @@ def test_a_transfer_that_the_node_gave_up_begins_anew(world, remote_of, node, cu
     pushed, _ = orchestrator.run()
     assert pushed.status is SyncSessionStatus.FAILED
     cut_line.lose_after = None
-    from livesync.replication.expiring import cleanup
+    from livesync.replication.network.expiring import cleanup
 
     world.clock.now += 7 * HOUR_S
     assert cleanup(world.provider).transfers == 1

@@ -20,7 +20,7 @@ from livesync.peering.records import StoredSessions
 from livesync.peering.revocation import revoke
 from livesync.peering.scopes import ScopeDefinition
 from livesync.peering.stored import find_trust
-from livesync.replication.zodbstore import find_replica
+from livesync.replication.stores.zodbstore import find_replica
 
 YEAR = 365 * 86_400
 

@@ -9,8 +9,8 @@ from ZODB.POSException import ConflictError
 
 from livesync.peering import wire
 from livesync.peering.stages import Stage, Status
-from livesync.replication.operations import OPERATIONS
-from livesync.replication.transfers import Transfer
+from livesync.replication.network.operations import OPERATIONS
+from livesync.replication.network.transfers import Transfer
 
 
 @pytest.fixture

@@ -11,11 +11,12 @@ from support.peer_world import FULL, PART, PROFILE
 from livesync.peering import compression, historywire, wire
 from livesync.peering.records import StoredSessions
 from livesync.peering.scopes import ScopeDefinition
-from livesync.versions import VersionedCollection, chunks
-from livesync.versions.ends import Layout, LocalEnd, Outgoing, Tag, layouts_of
-from livesync.versions.exchange import Told, TravellingRow, TravellingVersion
-from livesync.versions.records import Record, made_id
-from livesync.versions.sums import with_sum
+from livesync.versions import VersionedCollection
+from livesync.versions.remotes import chunks
+from livesync.versions.remotes.ends import Layout, LocalEnd, Outgoing, Tag, layouts_of
+from livesync.versions.remotes.exchange import Told, TravellingRow, TravellingVersion
+from livesync.versions.store.records import Record, made_id
+from livesync.versions.store.sums import with_sum
 
 READ = ScopeDefinition(id="read", profile=PROFILE, read_filter_template="version:docs")
 WRITE = ScopeDefinition(id="write", profile=PROFILE, write_filter_template="version:docs")

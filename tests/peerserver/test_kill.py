@@ -20,7 +20,7 @@ from livesync.peering.keys import PrivateKey
 from livesync.peering.stages import Stage
 from livesync.peering.trust import TrustStore
 from livesync.replication import Operation, ZODBDataStore, ZODBSyncProvider
-from livesync.replication.transfers import Transfer
+from livesync.replication.network.transfers import Transfer
 
 SCRIPT = Path(__file__).with_name("serve_peers.py")
 ROOT = SCRIPT.parents[2]

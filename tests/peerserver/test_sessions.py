@@ -9,7 +9,7 @@ from livesync.forms import decode_json
 from livesync.peering import wire
 from livesync.peering.records import StoredSessions
 from livesync.peerserver.sequence import BLOCK
-from livesync.replication.transfers import Transfer
+from livesync.replication.network.transfers import Transfer
 
 
 def test_a_push_brings_everything_over(world):

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livesync.replication import ConflictType
-from livesync.replication.applying import merge_states
-from livesync.replication.clocks import merged
-from livesync.replication.states import written
+from livesync.replication.metadata.applying import merge_states
+from livesync.replication.metadata.clocks import merged
+from livesync.replication.metadata.states import written
 
 
 @st.composite

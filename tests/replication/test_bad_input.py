@@ -6,9 +6,9 @@ import pytest
 
 from livesync.errors import ClockAhead
 from livesync.replication import ConflictStatus, SyncLock, SyncOrchestrator, SyncSessionStatus
-from livesync.replication.clocks import stamp_of_epoch
-from livesync.replication.executor import ChangesExecutor
-from livesync.replication.states import written
+from livesync.replication.metadata.clocks import stamp_of_epoch
+from livesync.replication.metadata.states import written
+from livesync.replication.models.executor import ChangesExecutor
 
 FUTURE = stamp_of_epoch(1_900_000_000)
 

@@ -17,7 +17,7 @@ from livesync.replication import (
     VectorClock,
     VectorClockItem,
 )
-from livesync.replication.conversion import change_of, state_of
+from livesync.replication.metadata.conversion import change_of, state_of
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 

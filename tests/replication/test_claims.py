@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livesync.peering.partitions import contains
-from livesync.replication.claims import (
+from livesync.replication.metadata.claims import (
     Covers,
     Range,
     absorbed,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livesync.replication import VectorClock, VectorClockItem, concurrent, descends, merge
-from livesync.replication.clocks import MINIMUM, following, moment_of, stamp_of, stamp_of_epoch
+from livesync.replication.metadata.clocks import MINIMUM, following, moment_of, stamp_of, stamp_of_epoch
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 

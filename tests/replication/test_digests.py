@@ -6,9 +6,9 @@ import pytest
 from support.sync_world import World, image_of
 
 from livesync.replication import Comparison, Operation, Query
-from livesync.replication.digests import Digest, differ, digest_of, lessened
-from livesync.replication.sessions import Cursor
-from livesync.replication.states import written
+from livesync.replication.metadata.digests import Digest, differ, digest_of, lessened
+from livesync.replication.metadata.states import written
+from livesync.replication.sessions.steps import Cursor
 
 
 def put(provider, item_id, payload, partition="F1"):

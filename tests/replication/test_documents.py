@@ -31,7 +31,7 @@ from livesync.replication import (
     ZODBDataStore,
     ZODBSyncProvider,
 )
-from livesync.replication.documents import document_of, document_payload
+from livesync.replication.models.documents import document_of, document_payload
 from livesync.values import CODEC
 
 ZONED = datetime.datetime(2026, 3, 29, 2, 30, tzinfo=ZoneInfo("Europe/Rome"))

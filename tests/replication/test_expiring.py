@@ -6,9 +6,9 @@ from livesync.peering.controller import SessionController
 from livesync.peering.records import StoredSessions, SyncSessionRecord
 from livesync.peering.stages import Stage
 from livesync.replication import Operation, ZODBDataStore, ZODBSyncProvider
-from livesync.replication.expiring import Cleaned, Selection, cleanup, views
-from livesync.replication.operations import OPERATIONS
-from livesync.replication.transfers import Transfer
+from livesync.replication.network.expiring import Cleaned, Selection, cleanup, views
+from livesync.replication.network.operations import OPERATIONS
+from livesync.replication.network.transfers import Transfer
 
 DAY = 86_400.0
 

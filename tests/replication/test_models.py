@@ -24,7 +24,7 @@ from livesync.replication import (
     ZODBDataStore,
     ZODBSyncProvider,
 )
-from livesync.replication.model import calculate_item_id
+from livesync.replication.models.model import calculate_item_id
 
 
 class Author(SyncableModel):

@@ -12,10 +12,10 @@ from livesync.replication import (
     Query,
     SortOrder,
     SyncSessionStatus,
-    queries,
 )
-from livesync.replication.query import select
-from livesync.replication.states import written
+from livesync.replication.metadata.query import select
+from livesync.replication.metadata.states import written
+from livesync.replication.sessions import queries
 
 
 def where(name, comparator, value):

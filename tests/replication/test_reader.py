@@ -18,7 +18,7 @@ from livesync.demo.places import Place
 from livesync.demo.replay import prepare
 from livesync.demo.wiring import recorded
 from livesync.replication import HostExecutor, TrackReader, ZODBDataStore, ZODBSyncProvider, reader
-from livesync.replication.model import calculate_item_id
+from livesync.replication.models.model import calculate_item_id
 
 POINTER = "livesync.replication"
 

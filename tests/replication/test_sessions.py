@@ -16,9 +16,9 @@ from livesync.replication import (
     SyncOrchestrator,
     SyncSessionStatus,
 )
-from livesync.replication.clocks import stamp_of_epoch
-from livesync.replication.sessions import Chunk, Cursor
-from livesync.replication.states import written
+from livesync.replication.metadata.clocks import stamp_of_epoch
+from livesync.replication.metadata.states import written
+from livesync.replication.sessions.steps import Chunk, Cursor
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from support.sync_world import STORES
 
 from livesync.errors import UpgradeNeeded
 from livesync.peering.partitions import contains
-from livesync.replication.states import written
-from livesync.replication.zodbstore import ZODBDataStore
+from livesync.replication.metadata.states import written
+from livesync.replication.stores.zodbstore import ZODBDataStore
 
 
 def state(item_id="i", partition="F1", vector=None, payload="1"):

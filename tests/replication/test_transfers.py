@@ -18,8 +18,8 @@ from livesync.peering.records import StoredSessions
 from livesync.peering.stages import Stage, Status
 from livesync.replication import Operation, ZODBDataStore, ZODBSyncProvider
 from livesync.replication.forgetting import forget
-from livesync.replication.operations import OPERATIONS
-from livesync.replication.transfers import Transfer, UnknownTransfer
+from livesync.replication.network.operations import OPERATIONS
+from livesync.replication.network.transfers import Transfer, UnknownTransfer
 
 NOW = 1_700_000_000.0
 

@@ -13,8 +13,8 @@ from livesync.peering.keyring import KeyRing
 from livesync.peering.peers import Peer, PeerRegistry
 from livesync.peering.retrying import Retries
 from livesync.peering.trust import TrustStore
-from livesync.replication.connection import NetworkSyncConnection
-from livesync.replication.syncing import PeerSync
+from livesync.replication.network.connection import NetworkSyncConnection
+from livesync.replication.network.syncing import PeerSync
 
 
 class Waits(list):

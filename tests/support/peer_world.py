@@ -19,9 +19,9 @@ from livesync.peering.trust import TrustStore
 from livesync.peerserver.app import PeerApp, make_app
 from livesync.peerserver.gate import Gate
 from livesync.replication import Operation, ZODBDataStore, ZODBSyncProvider
-from livesync.replication.operations import OPERATIONS
-from livesync.replication.transfers import Transfer
-from livesync.replication.wired import introduction_to_wire
+from livesync.replication.network.operations import OPERATIONS
+from livesync.replication.network.transfers import Transfer
+from livesync.replication.network.wired import introduction_to_wire
 
 NOW = 1_700_000_000.0
 PROFILE = "notes"

@@ -12,17 +12,17 @@ from ZODB.DemoStorage import DemoStorage
 
 from livesync.errors import ItemErased
 from livesync.peering.partitions import contained_in_any, contains, minimal
-from livesync.replication import conflicts
-from livesync.replication.base import BaseDataStore
-from livesync.replication.changes import ConflictType, Operation
-from livesync.replication.digests import Digest, digest_of
-from livesync.replication.executor import ChangesExecutor
-from livesync.replication.memory import MemoryDataStore
+from livesync.replication.metadata.changes import ConflictType, Operation
+from livesync.replication.metadata.digests import Digest, digest_of
+from livesync.replication.metadata.states import written
+from livesync.replication.models.executor import ChangesExecutor
 from livesync.replication.provider import BaseSyncProvider
-from livesync.replication.sessions import Cursor
-from livesync.replication.states import written
+from livesync.replication.sessions import conflicts
+from livesync.replication.sessions.steps import Cursor
 from livesync.replication.stored import ROOT_KEY, unpack
-from livesync.replication.zodbstore import ZODBDataStore
+from livesync.replication.stores.base import BaseDataStore
+from livesync.replication.stores.memory import MemoryDataStore
+from livesync.replication.stores.zodbstore import ZODBDataStore
 
 PARTITIONS = ("F1", "F1:U1", "F1:U2", "F2", "F2:U1", "F10")
 RIGHTS = (("",), ("",), ("F1",), ("F1:U1",), ("F2",), ("F1:U1", "F2"), ("F10", "F1:U2"))

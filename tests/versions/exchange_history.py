@@ -16,7 +16,7 @@ from ZODB.FileStorage import FileStorage
 from livesync.peering.keyring import KeyRing
 from livesync.peering.peers import Peer
 from livesync.versions import VersionedCollection
-from livesync.versions.network import NetworkEnd
+from livesync.versions.remotes.network import NetworkEnd
 
 
 def main(direction, path, keys, url, steps):

@@ -14,7 +14,7 @@ import ZODB
 from ZODB.FileStorage import FileStorage
 
 from livesync.versions import VersionedCollection
-from livesync.versions.retention import Policy
+from livesync.versions.upkeep.retention import Policy
 
 #: The number of the last version of the first branch, which is the merge.
 VERSIONS = 6

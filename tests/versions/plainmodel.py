@@ -11,8 +11,8 @@ import ZODB
 from ZODB.DemoStorage import DemoStorage
 
 from livesync.versions import VersionedCollection
-from livesync.versions.records import Record
-from livesync.versions.threeway import ABSENT, merge
+from livesync.versions.diffs.threeway import ABSENT, merge
+from livesync.versions.store.records import Record
 from livesync.versions.values import CODEC, hash_of
 
 

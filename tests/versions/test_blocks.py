@@ -4,8 +4,8 @@ from BTrees.LOBTree import LOBTree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from livesync.versions.blocks import Records
-from livesync.versions.records import Record
+from livesync.versions.store.blocks import Records
+from livesync.versions.store.records import Record
 
 #: Near the places where blocks begin and are united, on two lines.
 KEYS = st.builds(lambda line, place: line << 32 | place, st.integers(0, 1), st.integers(0, 300))

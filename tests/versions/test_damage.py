@@ -5,12 +5,12 @@ import random
 import pytest
 
 from livesync.errors import InvalidCollectionState
-from livesync.versions.contents import Contents
+from livesync.versions.diffs.threeway import ABSENT
 from livesync.versions.log import log_entries
-from livesync.versions.retention import Policy
 from livesync.versions.stash import applied_stash
-from livesync.versions.threeway import ABSENT
-from livesync.versions.ways import steps_between, walked
+from livesync.versions.store.contents import Contents
+from livesync.versions.store.ways import steps_between, walked
+from livesync.versions.upkeep.retention import Policy
 
 
 def grown(new_collection, is_tidy=False):

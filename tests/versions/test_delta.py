@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from livesync.errors import BrokenDelta
-from livesync.versions import delta
+from livesync.versions.diffs import delta
 from livesync.versions.values import CODEC
 
 from .editing import edited

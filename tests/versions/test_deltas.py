@@ -23,8 +23,8 @@ from livesync.errors import (
     UnkeptValue,
 )
 from livesync.versions import DeltasCollection, VersionedCollection
-from livesync.versions.changesets import ERASED
-from livesync.versions.erasing import forget
+from livesync.versions.store.changesets import ERASED
+from livesync.versions.upkeep.erasing import forget
 from livesync.versions.values import CODEC
 from livesync.versions.working import MappingCopy
 

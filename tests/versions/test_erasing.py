@@ -6,10 +6,10 @@ import pytest
 
 from livesync.errors import DocumentErased, InvalidOperation
 from livesync.versions import VersionedCollection
-from livesync.versions.changesets import ERASED
-from livesync.versions.contents import Contents
-from livesync.versions.erasing import forget
-from livesync.versions.records import Record
+from livesync.versions.store.changesets import ERASED
+from livesync.versions.store.contents import Contents
+from livesync.versions.store.records import Record
+from livesync.versions.upkeep.erasing import forget
 
 from .editing import edit
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from livesync.errors import InvalidOperation, VersionPruned
-from livesync.versions.bundles import read_bundle, write_bundle
-from livesync.versions.records import Record
-from livesync.versions.retention import Policy
-from livesync.versions.threeway import ABSENT
+from livesync.versions.diffs.threeway import ABSENT
+from livesync.versions.remotes.bundles import read_bundle, write_bundle
+from livesync.versions.store.records import Record
+from livesync.versions.upkeep.retention import Policy
 
 from .plainmodel import Side, World, same
 

@@ -9,9 +9,10 @@ import ZODB
 from ZODB.FileStorage import FileStorage
 
 from livesync.errors import UnkeptValue
-from livesync.versions import VersionedCollection, writing
+from livesync.versions import VersionedCollection
+from livesync.versions.diffs.threeway import ABSENT
+from livesync.versions.store import writing
 from livesync.versions.stored import ROOT_KEY
-from livesync.versions.threeway import ABSENT
 from livesync.versions.working import MappingCopy
 
 

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livesync.errors import BranchNotFound, InvalidCollectionVersion, InvalidOperation, UnkeptValue
-from livesync.versions.ancestry import is_ancestor, merge_bases
+from livesync.versions.diffs.threeway import ABSENT, Kind, Strategies, merge
 from livesync.versions.merging import put_at
-from livesync.versions.records import Record
-from livesync.versions.threeway import ABSENT, Kind, Strategies, merge
+from livesync.versions.store.ancestry import is_ancestor, merge_bases
+from livesync.versions.store.records import Record
 from livesync.versions.values import CODEC
 
 from .editing import edit, edited

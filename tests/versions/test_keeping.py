@@ -6,9 +6,9 @@ import pytest
 
 from livesync.errors import InvalidCollectionState
 from livesync.versions import VersionedCollection
-from livesync.versions.bundles import MAGIC, read_bundle, write_bundle
-from livesync.versions.entries import Entries, Kind, rewritten
-from livesync.versions.records import Record
+from livesync.versions.remotes.bundles import MAGIC, read_bundle, write_bundle
+from livesync.versions.store.entries import Entries, Kind, rewritten
+from livesync.versions.store.records import Record
 from livesync.versions.stored import ChangeSet
 
 from .editing import edit
@@ -37,7 +37,7 @@ def test_a_history_that_is_whole_has_no_fault(grown):
 
 
 def test_what_was_erased_is_no_fault(grown):
-    from livesync.versions.erasing import erase
+    from livesync.versions.upkeep.erasing import erase
 
     assert erase(grown.contents, "a", 0) > 0
     assert grown.check() == []

@@ -5,11 +5,11 @@ import random
 import pytest
 
 from livesync.errors import InvalidCollectionState
-from livesync.versions.changesets import Row, change_set, forward_of, rows_of
-from livesync.versions.entries import Entries, Kind
-from livesync.versions.frames import Frames
-from livesync.versions.retention import Policy
-from livesync.versions.writing import MOST_ROWS
+from livesync.versions.store.changesets import Row, change_set, forward_of, rows_of
+from livesync.versions.store.entries import Entries, Kind
+from livesync.versions.store.frames import Frames
+from livesync.versions.store.writing import MOST_ROWS
+from livesync.versions.upkeep.retention import Policy
 
 WORDS = [
     f"{stem}{end}" for stem in ("live", "sync", "note", "path", "word") for end in ("", "s", "ed", "ing")

@@ -27,8 +27,8 @@ from livesync.peering.revocation import revoke
 from livesync.peering.scopes import ScopeDefinition
 from livesync.peering.trust import TrustStore
 from livesync.versions import VersionedCollection
-from livesync.versions.network import NetworkEnd
-from livesync.versions.retention import Policy
+from livesync.versions.remotes.network import NetworkEnd
+from livesync.versions.upkeep.retention import Policy
 
 from .editing import edit
 
@@ -251,7 +251,7 @@ def test_versions_of_any_size_travel_in_chunks_and_come_whole(pair):
 
 
 def test_a_document_that_is_too_large_is_named(pair, monkeypatch):
-    monkeypatch.setattr("livesync.versions.chunks.MAX_DOCUMENT_BYTES", 1_000)
+    monkeypatch.setattr("livesync.versions.remotes.chunks.MAX_DOCUMENT_BYTES", 1_000)
     with pair.here() as docs:
         edit(docs, "large", big={"text": "0123456789" * 200})
     with pytest.raises(InvalidOperation, match="document 'big' is too large"):
@@ -423,7 +423,7 @@ def test_a_pull_from_a_history_that_was_cut_down_meanwhile_begins_anew(pair):
 
 
 def test_staging_that_nobody_goes_on_with_is_cleaned_up(pair):
-    from livesync.replication.expiring import cleanup
+    from livesync.replication.network.expiring import cleanup
 
     fill(pair)
 

@@ -23,7 +23,7 @@ from livesync.peering.scopes import ScopeDefinition
 from livesync.peering.trust import TrustStore
 from livesync.replication import ZODBDataStore, ZODBSyncProvider
 from livesync.versions import VersionedCollection
-from livesync.versions.network import NetworkEnd
+from livesync.versions.remotes.network import NetworkEnd
 
 HERE = Path(__file__).parent
 CLIENT = HERE / "exchange_history.py"

@@ -6,9 +6,9 @@ from persistent.mapping import PersistentMapping
 
 from livesync.errors import BranchNotFound, DocumentErased, InvalidCollectionState, InvalidOperation
 from livesync.versions import VersionedCollection
-from livesync.versions.erasing import forget
-from livesync.versions.parts import Address, Rule
+from livesync.versions.several.parts import Address, Rule
 from livesync.versions.stored import NotedDocuments
+from livesync.versions.upkeep.erasing import forget
 
 TALKS, EVENTS = "talks", "events"
 

@@ -6,9 +6,9 @@ import pytest
 
 from livesync.errors import InvalidCollectionState, InvalidOperation
 from livesync.versions import VersionedCollection
-from livesync.versions.bundles import read_bundle, write_bundle
-from livesync.versions.exchange import Told, TravellingRow, received, sent
-from livesync.versions.retention import Policy
+from livesync.versions.remotes.bundles import read_bundle, write_bundle
+from livesync.versions.remotes.exchange import Told, TravellingRow, received, sent
+from livesync.versions.upkeep.retention import Policy
 
 from .editing import edit
 
@@ -205,8 +205,8 @@ def test_what_does_not_fit_is_refused(docs, new_other, kind):
 
 
 def test_a_first_version_is_never_one_that_was_pruned(docs, new_other):
-    from livesync.versions.contents import Contents
-    from livesync.versions.exchange import received_root
+    from livesync.versions.remotes.exchange import received_root
+    from livesync.versions.store.contents import Contents
     from livesync.versions.stored import StoredHistory
 
     version = travelling(docs, 0)._replace(rows=(TravellingRow("", Told.PRUNED, b"", b""),))

@@ -11,7 +11,7 @@ from ZODB.FileStorage import FileStorage
 from ZODB.POSException import ConflictError
 
 from livesync.versions import VersionedCollection
-from livesync.versions.retention import Policy
+from livesync.versions.upkeep.retention import Policy
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import pytest
 
 from livesync.errors import InvalidCollectionState, InvalidOperation
 from livesync.versions import VersionedCollection
-from livesync.versions.ancestry import all_before, is_ancestor, path_between
-from livesync.versions.ends import LocalEnd, lacking, sent
-from livesync.versions.exchange import Told
-from livesync.versions.records import Record
-from livesync.versions.remotes import REBRANCHED
+from livesync.versions.remotes.both import REBRANCHED
+from livesync.versions.remotes.ends import LocalEnd, lacking, sent
+from livesync.versions.remotes.exchange import Told
+from livesync.versions.store.ancestry import all_before, is_ancestor, path_between
+from livesync.versions.store.records import Record
 
 from .editing import edit
 
@@ -250,7 +250,7 @@ def test_what_was_changed_on_the_way_is_refused(pair, what, monkeypatch):
             rows=(row._replace(payload=row.payload.replace(b"\x02", b"\x03")), *version.rows[1:])
         )
 
-    monkeypatch.setattr("livesync.versions.ends.sent", tampered)
+    monkeypatch.setattr("livesync.versions.remotes.ends.sent", tampered)
     with pytest.raises(InvalidCollectionState, match="its id says"):
         here.push(there)
 

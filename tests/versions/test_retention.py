@@ -5,9 +5,9 @@ import datetime
 import pytest
 
 from livesync.errors import InvalidOperation, VersionPruned
-from livesync.versions.entries import Entries, Kind
-from livesync.versions.retention import Dated, Policy, prunable, prune_slice
-from livesync.versions.writing import LONGEST_CHAIN
+from livesync.versions.store.entries import Entries, Kind
+from livesync.versions.store.writing import LONGEST_CHAIN
+from livesync.versions.upkeep.retention import Dated, Policy, prunable, prune_slice
 
 from .editing import edit
 

@@ -4,7 +4,7 @@ import pytest
 
 from livesync.errors import InvalidCollectionVersion, InvalidOperation, VersionPruned
 from livesync.versions import VersionedCollection
-from livesync.versions.retention import Policy
+from livesync.versions.upkeep.retention import Policy
 
 from .editing import edit
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from livesync.versions.threeway import ABSENT, Conflict, ItemOf, Kind, Strategies, merge
+from livesync.versions.diffs.threeway import ABSENT, Conflict, ItemOf, Kind, Strategies, merge
 from livesync.versions.values import CODEC
 
 from .typed import documents, values

@@ -86,8 +86,8 @@ def show_version(ctx: WebContext, name: str, version_id: str) -> schemas.Version
         UnknownVersion: There is none of this id.
     """
     from ...versions.log import log_entry
-    from ...versions.tree import NO_VERSION, parent_of
-    from ...versions.ways import net_rows
+    from ...versions.store.tree import NO_VERSION, parent_of
+    from ...versions.store.ways import net_rows
 
     with _opened(ctx, name) as collection:
         contents = collection.contents
@@ -166,8 +166,8 @@ def _shown(entry: LogEntry, names: list[str], graph: list[str], row: Lanes | Non
 
 
 def _change(document_id: str, before: object, after: object) -> schemas.DocumentChange:
+    from ...versions.diffs.threeway import ABSENT
     from ...versions.showing import unified
-    from ...versions.threeway import ABSENT
 
     kind = "deleted" if after is ABSENT else "created" if before is ABSENT else "changed"
     lines = unified(before, after, "before", "after").split("\n")[2:]

@@ -7,10 +7,10 @@ from typing import Final
 from ...errors import NotInstalled
 from ...peering.peers import PeerRegistry
 from ...peering.records import SyncSessionView, TransferView
-from ...replication import conflicts
-from ...replication.conflicts import LogEntry
-from ...replication.expiring import stored_views
-from ...replication.zodbstore import ZODBDataStore
+from ...replication.network.expiring import stored_views
+from ...replication.sessions import conflicts
+from ...replication.sessions.conflicts import LogEntry
+from ...replication.stores.zodbstore import ZODBDataStore
 from .. import schemas
 from ..context import WebContext
 from .shown import shown

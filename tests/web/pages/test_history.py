@@ -3,7 +3,7 @@
 import pytest
 
 from livesync.versions import VersionedCollection
-from livesync.versions.retention import Policy
+from livesync.versions.upkeep.retention import Policy
 
 
 def rows(page):

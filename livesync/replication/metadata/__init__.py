@@ -1,0 +1,1 @@
+"""What two-way sync knows of items, changes and nodes: values, and pure functions of them."""

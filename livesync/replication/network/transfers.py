@@ -1,0 +1,412 @@
+"""One end's side of a transfer that crosses a network: what is kept of it, and what its stages do.
+
+Client and server use the same: a push is sent by the client's :class:`Transfer` and received by the server's,
+a pull the other way round. What is kept lies in the database (:mod:`~livesync.peering.records`), so that a
+transfer goes on where it was, whoever was killed.
+
+The receiver confirms each buffer once it is in the database for good. Where there is an application, it is
+applied at once; elsewhere buffers wait, packed, until there are enough of them to be applied together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import msgspec
+
+from ...errors import BufferGap, ChangesRefused, ClockAhead, NotFound, TransferEnded
+from ...forms import decode_json
+from ...peering import compression, wire
+from ...peering.partitions import contained_in_any, minimal
+from ...peering.records import Packet, StoredSessions, TransferRecord, TransferView
+from ...peering.stages import Stage, Status
+from ..metadata.clocks import moment_of
+from ..provider import BaseSyncProvider
+from ..sessions.sending import count_offered
+from ..sessions.steps import Chunk, Offer
+from ..stores.zodbstore import ZODBDataStore
+from .wired import chunk_of, chunk_to_wire, claims_of, cursor_of, offer_of, offer_to_wire
+
+_encode = msgspec.json.Encoder().encode
+
+#: Items that are applied in one transaction at most: what is written stays in memory until it ends.
+APPLIED_AT_ONCE: Final = 3_000
+
+
+class UnknownTransfer(NotFound):
+    """Raised when this database knows no transfer of this id."""
+
+
+def check_sent(chunk: Chunk, prefixes: tuple[str, ...]) -> None:
+    """Look once more at what is about to be sent.
+
+    Raises:
+        ChangesRefused: An item lies outside of the filter, or is too large to travel.
+    """
+    for state in chunk.states:
+        if not contained_in_any(prefixes, state.partition):
+            raise ChangesRefused("the store has read something that is outside the filter; nothing is sent")
+        if len(state.payload) > wire.MAX_BUFFER_UNPACKED // 8:
+            raise ChangesRefused(
+                f"item {state.item_id!r} has {len(state.payload):,} characters: too much to be sent"
+            )
+
+
+class Transfer:
+    """A transfer of this database's provider. Threads may share it, one call at a time.
+
+    Args:
+        provider: This end's; its store is a :class:`ZODBDataStore`.
+        transfer_id: The transfer.
+    """
+
+    def __init__(self, provider: BaseSyncProvider, transfer_id: str) -> None:
+        store = provider.data_store
+        if not isinstance(store, ZODBDataStore):
+            raise TypeError("transfers need a store in a database")
+        self.provider = provider
+        self.store = store
+        self.transfer_id = transfer_id
+        self._offer: Offer | None = None
+
+    @classmethod
+    def begin(
+        cls,
+        provider: BaseSyncProvider,
+        transfer_id: str,
+        sync_session_id: str,
+        direction: str,
+        *,
+        is_sender: bool,
+        prefixes: Sequence[str],
+        chunk_size: int = wire.CHUNK_SIZE,
+    ) -> Transfer:
+        """Make the record of a new transfer, in a transaction; again does no harm.
+
+        Raises:
+            TransferEnded: There is another one of this id.
+        """
+        transfer = cls(provider, transfer_id)
+        filter_ = minimal(prefixes)
+
+        def work() -> None:
+            sessions = transfer._sessions()
+            found = sessions.transfers.get(transfer_id)
+            if found is None:
+                record = TransferRecord(
+                    transfer_id,
+                    sync_session_id=sync_session_id,
+                    direction=direction,
+                    is_sender=is_sender,
+                    prefixes=filter_,
+                    started=provider.node.clock(),
+                    chunk_size=chunk_size,
+                )
+                sessions.add_transfer(record)
+            elif (found.direction, found.is_sender, found.prefixes) != (direction, is_sender, filter_):
+                raise TransferEnded(f"there is another transfer {transfer_id} already")
+
+        transfer.store.run(work)
+        return transfer
+
+    # -- what is kept ------------------------------------------------------------------------------
+
+    def _sessions(self) -> StoredSessions:
+        connection = self.store.connection
+        assert connection is not None, "within a transaction of the store"
+        return StoredSessions.get(connection.root())
+
+    def record(self) -> TransferRecord:
+        """Return the record, within a transaction of the store.
+
+        Raises:
+            UnknownTransfer: There is none.
+        """
+        found: TransferRecord | None = self._sessions().transfers.get(self.transfer_id)
+        if found is None:
+            raise UnknownTransfer(f"there is no transfer {self.transfer_id}")
+        return found
+
+    def view(self) -> TransferView:
+        """Return the record as a value.
+
+        Raises:
+            UnknownTransfer: There is none.
+        """
+        return self.store.read(lambda: self.record().view())
+
+    def standing(self) -> tuple[Stage, Status]:
+        """Return how far it has come."""
+        view = self.view()
+        return view.stage, view.status
+
+    def become(self, stage: Stage, status: Status, error: str = "") -> None:
+        """Note how far it has come now; what has ended keeps its record only."""
+
+        def work() -> None:
+            self.record().become(stage, status, self.provider.node.clock(), error)
+            if (stage, status) == (Stage.CLEANUP, Status.COMPLETED):
+                self.close()
+
+        self.store.run(work)
+
+    def is_long(self, stage: Stage) -> bool:
+        """Tell whether a stage may take long: taking the application's changes, and applying what waits."""
+        if stage is Stage.SERIALIZING:
+            return self.provider.reader is not None
+        return stage is Stage.DEQUEUING and self.view().waiting_items > 0
+
+    def offer(self) -> Offer:
+        """Return what is sent.
+
+        Raises:
+            TransferEnded: Nothing was offered yet, or the transfer has ended.
+        """
+        if self._offer is None:
+            self._offer = self.store.read(self._load_offer)
+        return self._offer
+
+    def _load_offer(self) -> Offer:
+        record = self.record()
+        if record.offer is None:
+            raise TransferEnded(f"transfer {self.transfer_id} has no offer: it has not begun, or has ended")
+        told = decode_json(record.offer.data, wire.Offer)
+        return offer_of(told, self.transfer_id, record.prefixes)
+
+    # -- both ends ---------------------------------------------------------------------------------
+
+    def claims(self) -> dict[str, dict[str, int]]:
+        """Return what this provider claims of the filter: of a receiver, for the sender's offer."""
+        return self.provider.get_claims(self.view().prefixes)
+
+    # -- the sender --------------------------------------------------------------------------------
+
+    def make_offer(self, claims: Mapping[str, Mapping[str, int]], receiver_id: str) -> wire.Offer:
+        """Pin what this provider claims, keep the offer, and return it; again returns the same one.
+
+        Args:
+            claims: Of the receiver.
+            receiver_id: Its provider's id.
+        """
+        view = self.view()
+        if view.has_offer:
+            return offer_to_wire(self.offer(), view.total)
+        filter_ = view.prefixes
+        believed = {
+            prefix: clock for prefix, clock in claims_of(claims).items() if contained_in_any(filter_, prefix)
+        }
+
+        def work() -> tuple[Offer, wire.Offer]:
+            made = self.provider.offer(filter_, believed, receiver_id)
+            offer = replace(made, session_id=self.transfer_id)
+            record = self.record()
+            record.total = count_offered(self.provider.node, offer)
+            told = offer_to_wire(offer, record.total)
+            record.offer = Packet(_encode(told))
+            return offer, told
+
+        self._offer, told = self.store.run(work)
+        return told
+
+    def read(self, number: int, cursor: wire.Cursor | None, size: int = wire.CHUNK_SIZE) -> wire.Buffer:
+        """Return the buffer of this number, which begins at ``cursor``.
+
+        What the filter does not contain is never sent, whatever the store says.
+
+        Raises:
+            ChangesRefused: An item is too large to travel.
+        """
+        offer = self.offer()
+        found = cursor_of(cursor)
+        if found.range_number and found.range_number > len(offer.ranges()):
+            raise ChangesRefused("there is no such cursor in this transfer")
+        chunk = self.provider.read(offer, number, found, size=size, characters=wire.CHUNK_CHARACTERS)
+        check_sent(chunk, offer.prefixes)
+        return chunk_to_wire(chunk)
+
+    def note_sent(self, number: int, size: int = 0, items: int = 0) -> None:
+        """Note that the receiver asks for a buffer of this number: it has those before.
+
+        Args:
+            number: The buffer's.
+            size: Bytes that were sent since this was noted last.
+            items: Items in them.
+        """
+
+        def work() -> None:
+            record = self.record()
+            now = self.provider.node.clock()
+            record.confirmed = max(record.confirmed, number)
+            record.bytes_sent += size
+            record.items += items
+            if record.stage is Stage.QUEUING:
+                record.become(Stage.TRANSFERRING, Status.STARTED, now)
+            record.last_active = now
+
+        self.store.run(work)
+
+    # -- the receiver ------------------------------------------------------------------------------
+
+    def take_offer(self, told: wire.Offer) -> None:
+        """Keep the sender's offer, and begin to receive; again does no harm.
+
+        Raises:
+            ChangesRefused: It makes no sense.
+            ClockAhead: It claims what lies too far in the future.
+            TransferEnded: There was another one before.
+        """
+        view = self.view()
+        if view.has_offer:
+            if self.offer() != offer_of(told, self.transfer_id, view.prefixes):
+                raise TransferEnded(f"transfer {self.transfer_id} was offered something else before")
+            return
+        offer = offer_of(told, self.transfer_id, view.prefixes)
+        self._check_claims(offer)
+
+        def work() -> None:
+            self.provider.begin(offer)
+            record = self.record()
+            record.offer = Packet(_encode(told))
+            record.total = told.total
+
+        self.store.run(work)
+        self._offer = offer
+
+    def _check_claims(self, offer: Offer) -> None:
+        node = self.provider.node
+        latest = node.now() + round(node.max_drift_s * 1_000_000)
+        clocks = (*offer.claims.values(), *offer.collected.values())
+        newest = max((stamp for clock in clocks for stamp in clock.values()), default=0)
+        if newest > latest:
+            moment = moment_of(newest).isoformat(timespec="seconds")
+            raise ClockAhead(
+                f"the sender claims something of {moment}, too far in the future; set the clocks of both"
+                " nodes, and sync again"
+            )
+
+    def take(self, told: wire.Buffer, bytes_received: int = 0) -> wire.Confirmed:
+        """Take a buffer: once this returns, it is in the database for good. Again does no harm.
+
+        Args:
+            told: The buffer.
+            bytes_received: Of its body, as it travelled.
+
+        Raises:
+            BufferGap: It is not the one that is due.
+            ChangesRefused, ClockAhead: It makes no sense; nothing of it is taken.
+            TransferEnded: Nothing is received now.
+        """
+        record = self._receiving()
+        chunk, refused = chunk_of(told, record.prefixes)
+        left_out = [wire.Refusal(id=state.item_id, partition=state.partition) for state in refused]
+        if told.number < record.confirmed:
+            return wire.Confirmed(confirmed=record.confirmed, refused=left_out)
+        self._check_due(record, told.number)
+        self.provider.check(chunk.states, record.prefixes)
+        items = record.waiting_items + len(chunk.states)
+        characters = record.waiting_characters + sum(len(state.payload) for state in chunk.states)
+        if self.provider.has_enough(items, characters, APPLIED_AT_ONCE):
+            self._apply(chunk, lambda: self._note(told, chunk, len(refused), None, bytes_received))
+        else:
+            packed = compression.pack(_encode(told), "zstd")
+            self.store.run(lambda: self._note(told, chunk, len(refused), packed, bytes_received))
+        return wire.Confirmed(confirmed=told.number + 1, refused=left_out)
+
+    def _receiving(self) -> TransferView:
+        view = self.view()
+        if view.is_sender or not view.has_offer or not view.active:
+            raise TransferEnded(
+                f"transfer {self.transfer_id} takes no buffers: it has not begun, or has ended"
+            )
+        return view
+
+    @staticmethod
+    def _check_due(record: TransferView, number: int) -> None:
+        if number > record.confirmed or record.has_last:
+            raise BufferGap(
+                f"buffer {number} is not due: {record.confirmed} have come"
+                + (", all there are" if record.has_last else ""),
+                record.confirmed,
+            )
+
+    def _note(self, told: wire.Buffer, chunk: Chunk, refused: int, packed: bytes | None, size: int) -> None:
+        """Note within a transaction that a buffer has come; keep it, unless it is applied in the same one."""
+        record = self.record()
+        if told.number != record.confirmed:
+            raise BufferGap(f"buffer {told.number} came twice at once", record.confirmed)
+        sessions = self._sessions()
+        if packed is None:
+            sessions.drop_waiting(self.transfer_id)
+            record.waiting_items = record.waiting_characters = 0
+        else:
+            sessions.buffers[(self.transfer_id, told.number)] = Packet(packed)
+            record.waiting_items += len(chunk.states)
+            record.waiting_characters += sum(len(state.payload) for state in chunk.states)
+        record.confirmed = told.number + 1
+        record.cursor = _encode(told.next)
+        record.has_last = told.last
+        record.items += len(told.items)
+        record.refused += refused
+        record.bytes_received += size
+        now = self.provider.node.clock()
+        if record.stage is not Stage.TRANSFERRING or record.status is not Status.STARTED:
+            record.become(Stage.TRANSFERRING, Status.STARTED, now)
+        record.last_active = now
+
+    def _apply(self, chunk: Chunk | None, also: Callable[[], None]) -> None:
+        waiting = self.store.read(lambda: list(self._sessions().waiting(self.transfer_id)))
+        offer = self.offer()
+        chunks = [self._unpacked(data, offer.prefixes) for _, data in waiting]
+        if chunk is not None:
+            chunks.append(chunk)
+        self.provider.receive(offer, *chunks, also=also)
+
+    @staticmethod
+    def _unpacked(data: bytes, prefixes: tuple[str, ...]) -> Chunk:
+        body = compression.unpack(data, "zstd", wire.MAX_BUFFER_UNPACKED)
+        return chunk_of(decode_json(body, wire.Buffer), prefixes)[0]
+
+    def dequeue(self) -> None:
+        """Apply the buffers that wait.
+
+        Raises:
+            BufferGap: The last buffer has not come.
+        """
+        record = self._receiving()
+        if not record.has_last:
+            raise BufferGap(
+                f"{record.confirmed} buffers have come, and the last is missing", record.confirmed
+            )
+        if record.waiting_items or self.store.read(lambda: any(self._sessions().waiting(self.transfer_id))):
+            self._apply(None, self._note_dequeued)
+
+    def _note_dequeued(self) -> None:
+        record = self.record()
+        self._sessions().drop_waiting(self.transfer_id)
+        record.waiting_items = record.waiting_characters = 0
+
+    def finish(self) -> None:
+        """Claim what the sender claimed: of the receiver, when everything is applied; again does no harm."""
+        offer = self.offer()
+        if self.transfer_id in self.provider.unfinished(offer.source):
+            self.provider.finish(offer)
+
+    def give_up(self) -> int:
+        """End the transfer for good, and clean up; return how many items were touched.
+
+        Buffers that wait and were not applied are dropped: they are claimed by nobody.
+        """
+        touched = self.provider.abandon(self.transfer_id)
+        self.store.run(self.close)
+        return touched
+
+    def close(self) -> None:
+        """Keep nothing of the transfer but its record, within the caller's transaction of the store."""
+        record = self.record()
+        self._sessions().drop_waiting(self.transfer_id)
+        record.waiting_items = record.waiting_characters = 0
+        record.offer = None
+        record.active = False
+        record.last_active = self.provider.node.clock()

@@ -1,0 +1,1 @@
+"""Sessions between two providers: what is sent, received, compared, and kept of it."""

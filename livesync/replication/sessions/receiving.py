@@ -1,0 +1,450 @@
+"""The receiver's side of a session: apply chunks, then claim what the sender claimed.
+
+Applying is idempotent, so chunks may come in any order and twice. Claims move when the whole session is
+applied, and not before. A session that is given up is cleaned (``cleaning.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from transaction.interfaces import TransientError
+
+from ...errors import ChangesRefused
+from ...peering.partitions import contained_in_any
+from ..metadata.applying import Merge, may_be_merged, merge_states
+from ..metadata.checking import check_claims
+from ..metadata.claims import Covers, is_covered
+from ..metadata.clocks import Stamps, descends
+from ..metadata.states import ItemState, newest_stamp, written
+from ..models import bases, moves
+from ..models.executor import Draft
+from ..node import Node
+from ..stored import unpack
+from ..stores import writing
+from . import comparing, conflicts, journal
+from .conflicts import LogEntry
+from .steps import Chunk, Offer
+
+
+@dataclass(slots=True)
+class Applied:
+    """What came of a chunk.
+
+    Attributes:
+        states: What is held now of the items that changed.
+        told: What the application was told of: ``(object id, existed before, exists now)``.
+        conflicts: Conflicts that were settled.
+        exceptions: Items that could not be applied.
+    """
+
+    states: list[ItemState] = field(default_factory=list)
+    told: list[tuple[str, bool, bool]] = field(default_factory=list)
+    conflicts: list[LogEntry] = field(default_factory=list)
+    exceptions: list[LogEntry] = field(default_factory=list)
+
+
+class _CannotApply(Exception):
+    """The application has raised: the chunk is applied again, with a savepoint for each item."""
+
+
+def apply_states(
+    node: Node,
+    states: Sequence[ItemState],
+    origin: str,
+    query_ids: tuple[str, ...] = (),
+    after: Callable[[Applied], None] | None = None,
+    mending: tuple[str, ...] = (),
+) -> Applied:
+    """Apply states that were checked, in one transaction; what cannot be applied is deferred.
+
+    Args:
+        node: The receiver.
+        states: In any order.
+        origin: The sender, for the track.
+        query_ids: The queries that brought them.
+        after: Called in the same transaction, with what came of it.
+        mending: Prefixes under which claims were wrong: what differs there is touched.
+    """
+    ordered = sorted(states, key=lambda state: _order(node, state))
+
+    def work(careful: bool) -> Applied:
+        receiver = _Receiver(node, careful, query_ids, mending)
+        node.store.hear(ordered)
+        node.store.look_up(state.item_id for state in ordered)
+        for state in ordered:
+            receiver.receive(state)
+        node.executor.record(node.store.connection, receiver.applied.told, origin)
+        if after is not None:
+            after(receiver.applied)
+        return receiver.applied
+
+    user = f"peer:{origin}"
+    try:
+        return node.store.run(lambda: work(False), user, "two-way sync")
+    except _CannotApply:
+        return node.store.run(lambda: work(True), user, "two-way sync")
+
+
+def _order(node: Node, state: ItemState) -> tuple[bool, int, int]:
+    """Parents are made before their children, and removed after them."""
+    depth = node.executor.depth(state.entity_name)
+    return (not state.is_live, depth if state.is_live else -depth, state.dot[1])
+
+
+class _Receiver:
+    """Takes states one by one, within one transaction."""
+
+    def __init__(
+        self, node: Node, careful: bool, query_ids: tuple[str, ...] = (), mending: tuple[str, ...] = ()
+    ) -> None:
+        self.node = node
+        self.applied = Applied()
+        self._careful = careful
+        self._query_ids = query_ids
+        self._mending = mending
+        self._covers = Covers(node.store.claims() if mending else {})
+        self._me = node.store.provider_id
+        self._lost = set(node.store.lost)
+        self._has_application = node.executor.has_application
+
+    def receive(self, remote: ItemState) -> None:
+        node, store = self.node, self.node.store
+        local = take_local_edit(node, remote) if self._has_application else store.get(remote.item_id)
+        if store.tables.by_query and not self._query_ids:
+            store.hold_for_itself(remote.item_id)
+        if store.tables.hidden and local is not None and remote.item_id in store.tables.hidden:
+            store._remove(store.tables.hidden, remote.item_id)
+            if descends(local.vector, remote.vector) and local.is_live:
+                self.execute(local, local)
+        is_mended = bool(self._mending) and contained_in_any(self._mending, remote.partition)
+        is_foreign = self._is_foreign(remote)
+        if local is not None and not is_foreign and _is_known(local, remote, is_mended):
+            return
+        union = self._merged(local, remote, is_foreign)
+        state = union.state
+        if self._has_to_be_touched(union, local, remote, is_mended):
+            stamp = store.next_stamp(node.now())
+            state = state.touched(store.provider_id, stamp)
+        bases.keep(node, local, state.dot)
+        store.put(state, local)
+        if state.hard and not (local is not None and local.hard):
+            writing.forget_payload(node.store, state.item_id)
+        if union.loser is not None:
+            entry = writing.note_conflict(node, replace(union, state=state), self._query_ids)
+            if entry is not None:
+                self.applied.conflicts.append(entry)
+        self.applied.states.append(state)
+        if self._has_application and (union.is_new_content or state.item_id in store.tables.deferred):
+            self.execute(state, local)
+
+    def _has_to_be_touched(
+        self, union: Merge, local: ItemState | None, remote: ItemState, is_mended: bool
+    ) -> bool:
+        """Tell whether what came of two states would not reach everybody by itself."""
+        if union.is_impossible or (self._lost and self._brings_lost(local, remote)):
+            return True
+        if not is_mended:
+            return False
+        return union.state != remote or descends(self._covers(remote.partition), union.state.vector)
+
+    def _brings_lost(self, local: ItemState | None, remote: ItemState) -> bool:
+        """Tell whether a state brings home what was written under an id that this node has lost."""
+        known: Stamps = {} if local is None else local.vector
+        return any(remote.vector.get(past, 0) > known.get(past, 0) for past in self._lost)
+
+    def _is_foreign(self, remote: ItemState) -> bool:
+        """Tell, once, whether a state has seen what somebody else wrote under this node's present id.
+
+        Then this database was restored or copied, and what it has written to the item may not have seen that.
+        """
+        store, stamp = self.node.store, remote.vector.get(self._me)
+        if stamp is None or store.has_written(remote.item_id, stamp):
+            return False
+        store.note_written(remote.item_id, stamp)
+        return True
+
+    def _merged(self, local: ItemState | None, remote: ItemState, is_foreign: bool) -> Merge:
+        union = merge_states(local, remote, is_foreign)
+        if local is None or union.loser is None or union.is_impossible or not may_be_merged(local, remote):
+            return union
+        try:
+            payload = self.node.executor.merge(local, remote, bases.find(self.node, local, remote))
+        except TransientError:
+            raise
+        except Exception:  # noqa: BLE001 - a model that cannot merge these two lets the greater rank win
+            payload = None
+        if payload is None:
+            return union
+        winner = union.state
+        if payload == winner.payload:
+            return replace(union, loser=None, conflict_type=None)
+        store = self.node.store
+        store.see(newest_stamp([local, remote]))
+        dot = (store.provider_id, store.next_stamp(self.node.now()))
+        bases.keep(self.node, remote)
+        state = written(winner, winner.item_id, winner.entity_name, winner.partition, payload, dot)
+        return Merge(state, payload != local.payload)
+
+    def execute(self, state: ItemState, before: ItemState | None) -> None:
+        """Make the application what ``state`` says; defer it where that fails."""
+        if not self.node.executor.knows(state.entity_name):
+            self._defer(state, before, f"this node has no model {state.entity_name!r}")
+            return
+        if not self._careful:
+            try:
+                self._execute(state)
+            except TransientError:
+                raise
+            except Exception as exc:
+                raise _CannotApply from exc
+            writing.settle_deferred(self.node, state.item_id)
+            return
+        savepoint = self.node.store.savepoint()
+        try:
+            self._execute(state)
+        except TransientError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - whatever the application raises, the rest goes on
+            savepoint.rollback()
+            self._defer(state, before, writing.trace(exc))
+        else:
+            writing.settle_deferred(self.node, state.item_id)
+
+    def _execute(self, state: ItemState) -> None:
+        store = self.node.store
+        bound = store.bound(state.item_id)
+        object_id = bound[0] if bound else self.node.executor.find(store, state)
+        other = moves.other_item(store, state.item_id, object_id)
+        if other is not None and not moves.is_later(state, other):
+            moves.displace(store, state, other)  # the object has moved: it is another item's
+            return
+        draft = self.node.executor.execute(store, state, object_id)
+        if draft is not None:
+            self._bind(state, draft, bound)
+            self.applied.told.append((draft.object_id, object_id is not None, True))
+        elif object_id is not None:
+            store.unbind(state.item_id)
+            if state.hard:
+                self.node.executor.erase(store, object_id)
+            self.applied.told.append((object_id, True, False))
+
+    def _bind(self, state: ItemState, draft: Draft, bound: tuple[str, bytes] | None) -> None:
+        store = self.node.store
+        other = moves.other_item(store, state.item_id, draft.object_id)
+        if other is not None:
+            moves.displace(store, other, state)
+        if bound and bound[0] != draft.object_id:
+            store.unbind(state.item_id)
+        store.bind(state.item_id, draft.object_id, draft.digest)
+        if other is not None and moves.is_later(other, state):
+            # a model says what its object is called only when it is made
+            moves.displace(store, state, other)
+            again = self.node.executor.execute(store, other, draft.object_id)
+            if again is not None:
+                store.bind(other.item_id, again.object_id, again.digest)
+
+    def _defer(self, state: ItemState, before: ItemState | None, text: str) -> None:
+        open_entry = self.node.store.tables.deferred.get(state.item_id)
+        base, key = before, None
+        if open_entry is not None:
+            key = open_entry[:2]
+            base = None if open_entry[2] is None else unpack(state.item_id, open_entry[2])
+        writing.defer(self.node, state, base, key, text, self._query_ids)
+        if key is None:
+            new = self.node.store.tables.deferred[state.item_id][:2]
+            self.applied.exceptions.append(conflicts.load(self.node.store, new))
+
+
+def _is_known(local: ItemState, remote: ItemState, is_mended: bool) -> bool:
+    """Tell whether a state brings nothing: the chunk came twice, or what it says by another way."""
+    if is_mended:
+        return local == remote  # what vectors say is in doubt
+    return local.rank >= remote.rank and descends(local.vector, remote.vector)
+
+
+def take_local_edit(node: Node, remote: ItemState) -> ItemState | None:
+    """Return what is held of an item, after an edit of the application's that nobody has taken yet.
+
+    Without this, applying a change would overwrite the edit in silence.
+    """
+    store = node.store
+    local = store.get(remote.item_id)
+    bound = store.bound(remote.item_id)
+    object_id = None if bound is None else bound[0]
+    if bound is None and local is None:
+        object_id = node.executor.find(store, remote)
+    if object_id is None:
+        return local
+    draft = node.executor.draft(store, object_id)
+    if draft is None:
+        if bound is None or local is None or not local.is_live:
+            return local
+        store.unbind(remote.item_id)
+        return writing.write(node, remote.item_id, local.entity_name, local.partition, None)
+    if draft.item_id != remote.item_id or (bound is not None and bound[1] == draft.digest):
+        return local
+    if local is not None and local.hard:
+        return local
+    state = writing.write(node, draft.item_id, draft.entity_name, draft.partition, draft.payload)
+    store.bind(draft.item_id, object_id, draft.digest)
+    return state
+
+
+def retry_deferred(node: Node) -> Applied:
+    """Try again to apply what was deferred, parents first, until no more of it goes through."""
+    total = Applied()
+    store = node.store
+
+    def work() -> Applied:
+        receiver = _Receiver(node, careful=True)
+        states = [state for state in map(store.get, list(store.tables.deferred)) if state is not None]
+        for state in sorted(states, key=lambda found: _order(node, found)):
+            receiver.execute(state, None)
+        receiver.applied.states = [state for state in states if state.item_id not in store.tables.deferred]
+        node.executor.record(store.connection, receiver.applied.told, "deferred")
+        return receiver.applied
+
+    while store.read(lambda: len(store.tables.deferred)):
+        once = store.run(work, "peer:deferred", "two-way sync")
+        total.states += once.states
+        total.told += once.told
+        if not once.states:
+            break
+    return total
+
+
+# -- the session's frame ---------------------------------------------------------------------------
+
+
+def begin(node: Node, offer: Offer) -> None:
+    """Note that a session is being received, within the store's transaction; again does no harm.
+
+    Raises:
+        ChangesRefused: The sender claims what is none of its business.
+        ClockAhead: It claims what lies too far in the future.
+    """
+    store = node.store
+    if offer.source == store.provider_id:
+        raise ChangesRefused(f"provider {offer.source!r} is this one: nobody syncs with itself")
+    for prefix in offer.claims:
+        if not contained_in_any(offer.prefixes, prefix):
+            raise ChangesRefused(f"the peer claims {prefix!r}, which is outside the filter of this session")
+    check_claims((*offer.claims.values(), *offer.collected.values()), node.latest())
+    if offer.session_id not in store.tables.incoming:
+        store._set(
+            store.tables.incoming,
+            offer.session_id,
+            {
+                "source": offer.source,
+                "numbers": (),
+                "last": None,
+                "begun": node.now(),
+                "mending": comparing.mended_by(store, offer),
+            },
+        )
+
+
+def mending(node: Node, session_id: str) -> tuple[str, ...]:
+    """Return the prefixes that a session mends."""
+    found: tuple[str, ...] = _incoming(node, session_id)["mending"]
+    return found
+
+
+def note_chunks(node: Node, offer: Offer, chunks: Sequence[Chunk], applied: Applied) -> None:
+    """Note that chunks were applied, and what a partition that comes as a whole holds."""
+    store = node.store
+    kept = _incoming(node, offer.session_id)
+    numbers, last = kept["numbers"], kept["last"]
+    for chunk in chunks:
+        numbers = _with_number(numbers, chunk.number)
+        last = chunk.number if chunk.is_last else last
+        for state in chunk.states if offer.snapshots or kept["mending"] else ():
+            if state.partition in offer.snapshots or contained_in_any(kept["mending"], state.partition):
+                store._insert(store.tables.incoming_items, (offer.session_id, state.item_id))
+    store._set(store.tables.incoming, offer.session_id, {**kept, "numbers": numbers, "last": last})
+    journal.note_changes(store, offer.session_id, chunks[0].number, applied.states)
+
+
+def _with_number(numbers: tuple[tuple[int, int], ...], number: int) -> tuple[tuple[int, int], ...]:
+    """Add a number to sorted, closed intervals of numbers."""
+    found = sorted([*numbers, (number, number)])
+    result: list[tuple[int, int]] = []
+    for first, last in found:
+        if result and first <= result[-1][1] + 1:
+            result[-1] = (result[-1][0], max(last, result[-1][1]))
+        else:
+            result.append((first, last))
+    return tuple(result)
+
+
+def _incoming(node: Node, session_id: str) -> dict[str, Any]:
+    found: dict[str, Any] | None = node.store.tables.incoming.get(session_id)
+    if found is None:
+        raise ChangesRefused(f"session {session_id!r} is not under way here: it has ended, or never began")
+    return found
+
+
+def finish(node: Node, offer: Offer) -> list[str]:
+    """Claim what the sender claimed: everything is applied. Within the store's transaction.
+
+    What was held and is missing from a partition that came as a whole is gone.
+
+    Returns:
+        Prefixes under which both hold other things, though they claim the same.
+
+    Raises:
+        ChangesRefused: Chunks are missing.
+    """
+    store = node.store
+    kept = _incoming(node, offer.session_id)
+    if kept["last"] is None or kept["numbers"] != ((0, kept["last"]),):
+        raise ChangesRefused(f"session {offer.session_id!r} lacks some of its chunks: nothing is claimed yet")
+    _drop_missing(node, offer)
+    me = store.provider_id
+    store.absorb(
+        {
+            prefix: {provider: stamp for provider, stamp in clock.items() if provider != me}
+            for prefix, clock in offer.claims.items()
+        }
+    )
+    for partition, clock in offer.collected.items():
+        store.note_collected(partition, clock)
+    comparing.finish_mending(node, offer, kept["mending"])
+    forget(node, offer.session_id)
+    return comparing.note_differences(store, offer)
+
+
+def _drop_missing(node: Node, offer: Offer) -> None:
+    """Drop what a partition that came as a whole lacks, but for what the sender does not know of."""
+    store = node.store
+    gone = []
+    for partition in offer.snapshots:
+        for item_id in store.partition_items(partition):
+            state = store.get(item_id)
+            if state is None or (offer.session_id, item_id) in store.tables.incoming_items:
+                continue
+            if not state.hard and is_covered(offer.claims, partition, state.vector):
+                gone.append(state)
+    removed = [_as_removed(state) for state in gone if state.is_live]
+    receiver = _Receiver(node, careful=True)
+    for state in removed:
+        receiver.execute(state, state)
+    for state in gone:
+        store.drop(state)
+    node.executor.record(store.connection, receiver.applied.told, offer.source)
+
+
+def _as_removed(state: ItemState) -> ItemState:
+    return replace(state, length=state.length + 1)
+
+
+def forget(node: Node, session_id: str) -> None:
+    """Keep nothing more of a session that is being received."""
+    store = node.store
+    store._remove(store.tables.incoming, session_id)
+    found = store.tables.incoming_items.keys((session_id,), (session_id + "\0",), excludemax=True)
+    for key in list(found):
+        store._discard(store.tables.incoming_items, key)

@@ -1,0 +1,153 @@
+"""Local writes: stamped once, here and nowhere else, within the store's transaction."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import replace
+
+from ...errors import ChangesRefused, ItemErased
+from ..metadata.applying import Merge, merge_states
+from ..metadata.changes import ConflictType
+from ..metadata.states import ItemState, written
+from ..models import bases
+from ..node import Node
+from ..sessions import conflicts
+from ..stored import pack_apart, unpack
+from .base import BaseDataStore
+
+
+def write(
+    node: Node,
+    item_id: str,
+    entity_name: str,
+    partition: str,
+    payload: str | None,
+    hard: bool = False,
+) -> ItemState:
+    """Stamp a local write and hold it; return the item's state.
+
+    An update of an item that is deferred was made without seeing what is deferred: the two are concurrent. A
+    delete means whatever there is.
+
+    Args:
+        node: Who writes.
+        item_id, entity_name, partition: The item.
+        payload: JSON text; None deletes.
+        hard: Delete for good: what the item said is erased, and its id is closed.
+
+    Raises:
+        ItemErased: The item was deleted for good.
+        ChangesRefused: A delete, and there is no such item.
+        ValueError: The item is in another partition.
+    """
+    store = node.store
+    held = store.get(item_id)
+    if held is not None:
+        if held.hard:
+            if hard:
+                return held
+            raise ItemErased(f"item {item_id!r} was deleted for good: its id is closed")
+        if held.partition != partition:
+            raise ValueError(
+                f"item {item_id!r} is in partition {held.partition!r}, and a partition never changes:"
+                " delete it there and create another one"
+            )
+    open_entry = store.tables.deferred.get(item_id)
+    base = held
+    if open_entry is not None and payload is not None:
+        base = None if open_entry[2] is None else unpack(item_id, open_entry[2])
+    if held is None and payload is None:
+        raise ChangesRefused(f"there is no item {item_id!r} to delete")
+    bases.keep(node, held)
+    stamp = store.next_stamp(node.now())
+    state = written(base, item_id, entity_name, partition, payload, (store.provider_id, stamp), hard)
+    if open_entry is None or held is None:
+        store.put(state, held)
+    else:
+        union = merge_states(held, state)
+        state = union.state
+        store.put(state, held)
+        note_conflict(node, union)
+        settle_deferred(node, item_id)
+        if state.content != written_content(base, payload):
+            # the application's own write lost: what is held is still to be applied
+            defer(node, state, base, open_entry[:2])
+    if hard:
+        forget_payload(node.store, item_id)
+    return state
+
+
+def written_content(base: ItemState | None, payload: str | None) -> tuple[str, bool, bool]:
+    """Return the content of a write that is no hard delete."""
+    return (payload or "", payload is not None, False)
+
+
+def touch(node: Node, state: ItemState) -> ItemState:
+    """Let an item travel under this node's clock too; its content and rank stay."""
+    touched = state.touched(node.store.provider_id, node.store.next_stamp(node.now()))
+    node.store.put(touched, state)
+    return touched
+
+
+def note_conflict(node: Node, union: Merge, query_ids: tuple[str, ...] = ()) -> conflicts.LogEntry | None:
+    """Keep the loser of a merge, if there is one."""
+    if union.loser is None or union.conflict_type is None:
+        return None
+    entry = conflicts.new_entry(
+        node.new_key(), union.conflict_type, union.loser, union.state, query_ids=query_ids
+    )
+    conflicts.save(node.store, entry)
+    return entry
+
+
+def forget_payload(
+    store: BaseDataStore, item_id: str, text: str = "erased: the item was deleted for good"
+) -> None:
+    """Erase what an item said from everything that is kept beside it; ``text`` stands for descriptions."""
+    conflicts.erase_item(store, item_id, text)
+    store._remove(store.tables.bases, item_id)
+    open_entry = store.tables.deferred.get(item_id)
+    if open_entry is not None and open_entry[2] is not None:
+        base = replace(unpack(item_id, open_entry[2]), payload="")
+        store._set(store.tables.deferred, item_id, (*open_entry[:2], pack_apart(base)))
+
+
+# -- what could not be applied -----------------------------------------------------------------------
+
+
+def defer(
+    node: Node,
+    state: ItemState,
+    base: ItemState | None,
+    key: tuple[int, str] | None,
+    text: str = "",
+    query_ids: tuple[str, ...] = (),
+) -> None:
+    """Note that the application has not got ``state``, but ``base``; ``key`` is of the log about it."""
+    if key is None or key not in node.store.tables.conflicts:
+        entry = conflicts.new_entry(
+            node.new_key(), ConflictType.EXCEPTION_OCCURRED, state, None, text, query_ids
+        )
+    else:
+        entry = conflicts.load(node.store, key)
+        entry = replace(entry, loser=state, resolved=None, description=text or entry.description)
+    conflicts.save(node.store, entry)
+    node.store._set(
+        node.store.tables.deferred, state.item_id, (*entry.key, None if base is None else pack_apart(base))
+    )
+
+
+def settle_deferred(node: Node, item_id: str) -> None:
+    """Note that an item is deferred no more."""
+    store = node.store
+    open_entry = store.tables.deferred.get(item_id)
+    if open_entry is None:
+        return
+    store._remove(store.tables.deferred, item_id)
+    entry = conflicts.load(store, open_entry[:2])
+    conflicts.save(store, replace(entry, resolved=node.now()))
+
+
+def trace(exc: BaseException) -> str:
+    """Return an exception's stack trace, as conflict logs keep it."""
+    return "".join(traceback.format_exception(exc)).rstrip()

@@ -1,0 +1,1 @@
+"""What turns one value into another, and how two changes of one value are merged. Pure."""

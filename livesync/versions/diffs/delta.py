@@ -1,0 +1,218 @@
+"""What turns one value into another, both ways: a structural delta, exact to the bit.
+
+A delta is itself a plain value, so that it is encoded as documents are. Its form depends on the type
+of what it is applied to:
+
+* ``[None, value]``: the value takes the place of the old one, whatever its type.
+* dict: ``[edited, set, deleted, order]``, trailing empties cut. ``edited`` is a row of keys and deltas,
+  ``set`` one of keys and values, ``deleted`` a row of keys. ``order``, only where the keys come out in
+  another order than they should, is a row of runs ``start, length`` over the keys as they come out.
+* list, tuple: a row that tells the new items from left to right: ``start, length`` copies old items;
+  ``[item, …]`` puts new ones in; ``True, index, delta`` an old item edited.
+* str, bytes: ``[p, q, middle]``: the first p and the last q characters stay. Where both middles are
+  long, ``middle`` is a row over the old one, as for a list: ``start, length`` or a piece of new text.
+
+Two values are the same only when their canonical bytes are (``values.py``): 1, True and 1.0 differ, so
+do 0.0 and -0.0, and two orders of keys.
+
+The shapes are those of the field (rsync's copies and literals: Tridgell and Mackerras 1996; edits by
+path: RFC 6902); common ends first, then blocks by content, is linear and finds moves, which a longest
+common subsequence does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
+from typing import Any, Final
+
+from ...errors import BrokenDelta
+from ..values import Codec
+from .rows import apply_row, diff_rows
+from .runs import Delta, Deltas, replaced, run, runs
+from .texts import apply_text, diff_texts
+
+_PLAIN: Final = frozenset({int, bool, type(None)})
+_TEXT: Final = frozenset({str})
+_LISTS: Final = frozenset({list})
+_NESTED: Final = frozenset({dict, list, tuple})
+
+
+def make(a: Any, b: Any, codec: Codec) -> Deltas | None:
+    """Return the deltas between two values, None where they are the same to the bit.
+
+    Both directions come out of one comparison.
+
+    Raises:
+        UnkeptValue: A value that cannot be encoded had to be compared.
+    """
+    kind = type(a)
+    if kind is not type(b):
+        return replaced(a, b)
+    if kind in _PLAIN:
+        return None if a == b else replaced(a, b)
+    if kind is dict:
+        return _dicts(a, b, codec)
+    if kind is list or kind is tuple:
+        return diff_rows(a, b, codec, make)
+    if kind is str or kind is bytes:
+        return None if a == b else diff_texts(a, b)
+    return None if codec.encode(a) == codec.encode(b) else replaced(a, b)
+
+
+def apply(value: Any, delta: Delta) -> Any:
+    """Return what ``delta`` makes of ``value``, which stays as it is (parts may be shared).
+
+    Nothing of a delta is believed: types, keys, indexes and lengths are checked.
+
+    Raises:
+        BrokenDelta: It does not fit the value.
+    """
+    if type(delta) is not list or not delta:
+        raise BrokenDelta("a delta is a row that is not empty")
+    if delta[0] is None:
+        if len(delta) != 2:
+            raise BrokenDelta("a replacement holds one value")
+        return delta[1]
+    applied = _APPLIED.get(type(value))
+    if applied is None:
+        raise BrokenDelta(f"a value of type {type(value).__name__} is replaced, not edited")
+    try:
+        return applied(value, delta)
+    except (TypeError, ValueError, LookupError) as exc:
+        if isinstance(exc, BrokenDelta):
+            raise
+        raise BrokenDelta(f"the delta does not fit a {type(value).__name__}: {exc}") from exc
+
+
+# -- dicts ----------------------------------------------------------------------------------------------
+
+
+class _Edits:
+    """One direction of a dict's delta, while it is put together."""
+
+    __slots__ = ("deleted", "edited", "set")
+
+    def __init__(self) -> None:
+        self.edited: list[Any] = []
+        self.set: list[Any] = []
+        self.deleted: list[Any] = []
+
+    def delta(self, old: dict[Any, Any], new: dict[Any, Any], is_ordered: bool) -> Delta:
+        """Return it; empty where nothing differs.
+
+        Args:
+            old, new: The dicts.
+            is_ordered: Whether both have the same keys in the same order.
+        """
+        row = [self.edited, self.set, self.deleted, [] if is_ordered else self._order(old, new)]
+        while row and not row[-1]:
+            row.pop()
+        return row
+
+    def _order(self, old: dict[Any, Any], new: dict[Any, Any]) -> list[int]:
+        """Return runs over the keys as they come out that put them into the order they have in ``new``."""
+        gone = set(self.deleted)
+        out = [key for key in old if key not in gone]
+        out.extend(key for key in self.set[::2] if key not in old)
+        if out == list(new):
+            return []
+        place = {key: number for number, key in enumerate(out)}
+        return runs(place[key] for key in new)
+
+
+def _dicts(a: dict[Any, Any], b: dict[Any, Any], codec: Codec) -> Deltas | None:
+    if not _same_key_types(a, b):
+        return replaced(a, b)
+    forward, backward = _Edits(), _Edits()
+    for key, old in a.items():
+        if key not in b:
+            forward.deleted.append(key)
+            backward.set += key, old
+            continue
+        new = b[key]
+        if _is_same(old, new, codec):
+            continue
+        inner = make(old, new, codec)
+        if inner is None:
+            continue
+        if inner.forward[0] is None:
+            forward.set += key, new
+            backward.set += key, old
+        else:
+            forward.edited += key, inner.forward
+            backward.edited += key, inner.backward
+    for key, new in b.items():
+        if key not in a:
+            forward.set += key, new
+            backward.deleted.append(key)
+    is_ordered = list(a) == list(b)
+    there = forward.delta(a, b, is_ordered)
+    return Deltas(there, backward.delta(b, a, is_ordered)) if there else None
+
+
+def _is_same(old: Any, new: Any, codec: Codec) -> bool:
+    """Tell whether two values of a dict are the same, if that is soon known."""
+    kind = type(old)
+    if new is old:
+        return True
+    if kind is not type(new):
+        return False
+    if kind is str or kind in _PLAIN:
+        return bool(old == new)
+    return kind in _NESTED and codec.encode(old) == codec.encode(new)
+
+
+def _same_key_types(a: dict[Any, Any], b: dict[Any, Any]) -> bool:
+    """Tell whether keys that are equal are also of one type; 1, True and 1.0 are equal."""
+    if _TEXT.issuperset(map(type, a)) or _TEXT.issuperset(map(type, b)):
+        return True
+    kinds = {key: _exact(key) for key in a}
+    return all(key not in kinds or kinds[key] == _exact(key) for key in b)
+
+
+def _exact(key: Any) -> Hashable:
+    """Return what keys have in common that are the same to the bit."""
+    if type(key) is tuple:
+        return tuple(_exact(item) for item in key)
+    if type(key) is frozenset:
+        return frozenset(_exact(item) for item in key)
+    return type(key), repr(key)
+
+
+def _apply_dict(value: dict[Any, Any], delta: Delta) -> dict[Any, Any]:
+    if len(delta) > 4 or not _LISTS.issuperset(map(type, delta)):
+        raise BrokenDelta("a dict's delta has up to four rows")
+    out = dict(value)
+    if len(delta) > 2:
+        for key in delta[2]:
+            del out[key]
+    for key, inner in _pairs(delta[0]):
+        out[key] = apply(out[key], inner)
+    if len(delta) > 1:
+        out.update(_pairs(delta[1]))
+    if len(delta) < 4 or not delta[3]:
+        return out
+    keys = list(out)
+    ordered = {key: out[key] for start, length in _pairs(delta[3]) for key in run(keys, start, length)}
+    if len(ordered) != len(out):
+        raise BrokenDelta("the order of keys does not name each of them once")
+    return ordered
+
+
+def _pairs(row: list[Any]) -> Iterable[tuple[Any, Any]]:
+    if not row:
+        return ()
+    if len(row) % 2:
+        raise BrokenDelta("a row of pairs has an even length")
+    parts = iter(row)
+    return zip(parts, parts)
+
+
+_APPLIED: Final[dict[type, Callable[[Any, Delta], Any]]] = {
+    dict: _apply_dict,
+    list: partial(apply_row, apply=apply),
+    tuple: partial(apply_row, apply=apply),
+    str: apply_text,
+    bytes: apply_text,
+}

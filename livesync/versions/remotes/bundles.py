@@ -1,0 +1,139 @@
+"""A history in a file: all versions of some branches, to be carried where no connection leads.
+
+The file begins with a line that says what it is; then come frames, each its length (4 bytes, big-endian) and
+a zstd frame of MessagePack: first the name and the branches, then the versions, parents first, and at the end
+how many there were with the BLAKE2b-256 of everything before. What is read is checked as what comes over a
+network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO, Final
+
+import ormsgpack
+
+from ...errors import InvalidCollectionState
+from ..collection import VersionedCollection
+from ..names import Names
+from ..several.parts import keep_collections, travelled
+from ..store.contents import Contents
+from ..store.frames import Frames
+from ..store.records import Record
+from ..store.tree import Branch
+from ..stored import StoredHistory, find_histories
+from .exchange import TravellingRow, TravellingVersion, missing, received, received_root, sent
+
+#: The first line of a bundle.
+MAGIC: Final = b"livesync bundle 2\n"
+
+#: Bytes of a frame at most.
+_LARGEST: Final = 1 << 30
+
+
+def write_bundle(collection: VersionedCollection, file: BinaryIO, branches: Iterable[str] = ()) -> int:
+    """Write the versions of branches, and all that they need, into a file; return how many.
+
+    Args:
+        collection: Whose.
+        file: Open for writing bytes.
+        branches: Their names; none: all.
+
+    Raises:
+        InvalidOperation: It has no versions.
+        BranchNotFound: There is no such branch.
+    """
+    contents, names = collection.contents, collection.names
+    chosen = sorted(set(branches) or names.branches())
+    tips = {name: names.branch(name).tip for name in chosen}
+    keys: dict[int, None] = {}
+    for tip in tips.values():
+        keys.update(dict.fromkeys(missing(contents, tip, lambda _: False)))
+    ordered = sorted(keys, key=lambda key: (Record.unpacked(contents.stored.records[key]).generation, key))
+    out, places = _Writer(file), names.places()
+    ids = {name: Record.unpacked(contents.stored.records[tip]).id for name, tip in tips.items()}
+    out.frame([collection.name, ids])
+    for key in ordered:
+        version = sent(contents, places, key)
+        out.frame([version.record, version.branch, version.number, [list(row) for row in version.rows]])
+    out.frame([len(ordered), out.digest()])
+    return len(ordered)
+
+
+class _Writer:
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hash = hashlib.blake2b(digest_size=32)
+        self._frames = Frames({})
+        self._write(MAGIC)
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._hash.update(data)
+
+    def frame(self, value: Any) -> None:
+        body = self._frames.pack(ormsgpack.packb(value))
+        self._write(len(body).to_bytes(4, "big") + body)
+
+    def digest(self) -> bytes:
+        return self._hash.digest()
+
+
+def read_bundle(file: BinaryIO) -> VersionedCollection:
+    """Return what is in a bundle as a collection in memory, from which others pull.
+
+    Raises:
+        InvalidCollectionState: It is no bundle, or damaged.
+    """
+    frames = _frames(file)
+    name, ids = next(frames)
+    root: dict[str, Any] = {}
+    stored = StoredHistory(name)
+    contents = Contents(stored)
+    keys: list[int] = []
+    for record, branch, number, rows in frames:
+        version = TravellingVersion(record, branch, number, tuple(TravellingRow(*row) for row in rows))
+        keys.append(received(contents, version) if keys else received_root(stored, contents, version))
+    if keys:
+        keep_collections(stored, dict.fromkeys(travelled(contents), ""), has_host=False)
+    find_histories(root, create=True)[name] = stored
+    made = VersionedCollection(root, name)
+    names = Names(stored.references)
+    for branch, tip_id in ids.items():
+        if branch not in names.branches():
+            names.set_branch(branch, Branch(int(stored.keys[tip_id])))
+    first = next(iter(names.branches()))
+    names.set_head(first, names.branch(first).tip)
+    return made
+
+
+def _frames(file: BinaryIO) -> Iterator[list[Any]]:
+    """Yield the frames before the last, once they are known to be whole.
+
+    Raises:
+        InvalidCollectionState: It is no bundle, or damaged.
+    """
+    made = hashlib.blake2b(digest_size=32)
+    if file.read(len(MAGIC)) != MAGIC:
+        raise InvalidCollectionState("this is no bundle of livesync")
+    made.update(MAGIC)
+    unpack = Frames({}).unpack
+    count = -1  # the first frame is no version
+    while True:
+        length = file.read(4)
+        size = int.from_bytes(length, "big")
+        body = file.read(size) if len(length) == 4 and size <= _LARGEST else b""
+        if len(length) < 4 or len(body) < size or size > _LARGEST:
+            raise InvalidCollectionState("the bundle ends too early, or is damaged")
+        try:
+            value = ormsgpack.unpackb(unpack(body))
+        except ValueError as exc:
+            raise InvalidCollectionState(f"the bundle is damaged: {exc}") from exc
+        if len(value) == 2 and isinstance(value[1], bytes):
+            if value != [count, made.digest()]:
+                raise InvalidCollectionState("the bundle is not what it says at its end: it is damaged")
+            return
+        made.update(length + body)
+        count += 1
+        yield value

@@ -1,0 +1,1 @@
+"""How versions lie in the database, and how they are read and written."""

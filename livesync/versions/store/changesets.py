@@ -1,0 +1,170 @@
+"""What one version changed: a row for each document, with the deltas there and back.
+
+Small deltas lie twice in a history, on purpose: forward in each document's entries, for one document at any
+version; both ways here, for checkout, diff and push, which want all of a version's. ``fsck`` compares both.
+Large ones lie here alone, in frames that are read one by one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
+from struct import unpack
+from typing import Final, NamedTuple
+
+import ormsgpack
+
+from ...errors import InvalidCollectionState
+from ..packets import Packet
+from ..stored import ChangeSet
+from .frames import Frames
+from .sums import with_sum, without_sum
+
+#: Bytes of a row's two short hashes: they sort out most of what is equal, and decide nothing alone.
+SHORT: Final = 8
+
+#: The short hash of a document that is not there.
+NOTHING: Final = bytes(SHORT)
+
+#: In place of a delta: there is no document on that side.
+GONE: Final = b""
+
+#: In place of a delta that was erased: no encoded value begins so.
+ERASED: Final = b"\xc1"
+
+_PAGE_ROWS: Final = 1_024
+_PAGE_BYTES: Final = 262_144
+
+#: Bytes of deltas in a frame: one document's are read without those of the others.
+_FRAME_BYTES: Final = 16_384
+
+
+class Row(NamedTuple):
+    """One document in a version, as seen from the version's first parent.
+
+    Attributes:
+        document_id: The document.
+        forward: Encoded delta from the parent's document; :data:`GONE`: it was deleted.
+        backward: The way back; :data:`GONE`: it was created. Either may be :data:`ERASED`.
+        before, after: The first bytes of the content hashes; :data:`NOTHING` where there is none.
+    """
+
+    document_id: str
+    forward: bytes
+    backward: bytes
+    before: bytes
+    after: bytes
+
+
+def change_set(rows: Sequence[Row], frames: Frames, dictionary: int = 0) -> ChangeSet:
+    """Return rows, which are sorted by id, as they are stored; ``dictionary`` is what their deltas know."""
+    pages = list(_parts(rows, _PAGE_ROWS, _PAGE_BYTES))
+    if len(pages) == 1:
+        return ChangeSet(_packed(pages[0], frames, dictionary))
+    return ChangeSet([(page[0].document_id, Packet(_packed(page, frames, dictionary))) for page in pages])
+
+
+def _parts(rows: Sequence[Row], most_rows: int, most_bytes: int) -> Iterator[Sequence[Row]]:
+    """Yield rows in parts, one at least: of so many rows, and bytes of deltas where it is not one row."""
+    start = size = 0
+    for number, row in enumerate(rows):
+        weight = len(row.forward) + len(row.backward)
+        if number - start >= most_rows or (number > start and size + weight > most_bytes):
+            yield rows[start:number]
+            start, size = number, 0
+        size += weight
+    yield rows[start:]
+
+
+def _packed(rows: Sequence[Row], frames: Frames, dictionary: int) -> bytes:
+    """Return a page: ids, hashes, how many rows each frame has, and the frames of deltas."""
+    ids = frames.pack_densely(ormsgpack.packb([row.document_id for row in rows]))
+    hashes = b"".join(part for row in rows for part in (row.before, row.after))
+    parts = list(_parts(rows, _PAGE_ROWS, _FRAME_BYTES))
+    deltas = [ormsgpack.packb([one for row in part for one in (row.forward, row.backward)]) for part in parts]
+    packed = [frames.pack_densely(one, dictionary) for one in deltas]
+    return with_sum(ormsgpack.packb([ids, hashes, [len(part) for part in parts], *packed]))
+
+
+class _Page(NamedTuple):
+    """A page of rows, opened: its frames are still packed."""
+
+    ids: list[str]
+    hashes: bytes
+    counts: list[int]
+    frames: list[bytes]
+
+
+def _opened(page: bytes, frames: Frames) -> _Page:
+    ids, hashes, counts, *packed = ormsgpack.unpackb(without_sum(page, "a stored change set"))
+    return _Page(ormsgpack.unpackb(frames.unpack(ids)), hashes, counts, packed)
+
+
+def _pages(stored: ChangeSet, frames: Frames) -> Iterator[_Page]:
+    if isinstance(stored.pages, bytes):
+        yield _opened(stored.pages, frames)
+    else:
+        for _, packet in stored.pages:
+            yield _opened(packet.data, frames)
+
+
+def rows_of(stored: ChangeSet, frames: Frames) -> Iterator[Row]:
+    """Yield the rows of a change set, sorted by id.
+
+    Raises:
+        InvalidCollectionState: It is damaged.
+    """
+    for page in _pages(stored, frames):
+        parts = [part for frame in page.frames for part in ormsgpack.unpackb(frames.unpack(frame))]
+        shorts = [page.hashes[start : start + SHORT] for start in range(0, len(page.hashes), SHORT)]
+        yield from map(
+            Row._make, zip(page.ids, parts[::2], parts[1::2], shorts[::2], shorts[1::2], strict=True)
+        )
+
+
+def forward_of(stored: ChangeSet, document_id: str, frames: Frames) -> bytes:
+    """Return the forward delta of one document, without reading all rows.
+
+    Raises:
+        InvalidCollectionState: It is damaged, or has no such row.
+    """
+    pages = stored.pages
+    if not isinstance(pages, bytes):
+        number = bisect_right(pages, document_id, key=itemgetter(0)) - 1
+        pages = pages[max(number, 0)][1].data
+    page = _opened(pages, frames)
+    number = bisect_left(page.ids, document_id)
+    if page.ids[number : number + 1] != [document_id]:
+        raise InvalidCollectionState("its change set does not name it")
+    for count, frame in zip(page.counts, page.frames, strict=True):
+        if number < count:
+            delta: bytes = ormsgpack.unpackb(frames.unpack(frame))[2 * number]
+            return delta
+        number -= count
+    raise InvalidCollectionState("a stored change set has too few rows")
+
+
+def shorts_of(
+    stored: ChangeSet, frames: Frames
+) -> Iterator[tuple[list[str], tuple[int, ...], tuple[int, ...]]]:
+    """Yield (ids, short hashes before, those after) page by page; the hashes as numbers, which is fast.
+
+    Raises:
+        InvalidCollectionState: It is damaged.
+    """
+    for page in _pages(stored, frames):
+        shorts = unpack(f">{2 * len(page.ids)}Q", page.hashes)
+        yield page.ids, shorts[::2], shorts[1::2]
+
+
+def hashes_of(stored: ChangeSet, frames: Frames) -> Iterator[tuple[str, bytes, bytes]]:
+    """Yield (id, before, after) of the rows without their deltas."""
+    for page in _pages(stored, frames):
+        for number, document_id in enumerate(page.ids):
+            start = number * 2 * SHORT
+            yield (
+                document_id,
+                page.hashes[start : start + SHORT],
+                page.hashes[start + SHORT : start + 2 * SHORT],
+            )

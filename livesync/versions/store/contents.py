@@ -1,0 +1,450 @@
+"""Documents as they were: what a history gives back for an id and a version.
+
+Every document that is given back is compared with the hash that was kept when it was registered: one that
+differs is an error, never a value.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import ormsgpack
+
+from ...errors import BrokenDelta, BrokenValue, InvalidCollectionState, VersionPruned
+from ..diffs.delta import apply
+from ..diffs.threeway import ABSENT
+from ..names import Names
+from ..packets import Packet
+from ..shelves import keep_pack, packs_of
+from ..stored import StoredHistory
+from ..values import CODEC, Codec, hash_of
+from .changesets import ERASED, GONE, Row, change_set, forward_of, hashes_of, rows_of, shorts_of
+from .entries import CHAINED, PACKED, Entries, Entry, Kind
+from .frames import Frames, train
+from .sums import with_sum, without_sum
+from .tree import NO_VERSION, parent_of
+
+#: Documents, and bytes before compression, in a pack of first states.
+_PACK_DOCUMENTS: Final = 8
+_PACK_BYTES: Final = 32_768
+
+#: Documents of a pack in one frame, which is what a read unpacks.
+_FRAME_DOCUMENTS: Final = 4
+
+#: The key of ``StoredHistory.settings`` under which the set of the versions lies whose contents were pruned.
+PRUNED: Final = "pruned"
+
+#: Packs that are kept unpacked.
+_KEPT_PACKS: Final = 32
+
+
+class State(NamedTuple):
+    """A document at a version.
+
+    Attributes:
+        value: The document, or :data:`~livesync.versions.diffs.threeway.ABSENT`, also where it was erased.
+        hash: Its content hash; b"" where there is none.
+        entry: What says so; None: its first state, or that there never was any.
+        deltas: How many deltas were applied, ``weight`` the bytes of those that the document's entries hold.
+        rows: How many change sets were read for it.
+        base: Bytes of the whole that they were applied to, as it is stored.
+    """
+
+    value: Any
+    hash: bytes
+    entry: Entry | None
+    deltas: int = 0
+    weight: int = 0
+    base: int = 0
+    rows: int = 0
+
+    @property
+    def key(self) -> int:
+        """What a delta from here has for ``up``."""
+        return PACKED if self.entry is None else self.entry.key
+
+
+#: Bytes by which an id is known in the list of those that a dictionary was trained on.
+_MARK: Final = 8
+
+_NEVER: Final = State(ABSENT, b"", None)
+
+
+class _Pack(NamedTuple):
+    """A pack of first states, as it is stored, the first ids of its frames, and what of it was unpacked."""
+
+    pack: bytes
+    firsts: list[str]
+    frames: list[bytes]
+    states: dict[int, dict[str, bytes]]
+
+
+class Contents:
+    """Reads documents of one history.
+
+    Args:
+        stored: The history.
+        codec: Encodes documents.
+    """
+
+    def __init__(self, stored: StoredHistory, codec: Codec = CODEC) -> None:
+        self.stored = stored
+        self.references = stored.references
+        self.histories = stored.documents
+        self.records = stored.records
+        self.codec = codec
+        self.frames = Frames(stored.dictionaries)
+        self._shelves = stored.shelves
+        self._packs: dict[str, _Pack] = {}
+
+    @property
+    def forks(self) -> dict[int, int]:
+        """Line -> key that it begins after."""
+        return self.references.forks
+
+    # -- which versions have contents --------------------------------------------------------------
+
+    def is_pruned(self, key: int) -> bool:
+        """Tell whether a version's record is all that is left of it."""
+        pruned = self.references.settings.get(PRUNED)
+        return pruned is not None and key in pruned
+
+    def are_pruned(self, keys: Sequence[int]) -> list[bool]:
+        """Tell of each of many versions what :meth:`is_pruned` does."""
+        pruned = self.references.settings.get(PRUNED, ())
+        return [key in pruned for key in keys]
+
+    def check_kept(self, key: int) -> None:
+        """Make sure that a version's contents were not pruned.
+
+        Raises:
+            VersionPruned: They were.
+        """
+        pruned = self.references.settings.get(PRUNED)
+        if pruned is not None and key in pruned:
+            raise VersionPruned(*Names(self.references).place(key))
+
+    def kept_at(self, key: int) -> int:
+        """Return the newest version with contents at ``key`` or before it, along first parents."""
+        while self.is_pruned(key):
+            key = parent_of(self.forks, key)
+        return key
+
+    def base_of(self, key: int) -> int:
+        """Return what a version's changes are relative to: the last version before it that has contents."""
+        return self.kept_at(parent_of(self.forks, key))
+
+    # -- one document ------------------------------------------------------------------------------
+
+    def state(self, document_id: str, key: int) -> State:
+        """Return a document at a version, with what a next delta has to know.
+
+        Raises:
+            VersionPruned: The version's contents were pruned.
+            InvalidCollectionState: What is stored is damaged; the text names document and version.
+        """
+        found = self.state_unless(document_id, key, None)
+        assert found is not None, "no content hash is None"
+        return found
+
+    def state_unless(self, document_id: str, key: int, known: bytes | None) -> State | None:
+        """Return a document at a version; None where its content hash is ``known``, without reading it.
+
+        Raises:
+            VersionPruned: The version's contents were pruned.
+            InvalidCollectionState: What is stored is damaged; the text names document and version.
+        """
+        if key == NO_VERSION:
+            return None if known == b"" else _NEVER
+        self.check_kept(key)
+        history = self.histories.get(document_id)
+        try:
+            entries = None if history is None else Entries(history)
+            newest = None if entries is None else entries.newest(self.forks, key)
+            if entries is None or newest is None:
+                first = self._first(document_id)
+                return None if first.hash == known else first
+            return None if newest.hash == known else self._resolved(document_id, entries, newest)
+        except (BrokenDelta, BrokenValue, InvalidCollectionState, ormsgpack.MsgpackDecodeError) as exc:
+            raise InvalidCollectionState(
+                f"document {document_id!r} cannot be read at version {key:#x}: {exc}"
+            ) from exc
+
+    def value(self, document_id: str, key: int) -> Any:
+        """Return a document at a version; :data:`~livesync.versions.diffs.threeway.ABSENT`: there is none.
+
+        Raises:
+            VersionPruned: The version's contents were pruned.
+            InvalidCollectionState: What is stored is damaged.
+        """
+        return self.state(document_id, key).value
+
+    def hash(self, document_id: str, key: int) -> bytes:
+        """Return a document's content hash at a version, without reading it; b"" where there is none.
+
+        Raises:
+            VersionPruned: The version's contents were pruned.
+        """
+        self.check_kept(key)
+        history = self.histories.get(document_id) if key != NO_VERSION else None
+        newest = None if history is None else Entries(history).newest(self.forks, key)
+        if newest is not None:
+            return newest.hash
+        first = None if key == NO_VERSION else self.first_bytes(document_id)
+        if first is None:
+            return b""
+        return first[1:] if first[:1] == ERASED else hash_of(first)
+
+    def is_erased(self, document_id: str, key: int) -> bool:
+        """Tell whether there was a document at a version, and what it said was erased since."""
+        if key == NO_VERSION:
+            return False
+        entry = self.entry(document_id, key)
+        if entry is None:
+            first = self.first_bytes(document_id)
+            return first is not None and first[:1] == ERASED
+        if entry.kind == Kind.SAME:
+            return self.value(document_id, key) is ABSENT
+        return entry.kind == Kind.ERASED
+
+    def entry(self, document_id: str, key: int) -> Entry | None:
+        """Return what says what a document is at a version; None: its first state, or nothing.
+
+        Raises:
+            VersionPruned: The version's contents were pruned.
+        """
+        self.check_kept(key)
+        history = self.histories.get(document_id)
+        return None if history is None else Entries(history).newest(self.forks, key)
+
+    def _resolved(self, document_id: str, entries: Entries, newest: Entry) -> State:
+        chain: list[Any] = []
+        weight = rows = 0
+        entry = newest
+        while entry.kind in CHAINED:
+            if entry.kind != Kind.SAME:
+                is_row = entry.kind == Kind.ROW
+                payload = self.forward(document_id, entry.key) if is_row else entry.payload
+                chain.append(self.codec.decode(payload))
+                rows += is_row
+                weight += len(entry.payload)
+                if is_row and chain[-1][:1] == [None]:
+                    base = State(None, b"", None, base=len(payload) // 3)
+                    break
+            if entry.up == PACKED:
+                base = self._first(document_id)
+                if not base.hash:
+                    raise InvalidCollectionState("its first state is missing")
+                break
+            entry = entries.exactly(entry.up)
+        else:
+            base = self._whole(entry)
+        if base.value is ABSENT:
+            return State(ABSENT, b"" if entry.kind == Kind.GONE else newest.hash, newest)
+        value = base.value
+        for delta in reversed(chain):
+            value = apply(value, delta)
+        if hash_of(self.codec.encode(value)) != newest.hash:
+            raise InvalidCollectionState("it is not what was registered")
+        return State(value, newest.hash, newest, len(chain), weight, base.base, rows)
+
+    def _whole(self, entry: Entry) -> State:
+        """Return what an entry that needs no other says."""
+        if entry.kind != Kind.WHOLE:
+            return _NEVER
+        value = self.codec.decode(self.frames.unpack(entry.payload))
+        return State(value, entry.hash, entry, base=len(entry.payload))
+
+    def forward(self, document_id: str, key: int) -> bytes:
+        """Return the forward delta of a document that a version's change set names.
+
+        Raises:
+            InvalidCollectionState: It does not name it, or is missing or damaged.
+        """
+        stored = self.stored.changes.get(key)
+        if stored is None:
+            raise InvalidCollectionState(f"the change set of version {key:#x} is missing")
+        return forward_of(stored, document_id, self.frames)
+
+    # -- first states ------------------------------------------------------------------------------
+
+    def _first(self, document_id: str) -> State:
+        encoded = self.first_bytes(document_id)
+        if encoded is None:
+            return _NEVER
+        if encoded[:1] == ERASED:
+            return State(ABSENT, encoded[1:], None)
+        return State(self.codec.decode(encoded), hash_of(encoded), None, base=len(encoded) // 3)
+
+    def pack_of(self, document_id: str) -> dict[str, bytes]:
+        """Return the pack of first states that a document's lies in, if it has one: id -> encoded."""
+        first = self._shelves.maxKey(document_id)
+        return self._unpacked(first, self._shelves[first][0])
+
+    def packs(self, start: str = "") -> Iterator[dict[str, bytes]]:
+        """Yield all packs of first states, from the one of an id on, in order of the ids."""
+        return (self._unpacked(*one) for one in packs_of(self._shelves, start))
+
+    def first_bytes(self, document_id: str) -> bytes | None:
+        """Return a document as it was first, encoded; None where it came later, or never."""
+        first = self._shelves.maxKey(document_id)
+        pack = self._shelves[first][0]
+        known = self._packs.get(first)
+        if known is None or known.pack is not pack:
+            if len(self._packs) >= _KEPT_PACKS:
+                self._packs.clear()
+            known = self._packs[first] = _Pack(pack, *self._opened(first, pack), {})
+        number = bisect_right(known.firsts, document_id) - 1
+        if number < 0:
+            return None
+        states = known.states.get(number)
+        if states is None:
+            states = known.states[number] = self._states(known.frames[number])
+        return states.get(document_id)
+
+    def _opened(self, first: str, pack: bytes) -> tuple[list[str], list[bytes]]:
+        """Return the first ids of a pack's frames, and the frames."""
+        if not pack:
+            return [], []
+        firsts, frames = ormsgpack.unpackb(without_sum(pack, f"the pack of first states from {first!r} on"))
+        return firsts, frames
+
+    def _states(self, frame: bytes) -> dict[str, bytes]:
+        parts = ormsgpack.unpackb(self.frames.unpack(frame))
+        return dict(zip(parts[::2], parts[1::2]))
+
+    def _unpacked(self, first: str, pack: bytes) -> dict[str, bytes]:
+        states: dict[str, bytes] = {}
+        for frame in self._opened(first, pack)[1]:
+            states |= self._states(frame)
+        return states
+
+    def begin(self, documents: Iterable[tuple[str, bytes]]) -> None:
+        """Keep first states, sorted by id, as they come."""
+        pack: list[Any] = []
+        size = 0
+        for document_id, body in documents:
+            if pack and (len(pack) >= 2 * _PACK_DOCUMENTS or size + len(body) > _PACK_BYTES):
+                self.keep_pack(pack)
+                pack, size = [], 0
+            pack += document_id, body
+            size += len(body)
+        if pack:
+            self.keep_pack(pack)
+
+    def learn(self, samples: Sequence[tuple[str, bytes]], total: int, number: int) -> None:
+        """Train a dictionary on some of the documents, where they are enough, and note on which.
+
+        Args:
+            samples: Ids and encoded documents (:func:`~livesync.versions.store.frames.sampled`).
+            total: Bytes of all documents.
+            number: Of the dictionary.
+        """
+        dictionary = train([body for _, body in samples], total)
+        if dictionary is not None:
+            self.stored.dictionaries[number] = Packet(with_sum(dictionary))
+            marks = b"".join(sorted(_mark(document_id) for document_id, _ in samples))
+            self.stored.settings = {**self.stored.settings, "samples": Packet(marks)}
+
+    def is_learned(self, document_id: str) -> bool:
+        """Tell whether the dictionary may hold something of a document."""
+        samples = self.stored.settings.get("samples")
+        if not self.stored.dictionaries or samples is None:
+            return bool(self.stored.dictionaries)
+        marks = samples.data
+        return _mark(document_id) in {marks[at : at + _MARK] for at in range(0, len(marks), _MARK)}
+
+    def keep_pack(self, pack: list[Any]) -> None:
+        """Keep a pack: ids and encoded documents in turn."""
+        parts = [
+            pack[start : start + 2 * _FRAME_DOCUMENTS] for start in range(0, len(pack), 2 * _FRAME_DOCUMENTS)
+        ]
+        number = self.dictionary
+        frames = [self.frames.pack_densely(ormsgpack.packb(part), number) for part in parts]
+        keep_pack(self._shelves, pack[0], with_sum(ormsgpack.packb([[part[0] for part in parts], frames])))
+
+    @property
+    def dictionary(self) -> int:
+        """Number of the dictionary that is written with; 0: none."""
+        return max(self.stored.dictionaries, default=0)
+
+    # -- all documents -----------------------------------------------------------------------------
+
+    def ids(self, prefix: str = "", start: str = "") -> Iterator[str]:
+        """Yield the ids of all documents that any version has, in order.
+
+        Args:
+            prefix: Only those that begin so.
+            start: Only from here on.
+        """
+        last = None
+        first = max(prefix, start)
+        for document_id in heapq.merge(self._packed_ids(first), self.histories.keys(first)):
+            if not document_id.startswith(prefix):
+                return
+            if document_id != last:
+                yield document_id
+            last = document_id
+
+    def _packed_ids(self, start: str) -> Iterator[str]:
+        for pack in self.packs(start):
+            yield from (one for one in pack if one >= start)
+
+    def documents(self, key: int) -> Iterator[tuple[str, Any]]:
+        """Yield (id, document) of a version, in order of the ids.
+
+        Raises:
+            VersionPruned: The version's contents were pruned.
+        """
+        self.check_kept(key)
+        for document_id in self.ids():
+            value = self.value(document_id, key)
+            if value is not ABSENT:
+                yield document_id, value
+
+    # -- versions' changes -------------------------------------------------------------------------
+
+    def rows(self, key: int) -> Iterator[Row]:
+        """Yield what a version changed against its :meth:`base_of`: its first parent, unless that was pruned.
+
+        Of the root nothing: it is all there is. Of a version whose contents were pruned nothing either.
+        """
+        stored = self.stored.changes.get(key)
+        if stored is not None:
+            yield from rows_of(stored, self.frames)
+
+    def keep_rows(self, key: int, rows: Sequence[Row]) -> None:
+        """Keep what a version changed, sorted by id."""
+        self.stored.changes[key] = change_set(rows, self.frames, self.dictionary)
+
+    def short_hashes(self, key: int) -> Iterator[tuple[str, bytes, bytes]]:
+        """Yield (id, before, after) of what a version changed, with the first bytes of the hashes."""
+        stored = self.stored.changes.get(key)
+        if stored is not None:
+            yield from hashes_of(stored, self.frames)
+
+    def shorts(self, key: int) -> Iterator[tuple[list[str], tuple[int, ...], tuple[int, ...]]]:
+        """Yield (ids, short hashes before, those after) of what a version changed, many at once."""
+        stored = self.stored.changes.get(key)
+        if stored is not None:
+            yield from shorts_of(stored, self.frames)
+
+    def applied(self, value: Any, delta: bytes) -> Any:
+        """Return what an encoded delta of a row makes of a document, or of none.
+
+        Raises:
+            InvalidCollectionState: It does not fit.
+        """
+        if delta in (GONE, ERASED):
+            return ABSENT
+        try:
+            return apply(None if value is ABSENT else value, self.codec.decode(delta))
+        except (BrokenDelta, BrokenValue) as exc:
+            raise InvalidCollectionState(f"a stored delta does not fit: {exc}") from exc
+
+
+def _mark(document_id: str) -> bytes:
+    return hash_of(document_id.encode("utf-8", "surrogatepass"))[:_MARK]

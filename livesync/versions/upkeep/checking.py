@@ -1,0 +1,190 @@
+"""Looking a whole history over: every link, every hash, and what lies twice against itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ...errors import InvalidCollectionState
+from ..deltatrees.opening import opened
+from ..diffs.threeway import ABSENT
+from ..names import Names
+from ..store.changesets import ERASED, NOTHING, SHORT
+from ..store.contents import PRUNED, Contents
+from ..store.entries import Entries
+from ..store.records import Record, made_id, new_state, rows_hash, state_change
+from ..store.tree import NO_VERSION, parent_of
+from ..values import hash_of
+
+
+class Fault(NamedTuple):
+    """Something that is not as it should be.
+
+    Attributes:
+        where: The version as people call it, or a part of the history.
+        document_id: The document; "" where it is about none.
+        text: What is wrong.
+    """
+
+    where: str
+    document_id: str
+    text: str
+
+    def __str__(self) -> str:
+        what = f", document {self.document_id}" if self.document_id else ""
+        return f"{self.where}{what}: {self.text}"
+
+
+def check(contents: Contents) -> Iterator[Fault]:
+    """Yield everything that is wrong with a history; it reads all of it, and writes nothing.
+
+    What was erased is not wrong: its hashes are there, and are compared. Nor is what was pruned: of such a
+    version the record is looked at, and of the next one that has contents whether its documents are those
+    that its record says; which of them it changed itself is not known any more.
+    """
+    places = Names(contents.stored.references).places()
+    for key in sorted(contents.stored.records):
+        number, branch = places[key]
+        where = f"version {number} of {branch}" if branch else f"version {key:#x}"
+        try:
+            yield from _version(contents, key, where)
+        except (InvalidCollectionState, LookupError) as exc:
+            yield Fault(where, "", str(exc))
+    yield from _open(contents)
+    yield from _documents(contents)
+    yield from _references(contents)
+    yield from _pruned(contents)
+
+
+def _open(contents: Contents) -> Iterator[Fault]:
+    """Name the versions that have no record, and look their rows over."""
+    stored = contents.stored
+    known = set(stored.records)
+    for key, number, branch in opened(contents):
+        known.add(key)
+        where = f"version {number} of {branch}"
+        yield Fault(where, "", "it is open: it has deltas, and no record")
+        try:
+            yield from _deltas(contents, key, parent_of(contents.forks, key), where)
+        except (InvalidCollectionState, LookupError) as exc:
+            yield Fault(where, "", str(exc))
+    for key in stored.changes:
+        if key not in known:
+            yield Fault(f"version {key:#x}", "", "it has a change set, and no record")
+
+
+def _version(contents: Contents, key: int, where: str) -> Iterator[Fault]:
+    stored = contents.stored
+    record = Record.unpacked(stored.records[key])
+    if made_id(record) != record.id:
+        yield Fault(where, "", "its record is not what its id says")
+    if stored.keys.get(record.id) != key:
+        yield Fault(where, "", "its id does not lead to it")
+    absent = [parent.hex()[:12] for parent in record.parents if parent not in stored.keys]
+    if absent:
+        yield Fault(where, "", f"a parent is missing: {', '.join(absent)}")
+        return
+    parents = [Record.unpacked(stored.records[stored.keys[parent]]) for parent in record.parents]
+    if record.generation != 1 + max((parent.generation for parent in parents), default=-1):
+        yield Fault(where, "", f"its generation is {record.generation}")
+    parent = parent_of(contents.forks, key)
+    if parent != (NO_VERSION if not parents else stored.keys[record.parents[0]]):
+        yield Fault(where, "", "it does not lie after its first parent")
+        return
+    if contents.is_pruned(key):
+        if key in stored.changes:
+            yield Fault(where, "", "it was pruned, and has a change set")
+        return
+    yield from _content(contents, key, parent, record, where)
+
+
+def _content(contents: Contents, key: int, parent: int, record: Record, where: str) -> Iterator[Fault]:
+    """Compare what a version changed, by its change set, by its documents' histories, and by its record."""
+    base = contents.kept_at(parent)
+    before = b"" if base == NO_VERSION else Record.unpacked(contents.stored.records[base]).state
+    hashes = []
+    if parent == NO_VERSION:
+        hashes = [(one, b"", contents.hash(one, key)) for one in contents.ids() if contents.hash(one, key)]
+    else:
+        for document_id, *shorts in contents.short_hashes(key):
+            row = (document_id, contents.hash(document_id, base), contents.hash(document_id, key))
+            if [whole[:SHORT] or NOTHING for whole in row[1:]] != shorts:
+                yield Fault(where, document_id, "its change set and the document's history differ")
+            hashes.append(row)
+        yield from _deltas(contents, key, base, where)
+    if base == parent and rows_hash(hashes) != record.rows:
+        yield Fault(where, "", "it holds other changes than its record says")
+    if new_state(before, state_change(hashes)) != record.state:
+        yield Fault(where, "", "its documents are not those that its record says")
+
+
+def _deltas(contents: Contents, key: int, parent: int, where: str) -> Iterator[Fault]:
+    """Apply each row's deltas both ways, and compare with what the documents' histories give."""
+    for row in contents.rows(key):
+        if ERASED in (row.forward, row.backward):
+            continue
+        old, new = contents.value(row.document_id, parent), contents.value(row.document_id, key)
+        try:
+            forth = contents.applied(old, row.forward)
+            back = contents.applied(new, row.backward)
+        except InvalidCollectionState as exc:
+            yield Fault(where, row.document_id, str(exc))
+            continue
+        if not _same(contents, forth, new) or not _same(contents, back, old):
+            yield Fault(where, row.document_id, "a delta of its change set leads elsewhere")
+
+
+def _same(contents: Contents, one: object, other: object) -> bool:
+    if one is ABSENT or other is ABSENT:
+        return one is other
+    return hash_of(contents.codec.encode(one)) == hash_of(contents.codec.encode(other))
+
+
+def _documents(contents: Contents) -> Iterator[Fault]:
+    """Read every entry of every document, those that no change set names included."""
+    named: dict[int, set[str]] = {}
+    for key in contents.stored.changes:
+        try:
+            named[key] = {row[0] for row in contents.short_hashes(key)}
+        except InvalidCollectionState:
+            continue  # said with its version
+    for document_id, history in contents.stored.documents.items():
+        try:
+            entries = list(Entries(history).all())
+            for entry in entries:
+                if document_id not in named.get(entry.key, {document_id}):
+                    yield Fault(f"version {entry.key:#x}", document_id, "its change set does not name it")
+                if contents.is_pruned(entry.key):
+                    yield Fault(f"version {entry.key:#x}", document_id, "it was pruned, and says something")
+                    continue
+                contents.state(document_id, entry.key)
+        except InvalidCollectionState as exc:
+            yield Fault("history", document_id, str(exc))
+
+
+def _references(contents: Contents) -> Iterator[Fault]:
+    """Follow branches, tags, HEAD and lines."""
+    names, records = Names(contents.stored.references), contents.stored.records
+    for name, branch in names.branches().items():
+        for key in (branch.base, *branch.versions()):
+            if key != NO_VERSION and key not in records:
+                yield Fault(f"branch {name}", "", f"version {key:#x} is missing")
+    for name, key in names.tags.items():
+        if key not in records:
+            yield Fault(f"tag {name}", "", "its version is missing")
+    head_branch, head = names.head
+    if head_branch not in names.branches() or head not in records:
+        yield Fault("HEAD", "", "it points at nothing")
+    for version_id, key in contents.stored.keys.items():
+        if key not in records:
+            yield Fault("ids", "", f"{version_id.hex()[:12]} leads to nothing")
+
+
+def _pruned(contents: Contents) -> Iterator[Fault]:
+    """Follow what says that versions were pruned."""
+    for name, branch in Names(contents.stored.references).branches().items():
+        if contents.is_pruned(branch.tip):
+            yield Fault(f"branch {name}", "", "its newest version was pruned")
+    for key in contents.stored.settings.get(PRUNED, ()):
+        if key not in contents.stored.records:
+            yield Fault("pruned", "", f"version {key:#x} is missing")
