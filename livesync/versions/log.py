@@ -3,47 +3,100 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, repeat
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 from .names import Names, Places
+from .store.blocks import Block, Portion
 from .store.contents import Contents
 from .store.entries import Entries
 from .store.records import Counts, Record
 from .store.tree import NO_VERSION, key_of, parent_of, stretches
 
-_PARENTS, _MESSAGE, _AUTHOR = attrgetter("parents"), attrgetter("message"), attrgetter("author")
+
+class _Common(NamedTuple):
+    """What versions have in common whose records lie in one block.
+
+    Attributes:
+        block: Their records, as they were when they were read.
+        first: Key of the block's first one.
+        branch: What people call it.
+        ahead: How far their numbers are ahead of their keys.
+        pruned: Keys of those whose contents were pruned.
+        origins: None: each comes after the one before it; else (number, branch) of the parents of all.
+    """
+
+    block: Block
+    first: int
+    branch: str
+    ahead: int
+    pruned: Container[int]
+    origins: tuple[tuple[int, str], ...] | None = None
 
 
 class LogEntry(NamedTuple):
     """A version.
 
     Attributes:
-        version, branch: What people call it.
-        message, author: What was said about it.
-        prev: (number, branch) of its first parent; None of the root.
         key: How this database finds it.
-        record: What is kept of it.
-        merged: (number, branch) of its other parents.
-        is_pruned: Its contents were pruned: the record is all that is left.
+        message, author: What was said about it.
+        time_us: When it was made, in microseconds of the epoch.
+        common: What tells the rest, when it is asked for.
     """
 
-    version: int
-    branch: str
+    key: int
     message: str
     author: str
-    prev: tuple[int, str] | None
-    key: int
-    record: Record
-    merged: tuple[tuple[int, str], ...] = ()
-    is_pruned: bool = False
+    time_us: int
+    common: _Common
+
+    @property
+    def version(self) -> int:
+        """Its number on its branch; -1 where it has no name."""
+        return self.key + self.common.ahead
+
+    @property
+    def branch(self) -> str:
+        """The branch that it belongs to; "" where it has no name."""
+        return self.common.branch
+
+    @property
+    def parents(self) -> tuple[tuple[int, str], ...]:
+        """(number, branch) of all parents, the first one first."""
+        origins = self.common.origins
+        return ((self.version - 1, self.branch),) if origins is None else origins
+
+    @property
+    def prev(self) -> tuple[int, str] | None:
+        """(number, branch) of its first parent; None of the root."""
+        return next(iter(self.parents), None)
+
+    @property
+    def merged(self) -> tuple[tuple[int, str], ...]:
+        """(number, branch) of its other parents."""
+        return self.parents[1:]
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether its contents were pruned: the record is all that is left."""
+        return self.key in self.common.pruned
+
+    @property
+    def record(self) -> Record:
+        """What is kept of it.
+
+        Raises:
+            InvalidCollectionState: Its metadata are damaged.
+        """
+        found = self.common.block.record(self.key - self.common.first)
+        assert found is not None, "what has no record gets no entry"
+        return found
 
     @property
     def timestamp(self) -> datetime.datetime:
         """When it was made, aware, in UTC."""
-        return datetime.datetime.fromtimestamp(self.record.time_us / 1_000_000, datetime.UTC)
+        return datetime.datetime.fromtimestamp(self.time_us / 1_000_000, datetime.UTC)
 
     @property
     def id(self) -> str:
@@ -60,10 +113,19 @@ class LogEntry(NamedTuple):
         """How many documents it created, changed and deleted."""
         return Counts(*self.record.counts)
 
-    @property
-    def parents(self) -> tuple[tuple[int, str], ...]:
-        """(number, branch) of all parents, the first one first."""
-        return () if self.prev is None else (self.prev, *self.merged)
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, LogEntry):
+            return NotImplemented
+        return self._told() == other._told() and self.record == other.record
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self._told())
+
+    def _told(self) -> tuple[Any, ...]:
+        return self.key, self.version, self.branch, self.parents, self.is_pruned
 
     def __str__(self) -> str:
         place = f"{self.version} ({self.branch}) " if self.branch else ""
@@ -87,43 +149,48 @@ def log_entry(contents: Contents, places: Places, key: int) -> LogEntry:
 
 def _entries(contents: Contents, places: Places, keys: Iterable[int]) -> Iterator[LogEntry]:
     """Yield versions in the order of their keys; what has no record is passed over."""
-    for portion, records in _portions(contents, places, keys):
-        low, high, base, name = places.around(portion[0])
-        if low < portion[-1] <= portion[0] < high and max(map(len, map(_PARENTS, records))) == 1:
-            # many that follow one another on a branch, each with one parent: the fast way
-            numbers = [key - low + base for key in portion]
-            prevs = [(number - 1, name) for number in numbers]
-            said = map(_MESSAGE, records), map(_AUTHOR, records)
-            pruned = contents.are_pruned(portion)
-            fields = zip(numbers, repeat(name), *said, prevs, portion, records, repeat(()), pruned)
-            yield from map(tuple.__new__, repeat(LogEntry), fields)
+    return chain.from_iterable(_many(contents, places, keys))
+
+
+def _many(contents: Contents, places: Places, keys: Iterable[int]) -> Iterator[Iterable[LogEntry]]:
+    for portion in _portions(contents, places, keys):
+        found, at, block = portion
+        first = found[0] - at[0]
+        pruned = contents.pruned_of(found)
+        low, high, number, name = places.around(found[0])
+        if low < found[-1] <= found[0] < high and not block.has_merges(at):
+            # many that follow one another on a branch: the fast way
+            common = _Common(block, first, name, number - low, pruned)
+            said = (map(column.__getitem__, at) for column in (block.messages, block.authors, block.times))
+            yield map(tuple.__new__, repeat(LogEntry), zip(found, *said, repeat(common)))
             continue
-        for key, record in zip(portion, records):
+        for key, place in zip(found, at):
             number, name = places[key]
-            prev = _prev(contents, places, key)
-            merged = () if len(record.parents) < 2 else _places(contents, places, record.parents[1:])
-            said_by = record.message, record.author
-            yield LogEntry(number, name, *said_by, prev, key, record, merged, contents.is_pruned(key))
+            others = block.parents[place] or ()
+            origins = (*_before(contents, places, key), *_places(contents, places, others[1:]))
+            common = _Common(block, first, name, number - key, pruned, origins)
+            yield (LogEntry(key, block.messages[place], block.authors[place], block.times[place], common),)
 
 
-def _portions(
-    contents: Contents, places: Places, keys: Iterable[int]
-) -> Iterator[tuple[list[int], list[Record]]]:
+def _portions(contents: Contents, places: Places, keys: Iterable[int]) -> Iterator[Portion]:
     """Yield what is read in portions; the first version of a branch, whose parent is elsewhere, by itself."""
-    for portion, records in contents.records.read(keys):
-        if len(portion) > 1 and portion[-1] == places.around(portion[-1])[0]:
-            yield portion[:-1], records[:-1]
-            yield portion[-1:], records[-1:]
+    for portion in contents.records.read(keys):
+        found, at, block = portion
+        if len(found) > 1 and found[-1] == places.around(found[-1])[0]:
+            yield Portion(found[:-1], at[:-1], block)
+            yield Portion(found[-1:], at[-1:], block)
         else:
-            yield portion, records
+            yield portion
 
 
-def _prev(contents: Contents, places: Places, key: int) -> tuple[int, str] | None:
+def _before(contents: Contents, places: Places, key: int) -> tuple[tuple[int, str], ...]:
     parent = parent_of(contents.forks, key)
-    return None if parent == NO_VERSION else places[parent]
+    return () if parent == NO_VERSION else (places[parent],)
 
 
-def _places(contents: Contents, places: Places, ids: Iterable[bytes]) -> tuple[tuple[int, str], ...]:
+def _places(contents: Contents, places: Places, ids: Sequence[bytes]) -> tuple[tuple[int, str], ...]:
+    if not ids:
+        return ()
     keys = contents.stored.keys
     return tuple(places[keys[one]] if one in keys else (-1, "") for one in ids)
 
@@ -147,16 +214,17 @@ def documents_history(
         VersionPruned: The contents of ``key`` were pruned.
     """
     contents.check_kept(key)
-    return list(_entries(contents, places, islice(_keys(contents, document_id, key), limit)))
+    keys = chain.from_iterable(_keys(contents, document_id, key))
+    return list(_entries(contents, places, islice(keys, limit)))
 
 
-def _keys(contents: Contents, document_id: str, key: int) -> Iterator[int]:
+def _keys(contents: Contents, document_id: str, key: int) -> Iterator[Iterable[int]]:
     history = contents.histories.get(document_id)
     if history is not None:
         yield from Entries(history).keys_on_way(contents.forks, key)
     if contents.first_bytes(document_id) is not None:
         *_, (line, _) = stretches(contents.forks, key)
-        yield key_of(line, 0)
+        yield (key_of(line, 0),)
 
 
 def names_of(names: Names) -> dict[int, list[str]]:

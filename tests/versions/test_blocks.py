@@ -25,7 +25,8 @@ def record(number, *parents):
 
 
 def read(records, keys):
-    return dict(pair for portion in records.read(keys) for pair in zip(*portion, strict=True))
+    portions = records.read(keys)
+    return dict(pair for one in portions for pair in zip(one.keys, one.records(), strict=True))
 
 
 @given(st.lists(st.tuples(KEYS, st.booleans()), max_size=60), st.lists(st.integers(1, 300), max_size=2))

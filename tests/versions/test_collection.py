@@ -379,6 +379,23 @@ def test_the_history_of_a_document_names_the_versions_that_changed_it(docs):
     assert docs.history("never") == []
 
 
+def test_log_entries_tell_what_was_so_when_they_were_read(docs):
+    edit(docs, "one", a={"n": 2})
+    before = docs.get_log()
+
+    edit(docs, "two", a={"n": 3})
+
+    after = docs.get_log()
+    assert (after[1:], set(after[1:])) == (before, set(before))
+    assert after[0] != after[1]
+    assert after[0] != "two"
+    assert [entry.record.checked().message for entry in before] == ["one", "Initial collection."]
+    assert [entry.record.time_us for entry in after] == [entry.time_us for entry in after]
+    docs.rename_branch("main", "trunk")
+    assert [entry.branch for entry in before] == ["main", "main"]
+    assert not set(docs.get_log()) & set(after)
+
+
 def test_a_log_entry_reads_well(docs):
     edit(docs, a={"n": 2})
     docs.register("why\nand more", author="ada")

@@ -36,10 +36,16 @@ def prune_all(docs, policy=NEWEST, most=200):
 
 def test_a_pruned_version_keeps_its_record_and_says_so_where_it_is_read(docs):
     before = docs.get_log()
+    told = [(entry.record, entry.version, entry.branch, entry.parents) for entry in before]
 
     assert prune_all(docs) == 28
 
-    assert [entry._replace(is_pruned=False) for entry in docs.get_log()] == before
+    after = docs.get_log()
+    assert [(entry.record, entry.version, entry.branch, entry.parents) for entry in after] == told
+    assert [entry.key for one, entry in zip(before, after, strict=True) if one != entry] == list(
+        range(28, 0, -1)
+    )
+    assert not any(entry.is_pruned for entry in before), "an entry tells what was so when it was read"
     assert [entry.version for entry in docs.get_log() if entry.is_pruned] == list(range(28, 0, -1))
     assert [entry.id for entry in docs.get_log()] == [entry.record.checked().id.hex() for entry in before]
     for ask in (

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from struct import iter_unpack, unpack_from
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import ormsgpack
 from BTrees.LOBTree import LOBTree
@@ -40,7 +40,7 @@ _ABSENT: Final = Record(
 )
 
 
-class _Block:
+class Block:
     """The fields of some records.
 
     Args:
@@ -64,7 +64,11 @@ class _Block:
         return len(self.generations)
 
     def record(self, at: int) -> Record | None:
-        """Return one record; None where there is none."""
+        """Return one record; None where there is none.
+
+        Raises:
+            InvalidCollectionState: Its metadata are damaged.
+        """
         if self.generations[at] == _NONE:
             return None
         start = at * _HASHES
@@ -87,12 +91,10 @@ class _Block:
             counts,
         )
 
-    def several(self, places: Sequence[int]) -> list[Record | None]:
-        """Return the records at some places."""
-        if len(places) <= max(1, len(self) // _SINGLE):
-            return [self.record(at) for at in places]
-        records = self.all()
-        return [records[at] for at in places]
+    def has_merges(self, places: Iterable[int]) -> bool:
+        """Tell whether one of some records has two parents."""
+        told = filter(None, map(self.parents.__getitem__, places))
+        return max(map(len, told), default=1) > 1
 
     def all(self) -> list[Record | None]:
         """Return all records, fast."""
@@ -144,16 +146,39 @@ def _packed(records: Sequence[Record | None]) -> bytes:
     return with_sum(ormsgpack.packb(fields))
 
 
-def _portion(first: int, block: _Block | None, places: list[int]) -> Iterator[tuple[list[int], list[Record]]]:
+class Portion(NamedTuple):
+    """Some records of one block, which are made when they are asked for.
+
+    Attributes:
+        keys: Of the versions.
+        places: Where they lie in the block.
+        block: Their fields.
+    """
+
+    keys: list[int]
+    places: list[int]
+    block: Block
+
+    def records(self) -> list[Record]:
+        """Return the records.
+
+        Raises:
+            InvalidCollectionState: Metadata are damaged.
+        """
+        block, places = self.block, self.places
+        records = block.all() if len(places) > max(1, len(block) // _SINGLE) else None
+        found = [block.record(at) if records is None else records[at] for at in places]
+        return [one for one in found if one is not None]
+
+
+def _portion(first: int, block: Block | None, keys: list[int]) -> Iterator[Portion]:
     """Yield one portion of :meth:`Records.read`, if there is anything."""
-    if block is None or not places:
+    if block is None:
         return
-    found = block.several(places)
-    records = [one for one in found if one is not None]
-    if len(records) < len(found):
-        places = [at for at, one in zip(places, found) if one is not None]
-    if records:
-        yield [first + at for at in places], records
+    if _NONE in block.generations:
+        keys = [key for key in keys if block.generations[key - first] != _NONE]
+    if keys:
+        yield Portion(keys, [key - first for key in keys], block)
 
 
 class Records:
@@ -165,7 +190,7 @@ class Records:
 
     def __init__(self, blocks: LOBTree) -> None:
         self._blocks = blocks
-        self._known: tuple[bytes, _Block | None] = (b"", None)
+        self._known: tuple[bytes, Block | None] = (b"", None)
 
     # -- one record --------------------------------------------------------------------------------
 
@@ -218,7 +243,7 @@ class Records:
         if key not in self:
             raise KeyError(key)
         first = self._blocks.maxKey(key)
-        records = _Block(self._blocks[first].data).all()
+        records = Block(self._blocks[first].data).all()
         records[key - first] = None
         while records and records[-1] is None:
             records.pop()
@@ -241,7 +266,7 @@ class Records:
 
     def __iter__(self) -> Iterator[int]:
         for first, packet in self._blocks.items():
-            for at, generation in enumerate(_Block(packet.data).generations):
+            for at, generation in enumerate(Block(packet.data).generations):
                 if generation != _NONE:
                     yield first + at
 
@@ -254,10 +279,12 @@ class Records:
 
     def items(self) -> Iterator[tuple[int, bytes]]:
         """Yield (key, packed record) of all, in order of the keys."""
-        return ((key, record.packed()) for pair in self.read(self) for key, record in zip(*pair))
+        for portion in self.read(self):
+            for key, record in zip(portion.keys, portion.records()):
+                yield key, record.packed()
 
-    def read(self, keys: Iterable[int]) -> Iterator[tuple[list[int], list[Record]]]:
-        """Yield keys and their records in portions; a block is read once where its keys come together.
+    def read(self, keys: Iterable[int]) -> Iterator[Portion]:
+        """Yield records in portions; a block is read once where its keys come together.
 
         What has no record is passed over.
 
@@ -265,20 +292,21 @@ class Records:
             InvalidCollectionState: What is stored is damaged.
         """
         first = end = 0
-        block: _Block | None = None
-        places: list[int] = []
+        block: Block | None = None
+        found: list[int] = []
         for key in keys:
-            if not first <= key < end:
-                yield from _portion(first, block, places)
-                first, block = self._block(key)
-                end, places = first + (0 if block is None else len(block)), []
-            if key < end:
-                places.append(key - first)
-        yield from _portion(first, block, places)
+            if first <= key < end:
+                found.append(key)
+                continue
+            yield from _portion(first, block, found)
+            first, block = self._block(key)
+            end = first if block is None else first + len(block)
+            found = [key] if key < end else []
+        yield from _portion(first, block, found)
 
     # -- blocks --------------------------------------------------------------------------------------
 
-    def _block(self, key: int) -> tuple[int, _Block | None]:
+    def _block(self, key: int) -> tuple[int, Block | None]:
         """Return the block at or before a version, with its first key."""
         try:
             first = self._blocks.maxKey(key)
@@ -286,7 +314,7 @@ class Records:
             return key, None
         data = self._blocks[first].data
         if data is not self._known[0]:
-            self._known = data, _Block(data)
+            self._known = data, Block(data)
         return first, self._known[1]
 
     def _keep(self, first: int, records: Sequence[Record | None]) -> None:
@@ -302,5 +330,5 @@ class Records:
         records: list[Record | None] = []
         for first in list(self._blocks.keys(start, end)):
             records += [None] * (first - start - len(records))
-            records += _Block(self._blocks.pop(first).data).all()
+            records += Block(self._blocks.pop(first).data).all()
         self._keep(start, records)

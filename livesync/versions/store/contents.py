@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import ormsgpack
@@ -112,10 +112,10 @@ class Contents:
         pruned = self.references.settings.get(PRUNED)
         return pruned is not None and key in pruned
 
-    def are_pruned(self, keys: Sequence[int]) -> list[bool]:
-        """Tell of each of many versions what :meth:`is_pruned` does."""
-        pruned = self.references.settings.get(PRUNED, ())
-        return [key in pruned for key in keys]
+    def pruned_of(self, keys: Iterable[int]) -> Container[int]:
+        """Return those of some versions whose records are all that is left of them."""
+        pruned = self.references.settings.get(PRUNED)
+        return () if pruned is None else frozenset(filter(pruned.__contains__, keys))
 
     def check_kept(self, key: int) -> None:
         """Make sure that a version's contents were not pruned.

@@ -179,17 +179,16 @@ class Entries:
                     entry for entry in reversed(self._segment(first)) if position_of(entry.key) <= position
                 )
 
-    def keys_on_way(self, forks: Forks, key: int) -> Iterator[int]:
-        """Yield the keys of :meth:`on_way`; no segment is read."""
+    def keys_on_way(self, forks: Forks, key: int) -> Iterator[Iterable[int]]:
+        """Yield the keys of :meth:`on_way`, many at a time; no segment is read."""
         for line, position in stretches(forks, key):
             newest = key_of(line, position)
-            keys = [entry.key for entry in self.tail if line_of(entry.key) == line and entry.key <= newest]
-            yield from reversed(keys)
+            yield [entry.key for entry in reversed(self.tail) if key_of(line, 0) <= entry.key <= newest]
             if self._segments is None:
                 continue
             for first in self._firsts_before(line, position):
                 keys = _unpack_keys(first, self._segments[first][0])
-                yield from reversed(keys if keys[-1] <= newest else [one for one in keys if one <= newest])
+                yield reversed(keys if keys[-1] <= newest else [one for one in keys if one <= newest])
 
     def _firsts_before(self, line: int, position: int) -> Iterator[int]:
         """Yield the first keys of a line's segments, those up to a position, the newest first."""
