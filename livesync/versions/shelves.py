@@ -52,8 +52,8 @@ class DocumentTree(OOBTree):
 class ShelfTree(OOBTree):
     """First id -> (packed first states or b"", :class:`DocumentTree`)."""
 
-    max_leaf_size = 16
-    max_internal_size = 24
+    max_leaf_size = 8
+    max_internal_size = 12
 
 
 class History:

@@ -98,6 +98,7 @@ class Contents:
         self.codec = codec
         self.frames = Frames(stored.dictionaries)
         self._shelves = stored.shelves
+        self._changes = stored.changes
         self._packs: dict[str, _Pack] = {}
 
     @property
@@ -264,7 +265,7 @@ class Contents:
         Raises:
             InvalidCollectionState: It does not name it, or is missing or damaged.
         """
-        stored = self.stored.changes.get(key)
+        stored = self._changes.get(key)
         if stored is None:
             raise InvalidCollectionState(f"the change set of version {key:#x} is missing")
         return forward_of(stored, document_id, self.frames)
@@ -412,23 +413,23 @@ class Contents:
 
         Of the root nothing: it is all there is. Of a version whose contents were pruned nothing either.
         """
-        stored = self.stored.changes.get(key)
+        stored = self._changes.get(key)
         if stored is not None:
             yield from rows_of(stored, self.frames)
 
     def keep_rows(self, key: int, rows: Sequence[Row]) -> None:
         """Keep what a version changed, sorted by id."""
-        self.stored.changes[key] = change_set(rows, self.frames, self.dictionary)
+        self._changes[key] = change_set(rows, self.frames, self.dictionary)
 
     def short_hashes(self, key: int) -> Iterator[tuple[str, bytes, bytes]]:
         """Yield (id, before, after) of what a version changed, with the first bytes of the hashes."""
-        stored = self.stored.changes.get(key)
+        stored = self._changes.get(key)
         if stored is not None:
             yield from hashes_of(stored, self.frames)
 
     def shorts(self, key: int) -> Iterator[tuple[list[str], tuple[int, ...], tuple[int, ...]]]:
         """Yield (ids, short hashes before, those after) of what a version changed, many at once."""
-        stored = self.stored.changes.get(key)
+        stored = self._changes.get(key)
         if stored is not None:
             yield from shorts_of(stored, self.frames)
 
