@@ -8,6 +8,7 @@ comes with the extra ``bench``; without it its figures are missing.
 
 from __future__ import annotations
 
+import gc
 import random
 import tempfile
 from collections.abc import Callable
@@ -191,13 +192,15 @@ def _ways(store: Store, git: Git, edits: Edits) -> list[Row]:
 def _checkouts(store: Store, git: Git, edits: Edits, last: int, middle: int) -> list[Row]:
     collection, working = store.collection, store.working
     then, now = _states(edits, middle), _states(edits, last)
-    back = {one: then.get(one) for one in {**then, **now} if then.get(one) != now.get(one)}
+    back = {one: then.get(one) for one in sorted({**then, **now}) if then.get(one) != now.get(one)}
     forth = {one: now.get(one) for one in back}
     own, whole, bare, gits = [], [], [], []
-    for _ in range(3):
+    for _ in range(5):
+        gc.collect()  # both sides begin alike: what was left behind before is neither's
         bare.append(store.host_commit(back) * 1000)
         store.host_commit(forth)
         working.settle()
+        gc.collect()
         called = timed(lambda: check(collection.checkout(middle, "main"), "no checkout")).wall_s
         own.append((called - working.seconds) * 1000)
         whole.append((called + timed(store.manager.commit).wall_s) * 1000)

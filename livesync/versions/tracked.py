@@ -16,7 +16,7 @@ from .several.parts import Given, check_free, checked, collections_of, is_applic
 from .store.contents import Contents
 from .store.records import Record
 from .store.tree import Branch
-from .store.ways import is_at_start, steps_between, walked
+from .store.ways import Steps
 from .store.writing import Change, Why, differs, write_version
 from .stored import StoredHistory, find_history
 from .values import CODEC, Codec
@@ -363,21 +363,9 @@ class TrackedCollection:
         """Put HEAD elsewhere, and write what differs; the working documents are clean."""
         contents, working, head = self.contents, self.working, self.names.head[1]
         if key != head:
-            steps = steps_between(contents, head, key)
-            ids = [
-                one
-                for one, step in steps.items()
-                if step.start != step.end
-                or contents.hash(one, head) != contents.hash(one, key)
-                or contents.is_erased(one, head) != contents.is_erased(one, key)
-            ]
-            documents = []
-            for one, value in working.read(ids):
-                if not is_at_start(contents, steps[one], value) and differs(contents, one, value, head):
-                    raise InvalidOperation(
-                        f"document {one!r} was changed, and nobody has said so: commit the change first"
-                    )
-                documents.append((one, walked(contents, one, steps[one], value, key)))
+            steps = Steps(contents, head, key)
+            documents = list(steps.walked(working.read(steps.differing())))
+            del steps
             working.write(documents)
         self.names.set_head(name, key)
         self._settle()

@@ -10,6 +10,7 @@ from livesync.errors import (
     UnkeptValue,
 )
 from livesync.versions import VersionedCollection
+from livesync.versions.working import MappingCopy
 
 from .editing import edit
 
@@ -201,6 +202,47 @@ def test_checkout_brings_back_every_version_of_every_branch(docs):
             assert dict(docs.read_all(*start)) == states[start]
             assert (docs.version, docs.branch) == end
             assert not docs.has_changes
+
+
+def test_checkout_leads_past_removals_and_more_edits_than_are_applied_one_by_one(docs):
+    states = [contents(docs)]
+    for number in range(40):
+        body = {"text": "a text that is long enough to be edited", "n": number}
+        removed = dict.fromkeys(["b"] if number % 7 == 6 else ["c"] if number == 20 else [])
+        edit(docs, f"edit {number}", **{"a": body, "b": body, **removed})
+        states.append(contents(docs))
+
+    for start, end in [(40, 0), (0, 40), (40, 23), (5, 22), (22, 5), (7, 13), (13, 7), (6, 8)]:
+        docs.checkout(start, "main")
+        docs.checkout(end, "main")
+        assert contents(docs) == states[end], (start, end)
+
+
+def test_checkout_writes_documents_in_order_of_their_ids(new_root):
+    class Noting(MappingCopy):
+        def write(self, documents):
+            rows = list(documents)
+            written.extend(one for one, _ in rows)
+            super().write(rows)
+
+    written = []
+    root = new_root().root()
+    docs = VersionedCollection(root, "docs", working=Noting(root, "docs"))
+    docs.documents.update({"a": {"n": 1}, "b": {"n": 1}, "c": {"n": 1}})
+    docs.init()
+    edit(docs, "one", b={"n": 2})
+    edit(docs, "two", a={"n": 2}, d={"n": 2})
+    edit(docs, "three", c={"n": 2})
+    docs.checkout(0)
+    assert written == ["a", "b", "c", "d"]
+
+
+def test_checkout_overwrites_no_document_that_was_changed_without_being_assigned(docs):
+    edit(docs, "one", a={"n": 2, "m": 1}, b={"n": 2})
+    docs.documents["a"]["n"] = 3  # the very value that the way replaces
+    with pytest.raises(InvalidOperation, match="'a' was changed"):
+        docs.checkout(0)
+    assert (docs.version, contents(docs)["a"], contents(docs)["b"]) == (1, {"n": 3, "m": 1}, {"n": 2})
 
 
 def test_checkout_of_a_branch_goes_to_its_tip_and_of_an_empty_one_to_where_it_begins(docs):

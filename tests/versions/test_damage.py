@@ -9,7 +9,7 @@ from livesync.versions.diffs.threeway import ABSENT
 from livesync.versions.log import log_entries
 from livesync.versions.stash import applied_stash
 from livesync.versions.store.contents import Contents
-from livesync.versions.store.ways import steps_between, walked
+from livesync.versions.store.ways import Steps
 from livesync.versions.upkeep.retention import Policy
 
 
@@ -102,8 +102,9 @@ def read_all(docs):
             pass
     applied_stash(contents, docs.stored.references.stash)
     docs.conflicts()
-    for document_id, step in steps_between(contents, keys[0], keys[-1]).items():
-        walked(contents, document_id, step, contents.value(document_id, keys[0]), keys[-1])
+    steps = Steps(contents, keys[0], keys[-1])
+    for _ in steps.walked((one, contents.value(one, keys[0])) for one in steps.differing()):
+        pass
 
 
 def is_damaged(docs):

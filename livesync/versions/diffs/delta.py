@@ -34,7 +34,6 @@ from .texts import apply_text, diff_texts
 
 _PLAIN: Final = frozenset({int, bool, type(None)})
 _TEXT: Final = frozenset({str})
-_LISTS: Final = frozenset({list})
 _NESTED: Final = frozenset({dict, list, tuple})
 
 
@@ -181,17 +180,20 @@ def _exact(key: Any) -> Hashable:
 
 
 def _apply_dict(value: dict[Any, Any], delta: Delta) -> dict[Any, Any]:
-    if len(delta) > 4 or not _LISTS.issuperset(map(type, delta)):
-        raise BrokenDelta("a dict's delta has up to four rows")
-    out = dict(value)
-    if len(delta) > 2:
+    rows = len(delta)
+    for row in delta:
+        if type(row) is not list or rows > 4:
+            raise BrokenDelta("a dict's delta has up to four rows")
+    out = value.copy()
+    if rows > 2:
         for key in delta[2]:
             del out[key]
-    for key, inner in _pairs(delta[0]):
-        out[key] = apply(out[key], inner)
-    if len(delta) > 1:
+    if delta[0]:
+        for key, inner in _pairs(delta[0]):
+            out[key] = apply(out[key], inner)
+    if rows > 1:
         out.update(_pairs(delta[1]))
-    if len(delta) < 4 or not delta[3]:
+    if rows < 4 or not delta[3]:
         return out
     keys = list(out)
     ordered = {key: out[key] for start, length in _pairs(delta[3]) for key in run(keys, start, length)}

@@ -109,8 +109,18 @@ def _pages(stored: ChangeSet, frames: Frames) -> Iterator[_Page]:
             yield _opened(packet.data, frames)
 
 
-def rows_of(stored: ChangeSet, frames: Frames) -> Iterator[Row]:
-    """Yield the rows of a change set, sorted by id.
+class Columns(NamedTuple):
+    """Rows of a page, a list for each field of :class:`Row`."""
+
+    ids: list[str]
+    forward: list[bytes]
+    backward: list[bytes]
+    before: list[bytes]
+    after: list[bytes]
+
+
+def columns_of(stored: ChangeSet, frames: Frames) -> Iterator[Columns]:
+    """Yield the rows of a change set, sorted by id, page by page.
 
     Raises:
         InvalidCollectionState: It is damaged.
@@ -118,9 +128,17 @@ def rows_of(stored: ChangeSet, frames: Frames) -> Iterator[Row]:
     for page in _pages(stored, frames):
         parts = [part for frame in page.frames for part in ormsgpack.unpackb(frames.unpack(frame))]
         shorts = [page.hashes[start : start + SHORT] for start in range(0, len(page.hashes), SHORT)]
-        yield from map(
-            Row._make, zip(page.ids, parts[::2], parts[1::2], shorts[::2], shorts[1::2], strict=True)
-        )
+        yield Columns(page.ids, parts[::2], parts[1::2], shorts[::2], shorts[1::2])
+
+
+def rows_of(stored: ChangeSet, frames: Frames) -> Iterator[Row]:
+    """Yield the rows of a change set, sorted by id.
+
+    Raises:
+        InvalidCollectionState: It is damaged.
+    """
+    for columns in columns_of(stored, frames):
+        yield from map(Row._make, zip(*columns, strict=True))
 
 
 def forward_of(stored: ChangeSet, document_id: str, frames: Frames) -> bytes:

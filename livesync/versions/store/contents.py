@@ -21,7 +21,18 @@ from ..packets import Packet
 from ..shelves import keep_pack, packs_of
 from ..stored import StoredHistory
 from ..values import CODEC, Codec, hash_of
-from .changesets import ERASED, GONE, Row, change_set, forward_of, hashes_of, rows_of, shorts_of
+from .changesets import (
+    ERASED,
+    GONE,
+    Columns,
+    Row,
+    change_set,
+    columns_of,
+    forward_of,
+    hashes_of,
+    rows_of,
+    shorts_of,
+)
 from .entries import CHAINED, PACKED, Entries, Entry, Kind
 from .frames import Frames, train
 from .sums import with_sum, without_sum
@@ -416,6 +427,12 @@ class Contents:
         stored = self._changes.get(key)
         if stored is not None:
             yield from rows_of(stored, self.frames)
+
+    def columns(self, key: int) -> Iterator[Columns]:
+        """Yield what :meth:`rows` does, many rows at once."""
+        stored = self.stored.changes.get(key)
+        if stored is not None:
+            yield from columns_of(stored, self.frames)
 
     def keep_rows(self, key: int, rows: Sequence[Row]) -> None:
         """Keep what a version changed, sorted by id."""

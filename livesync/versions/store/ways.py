@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from ...errors import InvalidOperation
 from ..diffs.threeway import ABSENT
 from ..values import hash_of
-from .changesets import NOTHING, SHORT
+from .changesets import ERASED, GONE, NOTHING, SHORT
 from .contents import Contents
 from .tree import way_between
+from .writing import differs
 
 #: Deltas of one document after which it is read as a whole instead.
 _MOST_DELTAS: Final = 16
 
-
-@dataclass(slots=True)
-class Step:
-    """One document on a way: encoded deltas in order, and the short hashes at both ends.
-
-    Where there are too many to be applied, ``deltas`` is None: a long way takes no more memory for it.
-    """
-
-    deltas: list[bytes] | None
-    start: bytes
-    end: bytes
+#: How deltas begin that need nothing of what was before: replacements, and what removes a document.
+_ANEW: Final = frozenset({b"\x92\xc0", GONE, ERASED})
 
 
 def changed_ids(contents: Contents, start: int, end: int) -> Iterator[str]:
@@ -54,63 +46,91 @@ def changed_ids(contents: Contents, start: int, end: int) -> Iterator[str]:
             yield document_id
 
 
-def steps_between(contents: Contents, start: int, end: int) -> dict[str, Step]:
-    """Return what happens to each document on the way between two versions.
+class Steps:
+    """What happens to documents on the way between two versions, and what they become on it.
+
+    Where a document has too many deltas to be applied, they are not kept: a long way takes no more memory.
+
+    Args:
+        contents: Of the history.
+        start, end: The versions.
 
     Raises:
         VersionPruned: The contents of one of the two were pruned.
     """
-    contents.check_kept(start)
-    contents.check_kept(end)
-    found: dict[str, Step] = {}
 
-    def note(document_id: str, delta: bytes, before: bytes, after: bytes) -> None:
-        known = found.get(document_id)
-        if known is None:
-            found[document_id] = Step([delta], before, after)
-            return
-        known.end = after
-        if known.deltas is not None:
-            known.deltas.append(delta)
-            if len(known.deltas) > _MOST_DELTAS:
-                known.deltas = None
+    def __init__(self, contents: Contents, start: int, end: int) -> None:
+        contents.check_kept(start)
+        contents.check_kept(end)
+        self._contents = contents
+        self._start, self._end = start, end
+        self._starts: dict[str, bytes] = {}
+        self._ends: dict[str, bytes] = {}
+        self._first: dict[str, bytes] = {}
+        self._later: dict[str, list[bytes] | None] = {}
+        way = way_between(contents.forks, start, end)
+        for key in way.up:
+            for ids, _, deltas, ends, starts in contents.columns(key):
+                self._note(ids, deltas, starts, ends)
+        for key in way.down:
+            for ids, deltas, _, starts, ends in contents.columns(key):
+                self._note(ids, deltas, starts, ends)
 
-    way = way_between(contents.forks, start, end)
-    for key in way.up:
-        for row in contents.rows(key):
-            note(row.document_id, row.backward, row.after, row.before)
-    for key in way.down:
-        for row in contents.rows(key):
-            note(row.document_id, row.forward, row.before, row.after)
-    return found
+    def _note(self, ids: list[str], deltas: list[bytes], starts: list[bytes], ends: list[bytes]) -> None:
+        first, later = self._first, self._later
+        for document_id, delta, start in zip(ids, deltas, starts, strict=True):
+            if document_id not in first:
+                first[document_id] = delta
+                self._starts[document_id] = start
+            elif delta[:2] in _ANEW:
+                first[document_id] = delta
+                later.pop(document_id, None)
+            else:
+                more = later.setdefault(document_id, [])
+                if more is not None:
+                    more.append(delta)
+                    if len(more) >= _MOST_DELTAS:
+                        later[document_id] = None
+        self._ends.update(zip(ids, ends, strict=True))
 
+    def differing(self) -> list[str]:
+        """Return the ids of the documents that differ between both ends, or may: all that do, in order."""
+        contents, start, end = self._contents, self._start, self._end
+        return [
+            one
+            for one, short in sorted(self._ends.items())
+            if short != self._starts[one]
+            or contents.hash(one, start) != contents.hash(one, end)
+            or contents.is_erased(one, start) != contents.is_erased(one, end)
+        ]
 
-def walked(contents: Contents, document_id: str, step: Step, value: Any, end: int) -> Any:
-    """Return what a document is at the end of a way, given what it is at its start.
+    def walked(self, documents: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+        """Yield (id, document at the end) for documents as they are at the start.
 
-    What comes out is compared with its hash; where it differs, or the way is long, the document is read as it
-    was kept there.
+        Each is compared with its hash before and after. Where what comes out differs, or the way is long, the
+        document is read as it was kept there. The short hash before is a hint, as it decides nothing alone.
 
-    Raises:
-        InvalidCollectionState: It is damaged there, too.
-    """
-    if step.deltas is not None:
-        encode = contents.codec.encode
-        for delta in step.deltas:
-            value = contents.applied(value, delta)
-        short = NOTHING if value is ABSENT else hash_of(encode(value))[:SHORT]
-        if short == step.end:
-            return value
-    return contents.value(document_id, end)
-
-
-def is_at_start(contents: Contents, step: Step, value: Any) -> bool:
-    """Tell whether a document has the short hash that a way begins with.
-
-    It is a hint, as short hashes decide nothing alone: a way's end is verified by itself.
-    """
-    short = NOTHING if value is ABSENT else hash_of(contents.codec.encode(value))[:SHORT]
-    return short == step.start
+        Raises:
+            InvalidOperation: A document is not what it was at the start.
+            InvalidCollectionState: One is damaged where it is kept, too.
+        """
+        contents, starts, ends = self._contents, self._starts, self._ends
+        encode, applied = contents.codec.encode, contents.applied
+        for one, value in documents:
+            short = NOTHING if value is ABSENT else hash_of(encode(value))[:SHORT]
+            if short != starts[one] and differs(contents, one, value, self._start):
+                raise InvalidOperation(
+                    f"document {one!r} was changed, and nobody has said so: commit the change first"
+                )
+            later = self._later.get(one, ())
+            if later is None:
+                yield one, contents.value(one, self._end)
+                continue
+            value = applied(value, self._first[one])
+            for delta in later:
+                value = applied(value, delta)
+            short = NOTHING if value is ABSENT else hash_of(encode(value))[:SHORT]
+            yield one, value if short == ends[one] else contents.value(one, self._end)
 
 
 def net_rows(contents: Contents, start: int, end: int) -> Iterator[tuple[str, Any, Any]]:
