@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -185,13 +185,22 @@ class JoiningCollection(TrackedCollection):
         packet = self.contents.stored.references.conflicts
         return None if packet is None else merging.unpacked(self.contents, packet)
 
-    def _joined(self, found: Merge) -> Joined:
-        """Make the version of a merge, or keep its conflicts."""
+    def _joined(self, found: Merge, apart: Collection[str] = ()) -> Joined:
+        """Make the version of a merge, or keep its conflicts.
+
+        Args:
+            found: The merge.
+            apart: Ids of all working documents that have changes, which stay as they are.
+
+        Raises:
+            InvalidOperation: There are changes of others, or of what the merge writes.
+        """
         references = self.contents.stored.references
         if found.conflicts:
             references.conflicts = merging.packed(self.contents, found)
             return Joined(None, tuple(found.conflicts))
-        self._check_clean("the merge is finished")
+        if not apart:
+            self._check_clean("the merge is finished")
         name, _ = self.names.head
         branch = self.names.branch(name)
         with self._wholly():
@@ -199,5 +208,5 @@ class JoiningCollection(TrackedCollection):
             references.conflicts = None
             if key is None:
                 return Joined(None)
-            self._go_to(name, key)
+            self._go_to(name, key, apart)
         return Joined(self.names.place(key))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -24,6 +24,9 @@ from .working import MappingCopy, WorkingCopy, wholly
 
 #: Key of ``StoredHistory.settings``: when the newest change was made that was looked at.
 _SEEN: Final = "seen"
+
+#: Documents that an error names.
+_MOST_NAMED: Final = 5
 
 #: Lines of what was noted that become a message.
 _MOST_NOTES: Final = 20
@@ -359,13 +362,30 @@ class TrackedCollection:
             self._contents = None
             raise
 
-    def _go_to(self, name: str, key: int) -> None:
-        """Put HEAD elsewhere, and write what differs; the working documents are clean."""
+    def _go_to(self, name: str, key: int, apart: Collection[str] = ()) -> None:
+        """Put HEAD elsewhere, and write what differs.
+
+        Args:
+            name, key: Where to.
+            apart: Ids of the working documents that have changes, which stay as they are.
+
+        Raises:
+            InvalidOperation: One of these would be written.
+        """
         contents, working, head = self.contents, self.working, self.names.head[1]
         if key != head:
             steps = Steps(contents, head, key)
-            documents = list(steps.walked(working.read(steps.differing())))
+            ids = steps.differing()
+            edited = sorted(set(apart).intersection(ids))
+            if edited:
+                more = "…" if len(edited) > _MOST_NAMED else ""
+                raise InvalidOperation(
+                    f"{', '.join(map(repr, edited[:_MOST_NAMED]))}{more} changed here and there:"
+                    " register, stash or discard your changes first"
+                )
+            documents = list(steps.walked(working.read(ids)))
             del steps
             working.write(documents)
         self.names.set_head(name, key)
         self._settle()
+        contents.stored.touched.update(apart)

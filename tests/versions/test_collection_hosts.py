@@ -53,6 +53,31 @@ def test_a_checkout_gives_documents_back_and_tells_the_track_who_did_it(site, do
     assert site.documents == {"a": {"n": 2}, "c": {"n": 1}, "d": {"n": 9}}
 
 
+def test_a_pull_leaves_pages_that_were_edited_meanwhile(docs, site, new_site):
+    other = new_site()
+    there = other.collection()
+    assert docs.push(there)
+    other.tm.commit()
+    other.edit(a={"n": 2})
+    there.register("theirs")
+    other.tm.commit()
+    site.edit(c={"n": 3})
+    docs.register("ours")
+    site.tm.commit()
+    site.edit(b={"n": 9}, c=None)
+    site.collect()
+
+    assert docs.pull(there)
+    site.tm.commit()
+    site.collect()
+
+    assert site.documents == {"a": {"n": 2}, "b": {"n": 9}}
+    assert dict(docs.changes()) == {"changed": "b", "deleted": "c"}
+    assert docs.register("mine")
+    assert not docs.has_changes
+    assert dict(docs.read_all()) == site.documents
+
+
 def test_its_own_writes_are_not_looked_at_again(site, docs):
     site.collect()
     site.edit(a={"n": 2})

@@ -166,13 +166,66 @@ def test_a_pull_of_another_branch_leaves_the_working_documents(pair):
     assert here.read("a", 0, "side") == {"n": 7}
 
 
-def test_a_pull_into_changes_is_refused(pair):
+def test_a_pull_leaves_changes_of_other_documents_as_they_are(pair):
     here, there = pair
     edit(there, "one", a={"n": 2})
+    edit(here, b={"n": 9}, x={"n": 1})
+    assert here.pull(there)
+    assert dict(here.documents) == {"a": {"n": 2}, "b": {"n": 9}, "x": {"n": 1}}
+    assert dict(here.changes()) == {"changed": "b", "created": "x"}
+    assert here.register("mine")
+    assert (here.read("b", 1), here.read("b", 2), here.has_changes) == ({"n": 1}, {"n": 9}, False)
+
+
+def test_where_both_went_on_changes_stay_beside_the_merge_and_what_is_stashed_stays_stashed(pair):
+    here, there = pair
+    edit(there, "theirs", a={"n": 2})
+    edit(here, y={"n": 0})
+    here.stash()
+    edit(here, "ours", b={"n": 2})
+    edit(here, b=None, x={"n": 1})  # of what only ours changed, too
+    assert here.pull(there)
+    assert [entry.message for entry in here.get_log()][:2] == ["[Auto-Merged]\nours", "theirs"]
+    assert dict(here.documents) == {"a": {"n": 2}, "x": {"n": 1}}
+    assert dict(here.changes()) == {"deleted": "b", "created": "x"}
+    assert here.discard_changes()
+    assert dict(here.documents) == {"a": {"n": 2}, "b": {"n": 2}}
+    assert here.stash_apply()
+    assert here.documents["y"] == {"n": 0}
+
+
+def test_where_both_disagree_changes_stay_until_the_merge_was_decided(pair):
+    here, there = pair
+    edit(there, "theirs", a={"n": 2})
+    edit(here, "ours", a={"n": 3})
     edit(here, b={"n": 9})
+    assert here.pull(there)
+    assert (here.has_conflicts, dict(here.documents)) == (True, {"a": {"n": 2}, "b": {"n": 9}})
     with pytest.raises(InvalidOperation, match="register, stash or discard"):
+        here.resolve_conflicts("theirs")
+    assert here.stash()
+    assert here.resolve_conflicts("theirs").version == (2, "main")
+    assert here.stash_apply()
+    assert (dict(here.documents), list(here.changes())) == (
+        {"a": {"n": 3}, "b": {"n": 9}},
+        [("changed", "b")],
+    )
+
+
+@pytest.mark.parametrize("ours", [None, {"n": 5}])
+def test_a_pull_of_documents_that_have_changes_is_refused_as_a_whole(pair, ours):
+    here, there = pair
+    edit(there, "theirs", a={"n": 2}, b={"n": 2})
+    if ours is not None:
+        edit(here, "ours", x=ours)
+    edit(here, b={"n": 9})
+    before = log(here), here.branches(), dict(here.documents), len(here.stored.records)
+    with pytest.raises(InvalidOperation, match="'b' changed here and there: register, stash or discard your"):
         here.pull(there)
-    assert len(here.get_log()) == 1
+    assert (log(here), here.branches(), dict(here.documents), len(here.stored.records)) == before
+    assert list(here.changes()) == [("changed", "b")]
+    assert here.stash()
+    assert here.pull(there)
 
 
 def test_a_pull_into_nothing_takes_everything(new_collection, empty):

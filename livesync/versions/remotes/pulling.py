@@ -46,6 +46,8 @@ class PullingCollection(ReceivingCollection):
         Where they disagree, the merge waits for :meth:`resolve_conflicts`; :meth:`abort_merge` leaves the
         branch as the other one has it, with the local versions on theirs.
 
+        Documents that have changes stay as they are, changed, where the pull does not write them.
+
         Args:
             remote: The other collection, of the same name; nothing of it is written. Of another node the
                 address, ``https://…``, or the name of a peer. What comes over a network is kept before it is
@@ -61,9 +63,9 @@ class PullingCollection(ReceivingCollection):
 
         Raises:
             ValueError: The names differ.
-            InvalidOperation: They are one collection; HEAD is detached and no branch is named; there are
-                changes or conflicts on that branch; the other one has no such branch; both have gone on, and
-                HEAD is elsewhere; or there are documents and no versions.
+            InvalidOperation: They are one collection; HEAD is detached and no branch is named; conflicts wait
+                on that branch, or documents have changes that the pull would write; the other one has no such
+                branch; both have gone on, and HEAD is elsewhere; or there are documents and no versions.
             InvalidCollectionState: They began with other versions, or what came is damaged.
             SyncError, PeerRefused: The other node does not answer, or refuses.
         """
@@ -92,7 +94,8 @@ class PullingCollection(ReceivingCollection):
         if not self.is_tracked:
             moved = self._begin_with(end.pack(asked))
         else:
-            moved = self._pulled(end, refs, asked, is_named=not everything)
+            with self._wholly():
+                moved = self._pulled(end, refs, asked, is_named=not everything)
         self.note_remote(end.address, {name: far.tip for name, far in refs.branches.items()})
         return moved
 
@@ -119,7 +122,6 @@ class PullingCollection(ReceivingCollection):
         name, _ = names.head
         if name in chosen and not names.is_detached:
             self._check_no_conflicts("a pull")
-            self._check_clean("a pull")
         own = names.branches()
         wants = [
             Want(one, marks_of(contents, own[one]) if one in own else ())
@@ -193,7 +195,7 @@ class PullingCollection(ReceivingCollection):
                 branch = branch.with_next(key)
             self.names.set_branch(name, self._readable(name, branch))
             if is_on_it:
-                self._go_to(name, tip)
+                self._go_to(name, tip, self._edited())
             return Moved(name, "fast-forward", old, id_of(stored, tip))
         if not is_on_it:
             if is_named:
@@ -230,11 +232,18 @@ class PullingCollection(ReceivingCollection):
             branch = branch.with_next(key)
         names.set_branch(name, self._readable(name, branch))
         messages = [self._record(key).message for key in way_up(self.contents.forks, own.tip, fork)]
-        self._go_to(name, tip)
         why = self._why("[Auto-Merged]\n" + "\n".join(reversed(messages)), None, {"rebranched": aside})
         bases = merge_bases(self.contents, tip, own.tip)
-        made = self._joined(merging.merged(self.contents, bases, own.tip, (tip, own.tip), why))
-        return bool(made.conflicts)
+        found = merging.merged(self.contents, bases, own.tip, (tip, own.tip), why)
+        edited = self._edited()
+        # what only ours changed is as the merge has it: where it need not wait, that is not written
+        made = None if found.conflicts else self._joined(found, edited)
+        if made is None or made.version is None:
+            self._go_to(name, tip, edited)
+        return made is None and bool(self._joined(found).conflicts)
+
+    def _edited(self) -> list[str]:
+        return [document_id for _, document_id in self.changes()]
 
     def _tag_pulled(self, name: str, version_id: bytes) -> Moved:
         key, known = self._there(version_id), self.names.tags.get(name)
