@@ -347,6 +347,23 @@ def test_branches_travel_between_databases(begun, tmp_path):
     assert json.loads(other("show", "HEAD", "a")[1])["title"] == "here"
 
 
+def test_a_pull_beside_changes_leaves_them_and_refuses_what_it_would_write(begun, tmp_path):
+    uri = f"file://{tmp_path / 'b.fs'}"
+    ZODB.DB(FileStorage(str(tmp_path / "b.fs"))).close()
+    begun("push", uri)
+    other = Desk(tmp_path / "b.fs", begun.capsys)
+    other.write(a={"title": "there", "n": 1})
+    other("register", "-m", "there")
+    begun.write(a={"title": "mine"}, b={"title": "BB"})
+    told = "livesync: 'a' changed here and there: register, stash or discard your changes first\n"
+    assert begun("pull", uri) == (2, "", told)
+    assert "there" not in begun("log")[1]
+    begun.write(a={"title": "A", "n": 1})
+    assert begun("pull", uri)[0] == 0
+    assert begun.documents() == {"a": {"title": "there", "n": 1}, "b": {"title": "BB"}}
+    assert "  changed:  b\n" in begun("status")[1]
+
+
 def test_json_says_all_of_a_version(begun):
     found = json.loads(begun("log", json_=True)[1])["versions"]
     assert [(one["version"], one["branch"], one["message"], one["counts"]["created"]) for one in found] == [
