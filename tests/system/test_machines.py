@@ -152,9 +152,10 @@ def test_the_history_replayed_by_4_writers_is_delivered_by_3_runners(
         assert {agent.lag_actions for agent in manager.status().agents} == {0}
         assert list(manager.waiting()) == []
     db.close()
-    # a runner whose clock is far ahead takes agents from others, and nothing else goes wrong
+    # a runner whose clock is far ahead takes agents from others; on a machine that is busy a lock of
+    # RelStorage's may not come in time, and the run is made again; nothing else goes wrong
     errors = {name for each in ran for name in each["errors"]}
-    assert errors <= ({"LeaseLost", "RetryLater"} if wrong_s else {"RetryLater"})
+    assert errors <= {"RetryLater", "UnableToLockRowsToReadCurrentError", *(["LeaseLost"] if wrong_s else [])}
     record_property("lines", lines)
     print(
         f"\n{database.kind}, clocks wrong by {wrong_s} s: {lines} lines, {len(actions):,} actions, written in"
