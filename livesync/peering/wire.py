@@ -120,6 +120,8 @@ Count = Annotated[int, Meta(ge=0, le=2**62)]
 Dot = tuple[Name, Stamp]
 #: provider -> newest stamp.
 Clock = Annotated[dict[str, Stamp], Meta(max_length=100_000)]
+#: Stamps, the newest first; the last may be 0.
+Trail = Annotated[tuple[Annotated[int, Meta(ge=0, le=MAX_STAMP)], ...], Meta(min_length=1, max_length=20)]
 #: prefix -> clock.
 Claims = Annotated[dict[str, Clock], Meta(max_length=100_000)]
 
@@ -480,6 +482,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
         payload: JSON text, as the application serialized it.
         vector: Left out where it is just the dot.
         inserted: Left out where it is the dot.
+        trail: Left out where the dot is the only write that it has seen.
     """
 
     id: Name
@@ -491,6 +494,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     length: Annotated[int, Meta(ge=1, le=2**62)] = 1
     hard: bool = False
     inserted: Dot | None = None
+    trail: Trail = (0,)
 
 
 class Buffer(Input, frozen=True):

@@ -24,7 +24,7 @@ from .pages import LARGE, Packed, PageTree
 ROOT_KEY: Final = "livesync.replication"
 
 #: What ``StoredReplica.schema`` is for data of this code.
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 
 
 class StoredReplica(Persistent):
@@ -114,6 +114,7 @@ def pack(state: ItemState) -> bytes:
             state.length,
             state.hard,
             state.inserted,
+            state.trail,
         )
     )
 
@@ -126,11 +127,20 @@ def pack_apart(state: ItemState) -> bytes | Packed:
 
 def unpack(item_id: str, packed: bytes | Packed) -> ItemState:
     """Return the state of what :func:`pack` or :func:`pack_apart` returned."""
-    entity_name, partition, payload, dot, vector, length, hard, inserted = ormsgpack.unpackb(
+    entity_name, partition, payload, dot, vector, length, hard, inserted, trail = ormsgpack.unpackb(
         packed.data if isinstance(packed, Packed) else packed
     )
     return ItemState(
-        item_id, entity_name, partition, payload, tuple(dot), dict(vector), length, hard, tuple(inserted)
+        item_id,
+        entity_name,
+        partition,
+        payload,
+        tuple(dot),
+        dict(vector),
+        length,
+        hard,
+        tuple(inserted),
+        tuple(trail),
     )
 
 

@@ -62,6 +62,13 @@ def test_ranks_agree_with_causality(states):
                 assert one.rank > other.rank
 
 
+@given(histories())
+def test_who_has_seen_a_write_has_met_it_where_nobody_was_restored(states):
+    for one in states:
+        for other in states:
+            assert one.has_met(other.dot) == one.has_seen(other.dot)
+
+
 def write(before, payload, provider, stamp, hard=False):
     return written(before, "i", "thing", "F1", payload, (provider, stamp), hard)
 
@@ -176,3 +183,30 @@ def test_a_write_under_an_id_that_was_in_use_already_shows():
     assert union.state.payload == "3"
     assert not union.is_impossible
     assert merge_states(write(BASE, None, "a", 10), copied).is_impossible
+
+
+def test_what_one_provider_wrote_in_two_lives_was_not_seen_although_the_clock_says_so():
+    lost, since = write(BASE, "2", "a", 2), write(BASE, "3", "a", 3)
+    both = merge_states(lost, since)
+
+    assert since.has_seen(lost.dot)
+    assert not since.has_met(lost.dot)
+    assert (both.state, both.loser) == (since, lost)
+    assert both.state.has_met(lost.dot)
+    assert merge_states(both.state, lost).loser is None
+
+
+def test_of_many_writes_the_last_few_are_remembered():
+    state = BASE
+    for stamp in range(2, 100):
+        state = write(state, str(stamp), "ab"[stamp % 2], stamp)
+
+    assert state.trail == (98, 97, 96, 95, 94, 93, 92, 91, 90)
+    assert all(state.has_met(("ab"[stamp % 2], stamp)) for stamp in range(1, 100))
+
+
+def test_an_item_that_is_made_again_says_nothing_of_what_was_collected():
+    again = written(None, "i", "thing", "F1", "2", ("a", 9), known=5)
+
+    assert again.has_met(("a", 5))
+    assert not again.has_met(("a", 6))

@@ -540,6 +540,63 @@ def test_what_was_not_claimed_yet_gives_a_restored_database_away_too(abc, new_pr
     assert log.item_change_loser.serialization_result.serialized_item == '"lost"'
 
 
+@pytest.fixture
+def forked(abc, new_provider, tools, clock):
+    """A function: b has writes of a's lost time, c has those that a has made since it was restored."""
+    a, b, c = abc
+
+    def make(before, lost, since, since_s=2000, by_c=()):
+        for payload in before:
+            tools.put(a, "1", payload)
+        tools.sync(a, b)
+        tools.sync(a, c)
+        image = image_of(a.data_store)
+        clock.now += 1000
+        for payload in lost:
+            tools.put(a, "1", payload)
+        tools.sync(a, b)
+        clock.now += since_s - 1000
+        restored = new_provider("a", image)
+        for payload in since:
+            tools.put(restored, "1", payload)
+        tools.sync(restored, c)
+        assert restored.provider_id == "a"  # it has not noticed
+        for payload in by_c:
+            tools.put(c, "1", payload)
+        return b, c
+
+    return make
+
+
+def losers_of(*providers):
+    logs = [log for provider in providers for log in provider.conflict_logs()]
+    return {log.item_change_loser.serialization_result.serialized_item for log in logs}
+
+
+@pytest.mark.parametrize("before", [[], ["0"], ["0", "1", "2", "3", "4", "5", "6"]], ids=len)
+@pytest.mark.parametrize(
+    ("lost", "since", "since_s", "by_c", "held", "loser"),
+    [
+        (["10"], ["20"], 2000, [], "20", "10"),
+        (["10"], ["20", "21"], 2000, [], "21", "10"),
+        (["10"], ["20"], 2000, ["30"], "30", "10"),
+        (["10"], ["20", "21"], 2000, ["30", "31"], "31", "10"),
+        (["10", "11"], ["20"], 500, [], "11", "20"),
+    ],
+)
+def test_what_was_told_since_a_restore_does_not_hide_what_was_told_before_it(
+    forked, tools, before, lost, since, since_s, by_c, held, loser
+):
+    b, c = forked(before, lost, since, since_s, by_c)
+    send(b, c)  # nothing where c claims as much of a
+    tools.sync(b, c)
+    tools.sync(b, c)
+    tools.sync(b, c)
+
+    assert tools.contents(b) == tools.contents(c) == {"1": held}
+    assert losers_of(b, c) == {loser}
+
+
 def test_a_copy_that_meets_its_original_takes_a_new_id(abc, new_provider, tools):
     a, _, _ = abc
     tools.put(a, "1", "1")
@@ -577,6 +634,11 @@ GOOD = written(None, "i", "thing", "F1", "1", ("a", 5))
         (replace(GOOD, length=0), "was never created"),
         (replace(GOOD, vector={"b": 3}), "has not seen the write"),
         (replace(GOOD, vector={"a": 5, "b": -3}), "impossible clock"),
+        (replace(GOOD, trail=(6, 0)), "its clock does not know"),
+        (replace(GOOD, trail=(-1,)), "its clock does not know"),
+        (replace(GOOD, trail=()), "its clock does not know"),
+        (replace(GOOD, trail=(4, 4)), "in no order"),
+        (replace(GOOD, trail=(4, -1)), "in no order"),
         (replace(GOOD, hard=True), "still says something"),
     ],
 )

@@ -14,7 +14,7 @@ from livesync.errors import ItemErased
 from livesync.peering.partitions import contained_in_any, contains, minimal
 from livesync.replication.metadata.changes import ConflictType, Operation
 from livesync.replication.metadata.digests import Digest, digest_of
-from livesync.replication.metadata.states import written
+from livesync.replication.metadata.states import TRAIL_LENGTH, written
 from livesync.replication.models.executor import ChangesExecutor
 from livesync.replication.provider import BaseSyncProvider
 from livesync.replication.sessions import conflicts
@@ -458,16 +458,24 @@ class World:
             assert full[item_id].hard, f"seed {self.seed}: {item_id}: {dot} {payload} vanished in silence"
 
     def is_forked(self, number: int) -> bool:
-        """Tell whether a later write under the same id had not seen this one: it was made after a restore."""
-        item_id, dot, *_ = self.writes[number]
-        return any(
-            other[0] == item_id and other[1][0] == dot[0] and number not in self._behind(later)
-            for later, other in enumerate(self.writes)
-            if later > number
-        )
+        """Tell whether a restored node had written under the same timestamp, or nobody remembers this one.
 
-    def _behind(self, number: int) -> set[int]:
+        What is remembered is the item's last few writes.
+        """
+        item_id, dot, *_ = self.writes[number]
+        others = [
+            other
+            for place, other in enumerate(self.writes)
+            if other[0] == item_id and place != number and (other[1][0] == dot[0] or other[1][1] > dot[1])
+        ]
+        if any(other[1] == dot for other in others):
+            return True
+        unseen = any(other[1][0] == dot[0] and number not in self._behind(other) for other in others)
+        return unseen and sum(other[1][1] > dot[1] for other in others) > TRAIL_LENGTH
+
+    def _behind(self, write: tuple) -> set[int]:
         """Return what the maker of a write had seen."""
+        number = self.writes.index(write)
         return next((found for found in self.causes.values() if max(found) == number), set())
 
     def check_writes(self, full) -> None:

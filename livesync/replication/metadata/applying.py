@@ -1,8 +1,9 @@
 """How two states of one item become one. Pure.
 
 The vector is the maximum of both, always. The content is that of the greater rank, ``(hard, length,
-timestamp, provider)``. It is a conflict when the loser's write is not in the winner's vector: nobody had
-seen it. No new write is made for it, since both sides come to the same state by themselves.
+timestamp, provider)``. It is a conflict when the winner has not met the loser's write: it is not in the
+vector, or that speaks of another life of the loser's maker (:meth:`ItemState.has_met`). No new write is
+made for it, since both sides come to the same state by themselves.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from .changes import ConflictType, Operation
 from .clocks import merged
-from .states import ItemState
+from .states import ItemState, trail_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +49,22 @@ def merge_states(local: ItemState | None, remote: ItemState, is_foreign: bool = 
     vector = merged(local.vector, remote.vector)
     remote_wins = remote.rank > local.rank
     winner, loser = (remote, local) if remote_wins else (local, remote)
-    state = replace(winner, vector=vector)
+    state = replace(winner, vector=vector, trail=_both_trails(winner, loser))
     is_new = remote_wins and remote.content != local.content
     impossible = is_foreign or (loser.has_seen(winner.dot) and local.content != remote.content)
-    seen = winner.has_seen(loser.dot) and not impossible
+    seen = winner.has_met(loser.dot) and not impossible
     if seen or _say_the_same(local, remote) or local.rank == remote.rank:
         return Merge(state, is_new)
     kind = conflict_type(operation_of(local), operation_of(remote))
     return Merge(state, is_new, loser, kind, impossible)
+
+
+def _both_trails(winner: ItemState, loser: ItemState) -> tuple[int, ...]:
+    """Return the trail of the winner once it has met the loser."""
+    if winner.dot == loser.dot and winner.trail == loser.trail:
+        return winner.trail
+    own = () if winner.dot == loser.dot else (loser.dot[1],)
+    return trail_of((*own, *winner.trail, *loser.trail), max(winner.trail[-1], loser.trail[-1]))
 
 
 def _say_the_same(local: ItemState, remote: ItemState) -> bool:

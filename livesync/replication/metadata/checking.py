@@ -9,7 +9,7 @@ import msgspec
 from ...errors import ChangesRefused, ClockAhead
 from ...peering.partitions import check_partition, contained_in_any
 from .clocks import Stamps, moment_of
-from .states import ItemState, newest_stamp
+from .states import NO_TRAIL, ItemState, newest_stamp
 
 MAX_ID_LENGTH = 512
 
@@ -87,6 +87,18 @@ def _check_history(state: ItemState) -> None:
         raise ChangesRefused(f"item {state.item_id!r} has not seen the write that made it")
     if not all(provider and stamp > 0 for provider, stamp in state.vector.items()):
         raise ChangesRefused(f"item {state.item_id!r} has an impossible clock")
+    if state.trail != NO_TRAIL:
+        _check_trail(state)
+
+
+def _check_trail(state: ItemState) -> None:
+    newest, *others = state.trail or (-1,)
+    if not 0 <= newest <= max(state.vector.values()):
+        raise ChangesRefused(f"item {state.item_id!r} has seen a write that its clock does not know")
+    for stamp in others:
+        if not 0 <= stamp < newest:
+            raise ChangesRefused(f"item {state.item_id!r} has seen writes in no order")
+        newest = stamp
 
 
 def _check_payload(state: ItemState) -> None:

@@ -41,16 +41,18 @@ def state_of(change: ItemChange) -> ItemState:
     length = change.length
     if length is None:
         length = 2 if change.operation is Operation.DELETE else 1
+    vector = merged(change.vector_clock.stamps(), {dot[0]: dot[1]})
     return ItemState(
         result.item_id,
         result.entity_name,
         result.partition,
         "" if change.hard else result.serialized_item,
         dot,
-        merged(change.vector_clock.stamps(), {dot[0]: dot[1]}),
+        vector,
         length,
         change.hard,
         inserted,
+        (max(vector.values()),),  # a change does not say more than its clock does
     )
 
 

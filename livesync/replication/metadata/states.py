@@ -10,13 +10,19 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from .clocks import Stamps
 
 #: Who wrote something, and when: (provider, stamp).
 Dot = tuple[str, int]
+
+#: Writes of an item that its state remembers one by one, beside its dot (:attr:`ItemState.trail`).
+TRAIL_LENGTH: Final = 8
+
+#: The trail of the first write of an item.
+NO_TRAIL: Final = (0,)
 
 _NAMESPACE: Final = uuid.UUID("6d1c2d53-41b5-5f0a-9d6e-0a2f6f1c8f04")
 
@@ -35,6 +41,9 @@ class ItemState:
         length: Odd: live; even: deleted.
         hard: Deleted for good: the id is closed.
         inserted: The write that first made the item, as the writer of this content saw it.
+        trail: Stamps of the last few writes that this state has seen beside its dot, the newest first, and
+            last the stamp up to which it says no more than ``vector``. It tells apart what one provider has
+            written in two lives, which ``vector`` cannot. What a node remembers: states are equal without it.
     """
 
     item_id: str
@@ -46,6 +55,7 @@ class ItemState:
     length: int
     hard: bool
     inserted: Dot
+    trail: tuple[int, ...] = field(default=NO_TRAIL, compare=False)
 
     @property
     def is_live(self) -> bool:
@@ -80,6 +90,15 @@ class ItemState:
         """Tell whether this state knew of a write when it was made."""
         return self.vector.get(dot[0], 0) >= dot[1]
 
+    def has_met(self, dot: Dot) -> bool:
+        """Tell whether it knew of that very write, and not just of later ones by the same provider.
+
+        They differ only where the provider has written in two lives, one of which was undone by a restore.
+        """
+        if self.vector.get(dot[0], 0) < dot[1]:
+            return False
+        return dot == self.dot or dot[1] <= self.trail[-1] or dot[1] in self.trail
+
     def touched(self, provider: str, stamp: int) -> ItemState:
         """Return the same content, known to one more write: it travels under that provider's clock too."""
         return replace(self, vector={**self.vector, provider: stamp})
@@ -108,6 +127,7 @@ def written(
     payload: str | None,
     dot: Dot,
     hard: bool = False,
+    known: int = 0,
 ) -> ItemState:
     """Return the state that a write makes of what its writer has seen.
 
@@ -117,6 +137,7 @@ def written(
         payload: JSON text; None deletes.
         dot: The write.
         hard: Delete for good.
+        known: Up to which stamp tombstones of the writer's were collected, for where nothing was there.
     """
     assert before is not None or payload is not None, "nothing was there to delete"
     length = 0 if before is None else before.length
@@ -134,7 +155,19 @@ def written(
         length,
         hard or bool(before and before.hard),
         before.inserted if before else dot,
+        trail_of((before.dot[1], *before.trail), before.trail[-1]) if before else (known,),
     )
+
+
+def trail_of(stamps: tuple[int, ...], floor: int = 0) -> tuple[int, ...]:
+    """Return a trail (:attr:`ItemState.trail`).
+
+    Args:
+        stamps: Of writes that were seen, in any order; more than are remembered raise the floor.
+        floor: The stamp up to which nothing is known one by one.
+    """
+    kept = sorted({stamp for stamp in stamps if stamp > floor}, reverse=True)
+    return (*kept[:TRAIL_LENGTH], kept[TRAIL_LENGTH] if len(kept) > TRAIL_LENGTH else floor)
 
 
 def newest_stamp(states: Iterable[ItemState]) -> int:

@@ -139,6 +139,7 @@ def item_to_wire(state: ItemState) -> wire.Item:
         length=state.length,
         hard=state.hard,
         inserted=None if state.inserted == dot else state.inserted,
+        trail=state.trail,
     )
 
 
@@ -155,6 +156,7 @@ def state_of(told: wire.Item) -> ItemState:
         told.length,
         told.hard,
         told.inserted or dot,
+        told.trail,
     )
 
 

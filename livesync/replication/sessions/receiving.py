@@ -262,7 +262,7 @@ def _is_known(local: ItemState, remote: ItemState, is_mended: bool) -> bool:
     """Tell whether a state brings nothing: the chunk came twice, or what it says by another way."""
     if is_mended:
         return local == remote  # what vectors say is in doubt
-    return local.rank >= remote.rank and descends(local.vector, remote.vector)
+    return local.rank >= remote.rank and descends(local.vector, remote.vector) and local.has_met(remote.dot)
 
 
 def take_local_edit(node: Node, remote: ItemState) -> ItemState | None:

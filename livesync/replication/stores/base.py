@@ -532,9 +532,13 @@ class BaseDataStore(ABC):
         """Return, by partition, the clock of the tombstones that are gone."""
         return {partition: dict(pairs) for partition, pairs in self.tables.collected.items()}
 
+    def collected_in(self, partition: str) -> dict[str, int]:
+        """Return the clock of the tombstones that are gone from a partition."""
+        return dict(self.tables.collected.get(partition, ()))
+
     def note_collected(self, partition: str, vector: Stamps) -> None:
         """Note that tombstones with this clock are gone from a partition."""
-        known = dict(self.tables.collected.get(partition, ()))
+        known = self.collected_in(partition)
         both = merged(known, vector)
         if both != known:
             self._set(self.tables.collected, partition, tuple(sorted(both.items())))

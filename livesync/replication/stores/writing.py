@@ -60,7 +60,8 @@ def write(
         raise ChangesRefused(f"there is no item {item_id!r} to delete")
     bases.keep(node, held)
     stamp = store.next_stamp(node.now())
-    state = written(base, item_id, entity_name, partition, payload, (store.provider_id, stamp), hard)
+    dot, known = (store.provider_id, stamp), store.collected_in(partition).get(store.provider_id, 0)
+    state = written(base, item_id, entity_name, partition, payload, dot, hard, known)
     if open_entry is None or held is None:
         store.put(state, held)
     else:
