@@ -26,7 +26,7 @@ from .edits import Document, Edits, document_id, edited, generated, real
 from .gits import Git, PyGit, has_pygit2
 from .history_store import CACHE, Made, Objects, Store
 from .rows import Row, check
-from .timing import timed
+from .timing import median_ratio, timed
 
 TITLE = "history: versions of documents, beside git and pygit2"
 QUICK = {"documents": 120, "versions": 6, "changes": 8, "long": 40, "samples": 10}
@@ -213,9 +213,9 @@ def _checkouts(store: Store, git: Git, edits: Edits, last: int, middle: int) -> 
     title = f"{edits.name}: checkout of version {middle} from {last}, {len(back):,} documents"
     return [
         Row(f"{title}: livesync's work", median(own), "ms"),
-        Row("  ratio to git's checkout", median(own) / median(gits), at_most=0.2),
+        Row("  ratio to git's checkout", median_ratio(own, gits), at_most=0.2),
         Row("  with the documents written and committed", median(whole), "ms"),
-        Row("  ratio to these alone", median(whole) / median(bare), at_most=1.4),
+        Row("  ratio to these alone", median_ratio(whole, bare), at_most=1.4),
     ]
 
 

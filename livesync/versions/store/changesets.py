@@ -110,13 +110,13 @@ def _pages(stored: ChangeSet, frames: Frames) -> Iterator[_Page]:
 
 
 class Columns(NamedTuple):
-    """Rows of a page, a list for each field of :class:`Row`."""
+    """Rows of a page, a column for each field of :class:`Row`."""
 
-    ids: list[str]
-    forward: list[bytes]
-    backward: list[bytes]
-    before: list[bytes]
-    after: list[bytes]
+    ids: Sequence[str]
+    forward: Sequence[bytes]
+    backward: Sequence[bytes]
+    before: Sequence[bytes]
+    after: Sequence[bytes]
 
 
 def columns_of(stored: ChangeSet, frames: Frames) -> Iterator[Columns]:
@@ -127,7 +127,7 @@ def columns_of(stored: ChangeSet, frames: Frames) -> Iterator[Columns]:
     """
     for page in _pages(stored, frames):
         parts = [part for frame in page.frames for part in ormsgpack.unpackb(frames.unpack(frame))]
-        shorts = [page.hashes[start : start + SHORT] for start in range(0, len(page.hashes), SHORT)]
+        shorts = unpack(f"{SHORT}s" * (len(page.hashes) // SHORT), page.hashes)
         yield Columns(page.ids, parts[::2], parts[1::2], shorts[::2], shorts[1::2])
 
 

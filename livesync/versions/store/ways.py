@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from ...errors import InvalidOperation
@@ -76,7 +76,9 @@ class Steps:
             for ids, deltas, _, starts, ends in contents.columns(key):
                 self._note(ids, deltas, starts, ends)
 
-    def _note(self, ids: list[str], deltas: list[bytes], starts: list[bytes], ends: list[bytes]) -> None:
+    def _note(
+        self, ids: Sequence[str], deltas: Sequence[bytes], starts: Sequence[bytes], ends: Sequence[bytes]
+    ) -> None:
         first, later = self._first, self._later
         for document_id, delta, start in zip(ids, deltas, starts, strict=True):
             if document_id not in first:
@@ -98,8 +100,8 @@ class Steps:
         contents, start, end = self._contents, self._start, self._end
         return [
             one
-            for one, short in sorted(self._ends.items())
-            if short != self._starts[one]
+            for one in sorted(self._ends)
+            if self._ends[one] != self._starts[one]
             or contents.hash(one, start) != contents.hash(one, end)
             or contents.is_erased(one, start) != contents.is_erased(one, end)
         ]
