@@ -72,7 +72,7 @@ class LookingCollection(TrackedCollection):
         Args:
             start, end: (number, branch), as :meth:`find` takes them.
         """
-        return list(changed_ids(self.contents, self._key(*start), self._key(*end)))
+        return changed_ids(self.contents, self._key(*start), self._key(*end))
 
     def between(
         self, start: tuple[int | None, str | None], end: tuple[int | None, str | None]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress
+from operator import eq, ne
 from typing import Any, Final
 
 from ...errors import InvalidOperation
@@ -20,8 +22,8 @@ _MOST_DELTAS: Final = 16
 _ANEW: Final = frozenset({b"\x92\xc0", GONE, ERASED})
 
 
-def changed_ids(contents: Contents, start: int, end: int) -> Iterator[str]:
-    """Yield the ids of the documents that differ between two versions, in order.
+def changed_ids(contents: Contents, start: int, end: int) -> list[str]:
+    """Return the ids of the documents that differ between two versions, in order.
 
     What was changed and changed back is none of them: whole hashes decide.
 
@@ -33,17 +35,23 @@ def changed_ids(contents: Contents, start: int, end: int) -> Iterator[str]:
     way = way_between(contents.forks, start, end)
     pages = [(ids, after, before) for key in way.up for ids, before, after in contents.shorts(key)]
     pages += [page for key in way.down for page in contents.shorts(key)]
-    first: dict[str, int] = {}
     last: dict[str, int] = {}
     for ids, _, ends in pages:
         last.update(zip(ids, ends))
+    first: dict[str, int] = {}
     for ids, starts, _ in reversed(pages):
         first.update(zip(ids, starts))
-    for document_id in sorted(first):
-        if first[document_id] != last[document_id] or contents.hash(document_id, start) != contents.hash(
-            document_id, end
-        ):
-            yield document_id
+    # what has other short hashes differs; of the few that have the same ones, the whole hashes are asked
+    ends_of = [*map(last.__getitem__, first)]
+    found = [*compress(first, map(ne, ends_of, first.values()))]
+    if len(found) < len(first):
+        found += [
+            document_id
+            for document_id in compress(first, map(eq, ends_of, first.values()))
+            if contents.hash(document_id, start) != contents.hash(document_id, end)
+        ]
+    found.sort()
+    return found
 
 
 class Steps:
