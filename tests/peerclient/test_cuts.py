@@ -45,6 +45,7 @@ def home(node):
     return node("home")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", ["push", "pull"])
 def test_cut_after_any_request_it_goes_on_at_the_last_confirmed_buffer(
     direction, world, served, node, proxy, monkeypatch

@@ -669,6 +669,7 @@ def test_values_come_back_exactly_from_a_version_that_was_open(new_collection, n
     assert versions.check() == []
 
 
+@pytest.mark.slow
 @given(
     states=st.lists(typed_documents, min_size=2, max_size=6),
     branching=st.lists(st.integers(0, 5), max_size=5),
@@ -716,6 +717,7 @@ def test_a_document_with_many_deltas_is_read_through_few_of_them(deltas):
     assert moved(deltas, (59, "main"), (0, "main"), {"a": {"t": text}}) == {"a": {"t": LONG}}
 
 
+@pytest.mark.slow
 @given(
     states=st.lists(typed_documents, min_size=2, max_size=5),
     branching=st.lists(st.integers(0, 4), max_size=4),
