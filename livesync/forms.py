@@ -1,4 +1,4 @@
-"""JSON as typed values, safe in threads from the first time on.
+"""JSON and MessagePack as typed values, safe in threads from the first time on.
 
 msgspec works out what a ``Struct`` holds when it first decodes one. Where two threads come to that
 at once, one uses what the other has half done, and the process ends with a segmentation fault. So a
@@ -8,14 +8,17 @@ decoder is made once for each form, by one thread at a time.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
 
 Form = TypeVar("Form")
+Decoder = TypeVar("Decoder")
 
 _lock = threading.Lock()
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+_unpackers: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
 
 
 def decode_json(body: bytes, form: type[Form]) -> Form:
@@ -25,7 +28,7 @@ def decode_json(body: bytes, form: type[Form]) -> Form:
         msgspec.DecodeError: It is no JSON, or of another form (``msgspec.ValidationError``).
         UnicodeDecodeError, RecursionError: Its strings are no UTF-8; it is nested too deeply.
     """
-    value: Form = _decoder(form).decode(body)
+    value: Form = _of_form(_decoders, form, msgspec.json.Decoder).decode(body)
     return value
 
 
@@ -35,21 +38,8 @@ def converted(value: Any, form: type[Form]) -> Form:
     Raises:
         msgspec.ValidationError: It is of another form.
     """
-    _decoder(form)
+    _of_form(_decoders, form, msgspec.json.Decoder)
     return msgspec.convert(value, form)
-
-
-def _decoder(form: Any) -> msgspec.json.Decoder[Any]:
-    decoder = _decoders.get(form)
-    if decoder is None:
-        with _lock:
-            decoder = _decoders.get(form)
-            if decoder is None:
-                decoder = _decoders[form] = msgspec.json.Decoder(form)
-    return decoder
-
-
-_unpackers: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
 
 
 def decode_packed(body: bytes, form: Any) -> Any:
@@ -59,10 +49,15 @@ def decode_packed(body: bytes, form: Any) -> Any:
         msgspec.DecodeError: It is none, or of another form.
         UnicodeDecodeError, RecursionError: Its strings are no UTF-8; it is nested too deeply.
     """
-    unpacker = _unpackers.get(form)
-    if unpacker is None:
+    return _of_form(_unpackers, form, msgspec.msgpack.Decoder).decode(body)
+
+
+def _of_form(known: dict[Any, Decoder], form: Any, make: Callable[[Any], Decoder]) -> Decoder:
+    """Return the decoder of a form, which is made where there is none yet."""
+    decoder = known.get(form)
+    if decoder is None:
         with _lock:
-            unpacker = _unpackers.get(form)
-            if unpacker is None:
-                unpacker = _unpackers[form] = msgspec.msgpack.Decoder(form)
-    return unpacker.decode(body)
+            decoder = known.get(form)
+            if decoder is None:
+                decoder = known[form] = make(form)
+    return decoder

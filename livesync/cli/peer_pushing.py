@@ -7,7 +7,7 @@ from contextlib import closing
 from ..errors import UsageError
 from .exitcodes import ExitCode
 from .output import printable
-from .peer_trust import ca_file_of, given_params, keys_of, trust_of
+from .peer_trust import connection_of, given_params, keys_of, trust_of
 from .session import Session, as_usage
 from .tables import utc
 
@@ -17,9 +17,6 @@ _DAY_S = 86_400.0
 def push(session: Session) -> int:
     """Sign a certificate for the key that a server shares, and give it to the server."""
     args, out, params, keys = session.args, session.out, given_params(session), keys_of(session)
-    from ..peering.connection import PeerConnection
-    from ..peering.retrying import Retries
-
     with trust_of(session) as store:
         definition = store.read(lambda trust: trust.definition(args.profile, args.scope))
         scope = as_usage(lambda: definition.get_scope(params))
@@ -33,14 +30,7 @@ def push(session: Session) -> int:
         )
         if parent is None:
             raise UsageError("no certificate whose key is here allows all that is to be given")
-        connection = PeerConnection(
-            args.url,
-            store,
-            keys,
-            retries=Retries(most=3),  # somebody sits there and waits
-            ca_file=ca_file_of(session),
-            insecure_http=args.insecure_http,
-        )
+        connection = connection_of(session, args.url, store, keys)
         with closing(connection):
             valid_s = None if args.days is None else args.days * _DAY_S
             chain = connection.push_signed_client_certificate_chain(parent, definition, params, valid_s)

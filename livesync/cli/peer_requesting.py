@@ -12,7 +12,7 @@ from ..errors import CertificateRefused, OptionError, UsageError
 from ..options import read_secret
 from .exitcodes import ExitCode
 from .output import printable
-from .peer_trust import ca_file_of, check_root, keys_of, say_key, trust_of
+from .peer_trust import check_root, connection_of, keys_of, say_key, trust_of
 from .session import Session
 
 if TYPE_CHECKING:
@@ -23,22 +23,12 @@ _DAY_S = 86_400.0
 
 def request_online(session: Session, params: Mapping[str, str]) -> int:
     """Ask a server for a certificate, and keep it."""
-    from ..peering.connection import PeerConnection
-    from ..peering.retrying import Retries
-
     args, out = session.args, session.out
     if not args.user:
         raise UsageError("say who gives the certificate, on the server: --user NAME")
     keys = keys_of(session)
     with trust_of(session) as store:
-        connection = PeerConnection(
-            args.url,
-            store,
-            keys,
-            retries=Retries(most=3),  # somebody sits there and waits
-            ca_file=ca_file_of(session),
-            insecure_http=args.insecure_http,
-        )
+        connection = connection_of(session, args.url, store, keys)
         with closing(connection):
             connection.server_info  # noqa: B018 - before a password is asked for: is anybody there?
             shown = connection.get_remote_certificates(args.profile)

@@ -18,6 +18,7 @@ from .session import Session, as_usage
 
 if TYPE_CHECKING:
     from ..peering.certificates import Certificate
+    from ..peering.connection import PeerConnection
     from ..peering.keyring import KeyRing
     from ..peering.scopes import ScopeDefinition
     from ..peering.trust import TrustStore
@@ -75,6 +76,21 @@ def ca_file_of(session: Session) -> str | None:
     if not given:
         return None
     return check_ca_file(os.path.join(session.directory or os.getcwd(), os.path.expanduser(given)))
+
+
+def connection_of(session: Session, url: str, store: TrustStore, keys: KeyRing) -> PeerConnection:
+    """Return a connection with the server at an address, for somebody who sits there and waits."""
+    from ..peering.connection import PeerConnection
+    from ..peering.retrying import Retries
+
+    return PeerConnection(
+        url,
+        store,
+        keys,
+        retries=Retries(most=3),
+        ca_file=ca_file_of(session),
+        insecure_http=session.args.insecure_http,
+    )
 
 
 def check_root(store: TrustStore, root: str, is_told: bool) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from .collections import changing, line_of, looking, unknown_document, version_of
@@ -14,11 +15,6 @@ from .session import Session, as_usage
 
 if TYPE_CHECKING:
     from ..versions.collection import VersionedCollection
-
-
-#: How long ``gc`` keeps what nothing leads to, and how many versions it removes in one transaction.
-_GRACE_S: Final = 14 * 86_400.0
-_AT_ONCE: Final = 500
 
 
 def blame(session: Session) -> int:
@@ -54,17 +50,24 @@ def fsck(session: Session) -> int:
 
 def gc(session: Session) -> int:
     """Remove versions that nothing leads to any more."""
-    grace_s = _GRACE_S if session.args.grace is None else session.args.grace
+    from ..versions.upkeep import AT_ONCE, GRACE_S
+
+    grace_s = GRACE_S if session.args.grace is None else session.args.grace
+    return _in_slices(session, lambda collection: collection.collect_garbage(grace_s, AT_ONCE), "removed")
+
+
+def _in_slices(session: Session, take: Callable[[VersionedCollection], int], what: str) -> ExitCode:
+    """Take away, a transaction after the other, until nothing is left to take; say how much it was."""
 
     def work(collection: VersionedCollection) -> int:
         _ = collection.contents
-        return collection.collect_garbage(grace_s, _AT_ONCE)
+        return take(collection)
 
     total = 0
     while number := changing(session, work):
         total += number
-    session.out.line(f"{total:,} versions removed; space comes back when the database is packed")
-    session.out.json({"removed": total})
+    session.out.line(f"{total:,} versions {what}; space comes back when the database is packed")
+    session.out.json({what: total})
     return ExitCode.OK
 
 
@@ -114,16 +117,7 @@ def prune(session: Session) -> int:
         session.out.line(f"{len(places):,} versions would be pruned")
         return ExitCode.OK
 
-    def work(collection: VersionedCollection) -> int:
-        _ = collection.contents
-        return collection.prune(policy)
-
-    total = 0
-    while number := changing(session, work):
-        total += number
-    session.out.line(f"{total:,} versions pruned; space comes back when the database is packed")
-    session.out.json({"pruned": total})
-    return ExitCode.OK
+    return _in_slices(session, lambda collection: collection.prune(policy), "pruned")
 
 
 def export(session: Session) -> int:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ..database import committed, connected
 from ..errors import LiveSyncError, OptionError
 from ..manager import SyncManager
 from ..options import Option
+from ..versions.upkeep import AT_ONCE, GRACE_S
 from .base import PeriodicTask, TaskContext
 
 if TYPE_CHECKING:
     from ..versions.collection import VersionedCollection
-
-#: Versions that are removed in one transaction.
-_AT_ONCE: Final = 500
-
-#: How long a version that nothing leads to is kept.
-_GRACE_S: Final = 14 * 86_400.0
 
 
 class PruneVersions(PeriodicTask):
@@ -35,7 +30,7 @@ class PruneVersions(PeriodicTask):
             "grace_s",
             "float",
             help="remove versions that nothing leads to once they are so many seconds old",
-            default=_GRACE_S,
+            default=GRACE_S,
             minimum=0,
         ),
     )
@@ -84,7 +79,7 @@ class PruneVersions(PeriodicTask):
 
     def _removed(self, context: TaskContext, name: str) -> int:
         grace_s = self.values["grace_s"]
-        return self._slices(context, name, lambda collection: collection.collect_garbage(grace_s, _AT_ONCE))
+        return self._slices(context, name, lambda collection: collection.collect_garbage(grace_s, AT_ONCE))
 
     def _slices(self, context: TaskContext, name: str, change: Callable[[VersionedCollection], int]) -> int:
         """Change a collection again and again until nothing is left to do, a transaction each."""

@@ -149,7 +149,7 @@ def test_an_edit_arrives_by_worker_and_beat_and_tasks_run_as_well(place, keeper)
     worker.send_signal(signal.SIGTERM)
     beat.send_signal(signal.SIGTERM)
     assert worker.wait(LONG_S) == 0
-    beat.wait(LONG_S)  # with what code is Celery's affair: it depends on what beat was at
+    assert beat.wait(LONG_S) in (0, 1)  # which is Celery's affair: it depends on what beat was at
     lines = place.lines()
     assert len(lines) >= 2
     assert all(ledger.balance(line) == 0 and line["ended"] for line in lines)

@@ -376,7 +376,3 @@ def _foreign(contents: Contents, value: Any, delta: bytes) -> Any:
 
 def _or_absent(document: Any) -> Any:
     return ABSENT if document == {} else document
-
-
-def _or_empty(value: Any) -> Any:
-    return {} if value is ABSENT else value

@@ -13,10 +13,7 @@ from ..values import hash_of
 from .changesets import ERASED, GONE, NOTHING, SHORT
 from .contents import Contents
 from .tree import way_between
-from .writing import differs
-
-#: Deltas of one document after which it is read as a whole instead.
-_MOST_DELTAS: Final = 16
+from .writing import LONGEST_CHAIN, differs
 
 #: How deltas begin that need nothing of what was before: replacements, and what removes a document.
 _ANEW: Final = frozenset({b"\x92\xc0", GONE, ERASED})
@@ -99,7 +96,7 @@ class Steps:
                 more = later.setdefault(document_id, [])
                 if more is not None:
                     more.append(delta)
-                    if len(more) >= _MOST_DELTAS:
+                    if len(more) >= LONGEST_CHAIN:
                         later[document_id] = None
         self._ends.update(zip(ids, ends, strict=True))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from ..deltatrees.opening import check_none_open
 from ..joining import JoiningCollection
@@ -11,11 +11,6 @@ from ..store.records import Record
 from .cutting import drop_lines, remove_versions, unreachable
 from .retention import SLICE, Policy, prunable, prune_slice
 from .squashing import check_squashable, run_between, squash_run
-
-_DAY_S: Final = 86_400
-
-#: How long a version that nothing leads to is kept, so that it may be found again by its id.
-GRACE_S: Final = 14.0 * _DAY_S
 
 
 class KeepingCollection(JoiningCollection):
