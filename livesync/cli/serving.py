@@ -59,14 +59,15 @@ def serve(session: Session) -> int:
                     peers.start()
                     where += f", peers at {peers.url}"
                     told["peers"] = peers.url
-                out.line(printable(f"livesync serves site {settings.site or '(no name)'}, {where}"))
-                out.json(told)
-                out.stdout.flush()
                 for agent_id in unscheduled:
                     out.note(
                         f"livesync: agent {agent_id} has no schedule and runs only when asked;"
                         f" to give it one: livesync agent add_task {agent_id} --interval 1m"
                     )
+                # the line that starters wait for comes last
+                out.line(printable(f"livesync serves site {settings.site or '(no name)'}, {where}"))
+                out.json(told)
+                out.stdout.flush()
                 if web is None:
                     threading.Event().wait()
                 else:
