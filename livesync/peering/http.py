@@ -10,7 +10,7 @@ import ssl
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import requests
@@ -78,6 +78,7 @@ class PeerHTTP:
         self.bytes_sent = self.bytes_received = 0
         self._ca_file = ca_file
         self._session: requests.Session | None = None
+        self._settings: Mapping[str, Any] | None = None
         self._lock = threading.Lock()
 
     def prepare(self, method: str, path: str, body: bytes) -> requests.PreparedRequest:
@@ -99,9 +100,9 @@ class PeerHTTP:
         """
         request.headers.update(headers)
         session = self._opened()
-        settings = session.merge_environment_settings(request.url or "", {}, True, None, None)
         try:
             timeouts = (min(self.timeout_s, CONNECT_S), self.timeout_s)
+            settings = self._from_environment(session)
             with session.send(request, timeout=timeouts, allow_redirects=False, **settings) as response:
                 self.bytes_sent += len(request.body or b"")
                 answer = RawAnswer(
@@ -143,10 +144,18 @@ class PeerHTTP:
                 self._session = session
             return self._session
 
+    def _from_environment(self, session: requests.Session) -> Mapping[str, Any]:
+        """Return what the environment says of proxies and trust: read once, as connections are."""
+        with self._lock:
+            if self._settings is None:
+                self._settings = session.merge_environment_settings(self.base_url, {}, True, None, None)
+            return self._settings
+
     def close(self) -> None:
         """Close the connections; the next request opens new ones."""
         with self._lock:
             session, self._session = self._session, None
+            self._settings = None
         if session is not None:
             session.close()
 

@@ -7,6 +7,9 @@ and the number always. One signature a message, labelled and tagged ``livesync``
 as :data:`~livesync.peering.wire.SIGNATURE_AGE_S` at most.
 
 The path is signed as the client wrote it into its request: a proxy that changes it breaks signatures.
+
+Messages as livesync itself signs them, which is nearly all, are made and checked as text
+(:mod:`~livesync.peering.plainsignatures`); the library has the others.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from cryptography.exceptions import InvalidSignature as NotSigned
 from http_message_signatures import (
     HTTPMessageSignaturesException,
     HTTPMessageSigner,
@@ -30,16 +34,28 @@ from http_message_signatures import (
 
 from ..errors import DigestDiffers, SignatureRefused
 from .keys import PrivateKey, PublicKey, to_text
+from .plainsignatures import (
+    LABEL,
+    PlainSignature,
+    derived_of_request,
+    headers_of,
+    listed,
+    plain_base,
+    plain_parameters,
+    read_plain,
+)
 from .wire import SIGNATURE_AGE_S, SIGNED_OF_ANSWER, SIGNED_OF_REQUEST
-
-#: The label and the tag of the signature.
-LABEL: Final = "livesync"
 
 #: Headers, lower case, that may be absent; they are signed where they are there.
 _OPTIONAL: Final = frozenset({"content-type", "content-encoding"})
 
+#: The host is not signed, since a server may have several names; the library wants one.
+_HOST: Final = "http://peer"
+
 #: What a signature's own headers may have, in characters.
 _MAX_HEADER: Final = 4_000
+
+_ANOTHER: Final = "the signature does not hold: the message is another one"
 
 _DIGEST: Final = re.compile(r"sha-256=:[A-Za-z0-9+/]{43}=:")
 
@@ -50,11 +66,19 @@ class _Request:
     url: str
     headers: dict[str, str] = field(default_factory=dict)
 
+    def derived(self) -> dict[str, str]:
+        """Return the values of components that are no headers; nothing where they are to be parsed."""
+        return derived_of_request(self.method, self.url.removeprefix(_HOST))
+
 
 @dataclass
 class _Answer:
     status_code: int
     headers: dict[str, str] = field(default_factory=dict)
+
+    def derived(self) -> dict[str, str]:
+        """Return the values of components that are no headers."""
+        return {"@status": str(self.status_code)}
 
 
 class _Keys(HTTPSignatureKeyResolver):
@@ -77,12 +101,16 @@ class _Verifier(HTTPMessageVerifier):
 
     def validate_created_and_expires(self, sig_input: Any, max_age: timedelta | None = None) -> None:
         created, expires = sig_input.params.get("created"), sig_input.params.get("expires")
-        if type(created) is not int or abs(self._now - created) > SIGNATURE_AGE_S:
-            raise SignatureRefused(
-                f"the signature is not of now, by {SIGNATURE_AGE_S} seconds: set the clocks of both ends"
-            )
+        _check_age(created if type(created) is int else None, self._now)
         if expires is not None and self._now > expires:
             raise SignatureRefused("the signature has expired")
+
+
+def _check_age(created: int | None, now: float) -> None:
+    if created is None or abs(now - created) > SIGNATURE_AGE_S:
+        raise SignatureRefused(
+            f"the signature is not of now, by {SIGNATURE_AGE_S} seconds: set the clocks of both ends"
+        )
 
 
 def content_digest(body: bytes) -> str:
@@ -179,8 +207,7 @@ def _lower(headers: Mapping[str, str]) -> dict[str, str]:
 def _request(method: str, target: str, headers: Mapping[str, str]) -> _Request:
     if not target.startswith("/") or "#" in target:
         raise SignatureRefused("the address of the request is no path")
-    # the host is not signed: a server may have several names
-    return _Request(method, "http://peer" + target)
+    return _Request(method, _HOST + target)
 
 
 def _covered(fields: Mapping[str, str], components: Sequence[str]) -> list[str]:
@@ -196,7 +223,13 @@ def _sign(
     key_id: str,
     now: float,
 ) -> dict[str, str]:
-    message.headers = {**_lower(headers), "content-digest": content_digest(body)}
+    fields = message.headers = {**_lower(headers), "content-digest": content_digest(body)}
+    covered = _covered(fields, components)
+    parameters = plain_parameters(covered, int(now), key_id)
+    base = None if parameters is None else plain_base(covered, message.derived(), fields, parameters)
+    if parameters is not None and base is not None:
+        made = headers_of(parameters, key.crypto.sign(base))
+        return {"Content-Digest": fields["content-digest"], **made}
     signer = HTTPMessageSigner(signature_algorithm=algorithms.ED25519, key_resolver=_Keys(private=key.crypto))
     try:
         signer.sign(
@@ -205,7 +238,7 @@ def _sign(
             created=datetime.fromtimestamp(int(now), UTC),
             label=LABEL,
             tag=LABEL,
-            covered_component_ids=_covered(message.headers, components),
+            covered_component_ids=covered,
             use_existing_digest=True,
         )
     except HTTPMessageSignaturesException as exc:
@@ -230,22 +263,46 @@ def _verify(
     key = key_of(key_id)
     if key is None:
         raise SignatureRefused("the signature is by a certificate that may not sign this")
+    plain = read_plain(fields)
+    covered = _covered(fields, components)
+    base = None
+    if plain is not None and plain.key_id == key_id and plain.names == listed(covered):
+        base = plain_base(covered, message.derived(), fields, plain.parameters)
+    if plain is not None and base is not None:
+        _verify_plain(plain, base, key, now)
+    else:
+        _verify_other(message, covered, key, key_id, now)
+    if not hmac.compare_digest(fields["content-digest"].encode(), content_digest(body).encode()):
+        raise DigestDiffers("the body is not what its digest says")
+    return key_id
+
+
+def _verify_plain(plain: PlainSignature, base: bytes, key: PublicKey, now: float) -> None:
+    """Verify a signature of the shape that livesync gives its own."""
+    _check_age(plain.created, now)
+    try:
+        key.crypto.verify(plain.raw, base)
+    except (NotSigned, ValueError):
+        raise SignatureRefused(_ANOTHER) from None
+
+
+def _verify_other(
+    message: _Request | _Answer, covered: Sequence[str], key: PublicKey, key_id: str, now: float
+) -> None:
+    """Verify a signature of any shape that RFC 9421 has."""
     try:
         results = _Verifier(key, now).verify(message, max_age=None, expect_tag=LABEL)
     except InvalidSignature:
-        raise SignatureRefused("the signature does not hold: the message is another one") from None
+        raise SignatureRefused(_ANOTHER) from None
     if len(results) != 1:
         raise SignatureRefused(f"the message has several signatures tagged {LABEL}")
     found = results[0]
-    needed = {f'"{name}"' for name in _covered(fields, components)}
+    needed = {f'"{name}"' for name in covered}
     missing = sorted(needed - found.covered_components.keys())
     if missing:
         raise SignatureRefused(f"the signature does not cover {', '.join(missing)}")
     if found.parameters.get("keyid") != key_id:
         raise SignatureRefused("the signature does not say which certificate it is by")
-    if not hmac.compare_digest(fields["content-digest"].encode(), content_digest(body).encode()):
-        raise DigestDiffers("the body is not what its digest says")
-    return key_id
 
 
 def _claimed(fields: Mapping[str, str], components: Sequence[str]) -> str:
