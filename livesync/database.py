@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote, urlencode
 
+from .attempts import attempts
 from .errors import DatabaseError, DatabaseLocked
 from .relcache import forget_replaced_states
 from .zeoclient import forget_ids_at_reconnection
 
 T = TypeVar("T")
-
-#: How often a writing transaction is tried when others write at the same time.
-ATTEMPTS: Final = 5
 
 #: How long a ZEO server may take to answer, unless the URI has a ``wait_timeout`` of its own.
 ZEO_WAIT_S: Final = 8
@@ -259,7 +257,7 @@ def committed(db: Any, change: Callable[[MutableMapping[str, Any]], T]) -> T:
     manager = TransactionManager(explicit=True)
     connection = db.open(transaction_manager=manager)
     try:
-        for attempt in manager.attempts(ATTEMPTS):
+        for attempt in attempts(manager):
             with attempt:
                 result = change(connection.root())
         return result

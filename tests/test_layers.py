@@ -10,7 +10,7 @@ import livesync
 
 PACKAGE = Path(livesync.__file__).parent
 
-GROUND = {"errors", "forms", "relcache", "relstorage", "zeoclient", "imports", "process"}
+GROUND = {"attempts", "errors", "forms", "relcache", "relstorage", "zeoclient", "imports", "process"}
 GROUND |= {"httpcalls", "options", "database", "action", "host"}
 TRACK = GROUND | {"track", "timetable", "commits"}
 AGENT = TRACK | {"agent"}
@@ -23,6 +23,7 @@ ENGINES = {"peering", "replication", "versions"}
 #: What each room may import, itself apart. A room is a module or a package directly in livesync.
 MAY_IMPORT = {
     "errors": set(),
+    "attempts": set(),
     "conflicts": set(),
     "process": set(),
     "imports": set(),
@@ -33,12 +34,12 @@ MAY_IMPORT = {
     "relstorage": {"errors"},
     "relcache": set(),
     "zeoclient": set(),
-    "database": {"errors", "relcache", "relstorage", "zeoclient"},
+    "database": {"attempts", "errors", "relcache", "relstorage", "zeoclient"},
     "action": {"errors"},
     "timetable": {"errors"},
     "commits": set(),
     "host": {"errors", "imports"},
-    "track": {"errors", "action", "process"},
+    "track": {"attempts", "errors", "action", "process"},
     "agent": TRACK - {"database", "forms", "process", "timetable", "commits"},
     "leases": {"errors", "process", "track"},
     "status": {"agent", "leases", "timetable", "track"},

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import transaction
 from transaction.interfaces import TransientError
 
 from .. import conflicts
+from ..attempts import ATTEMPTS, pause
 from ..database import mend_storage
 from ..errors import HostFailed, LiveSyncError
 from ..host import Host
@@ -19,9 +20,6 @@ from ..relstorage import lost_connection
 from ..zeoclient import forget_ids
 
 Result = TypeVar("Result")
-
-#: How often a short transaction is tried when others get in its way.
-ATTEMPTS: Final = 20
 
 
 def of_the_database(*more: type[Exception]) -> tuple[type[Exception], ...]:
@@ -103,7 +101,7 @@ class ManagerAccess:
 
         A result of None means that there was nothing to change: nothing is committed.
         """
-        attempt = 1
+        failed = 0
         while True:
             self._transactions.begin()
             try:
@@ -119,9 +117,10 @@ class ManagerAccess:
             except TransientError as exc:
                 conflicts.note(exc, "own")
                 self._end()
-                attempt += 1
-                if attempt > ATTEMPTS:
+                failed += 1
+                if failed == ATTEMPTS:
                     raise
+                pause(failed)
             except BaseException:
                 self._end()
                 raise

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from transaction import TransactionManager
 
-from ..database import ATTEMPTS, committed
+from ..attempts import attempts
+from ..database import committed
 from ..errors import NotInstalled, UsageError
 from ..manager import SyncManager
 from .applying import apply_line
@@ -117,7 +118,7 @@ def _apply(connection: Any, manager: Any, line: Line) -> bool:
 
 
 def _attempt(connection: Any, manager: Any, line: Line) -> bool:
-    for attempt in manager.attempts(ATTEMPTS):
+    for attempt in attempts(manager):
         with attempt as transaction:
             catalogue: Catalogue = connection.root()[ROOT_KEY]
             is_new = line.digest not in catalogue.replayed

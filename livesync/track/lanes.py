@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import transaction
-from transaction.interfaces import TransientError
 from ZODB.POSException import POSKeyError, ReadConflictError
 from ZODB.utils import z64
 
+from ..attempts import attempts
 from ..process import is_dead, this_process
 from .payload import Payload, payload_size
 from .stored import Lane, LaneBlock, StoredInbox
@@ -188,22 +188,11 @@ def _claim_block(inbox: StoredInbox, claim: _Claim) -> None:
     manager = transaction.TransactionManager(explicit=True)
     connection = database.open(transaction_manager=manager)
     try:
-        for attempt in range(20):
-            manager.begin()
-            try:
+        for attempt in attempts(manager):
+            with attempt as current:
                 number = _take_free_block(connection.get(inbox._p_oid), claim)
-                manager.get().note("livesync: claim lanes")
-                manager.commit()
-            except TransientError:
-                manager.abort()
-                if attempt == 19:
-                    raise
-                continue
-            except BaseException:
-                manager.abort()
-                raise
-            claim.numbers.append(number)
-            return
+                current.note("livesync: claim lanes")
+        claim.numbers.append(number)
     finally:
         connection.close()
 

@@ -56,7 +56,8 @@ class Place:
     def start(self, *args):
         """Start the command celery; what it says goes to a file."""
         number = len(self.processes)
-        with (self.directory / f"celery-{number}.log").open("w") as log:
+        path = self.directory / f"celery-{number}.log"
+        with path.open("w") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "celery", "-A", "livesync.schedule.celery", *args],
                 env=self.environment,
@@ -65,6 +66,7 @@ class Place:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        process.said = path.read_text
         self.processes.append(process)
         return process
 
@@ -129,6 +131,22 @@ def add_agent(place, keeper):
         place.site.manager.set_interval("a", 3600.0)
 
 
+def check_end_of_beat(beat):
+    """Check that beat ended as it was asked to.
+
+    Celery's beat closes its schedule and its connection in the handler of the signal, and raises SystemExit
+    there. Where that falls into the sending of a message, Kombu stumbles over the connection as it cleans up;
+    beat takes what that raises for a message that could not be sent, goes on, finds its schedule closed, and
+    ends with exit code 1. A schedule of livesync's loses nothing by it: it says when to look, and no more.
+    """
+    code, said = beat.wait(LONG_S), beat.said()
+    if code == 1:
+        assert "Message Error" in said
+        assert said.rstrip().endswith("ValueError: invalid operation on closed shelf")
+    else:
+        assert (code, "Traceback" in said) == (0, False)
+
+
 def test_an_edit_arrives_by_worker_and_beat_and_tasks_run_as_well(place, keeper):
     add_agent(place, keeper)
     with place.site.change():
@@ -149,11 +167,11 @@ def test_an_edit_arrives_by_worker_and_beat_and_tasks_run_as_well(place, keeper)
     worker.send_signal(signal.SIGTERM)
     beat.send_signal(signal.SIGTERM)
     assert worker.wait(LONG_S) == 0
-    assert beat.wait(LONG_S) in (0, 1)  # which is Celery's affair: it depends on what beat was at
+    check_end_of_beat(beat)
     lines = place.lines()
     assert len(lines) >= 2
     assert all(ledger.balance(line) == 0 and line["ended"] for line in lines)
-    assert "Traceback" not in place.said()
+    assert "Traceback" not in worker.said()
 
 
 def test_a_worker_killed_in_the_middle_of_a_run_is_replaced_by_another(place, keeper):

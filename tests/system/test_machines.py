@@ -25,6 +25,7 @@ from livesync.demo.history import find_history
 from livesync.demo.host import demo_host
 from livesync.demo.replay import prepare
 from livesync.destinations.sqlite import SQLiteAgent
+from livesync.leases import LEASE_S
 from livesync.manager import SyncManager
 
 HERE = Path(__file__).parent
@@ -152,10 +153,9 @@ def test_the_history_replayed_by_4_writers_is_delivered_by_3_runners(
         assert {agent.lag_actions for agent in manager.status().agents} == {0}
         assert list(manager.waiting()) == []
     db.close()
-    # a runner whose clock is far ahead takes agents from others; on a machine that is busy a lock of
-    # RelStorage's may not come in time, and the run is made again; nothing else goes wrong
+    # a runner whose clock is far ahead takes agents from others, and nothing else goes wrong
     errors = {name for each in ran for name in each["errors"]}
-    assert errors <= {"RetryLater", "UnableToLockRowsToReadCurrentError", *(["LeaseLost"] if wrong_s else [])}
+    assert errors <= ({"LeaseLost", "RetryLater"} if wrong_s else {"RetryLater"})
     record_property("lines", lines)
     print(
         f"\n{database.kind}, clocks wrong by {wrong_s} s: {lines} lines, {len(actions):,} actions, written in"
@@ -262,7 +262,8 @@ def test_a_runner_killed_on_another_machine_is_replaced_when_its_lease_has_run_o
     second = lines_of(site)[1]
     assert holder[0] == "north"
     assert ended["leased"] > 0
-    assert until <= second["began"] <= until + 5  # it tries fifty times a second, on a machine that is busy
+    # it tries fifty times a second; a machine that is busy may keep it from that for a while
+    assert until <= second["began"] <= until + LEASE_S
     check_end(site, index, ended)
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from transaction import TransactionManager
 
-from ...database import ATTEMPTS
+from ...attempts import attempts
 from ...errors import NotInstalled, UpgradeNeeded, check_schema
 from ..pages import PageTree
 from ..stored import ROOT_KEY, SCHEMA, StoredReplica
@@ -104,7 +104,7 @@ class ZODBDataStore(BaseDataStore):
         manager = TransactionManager(explicit=True)
         connection = self.db.open(transaction_manager=manager)
         try:
-            for attempt in manager.attempts(ATTEMPTS):
+            for attempt in attempts(manager):
                 with attempt as current, self._current(connection):
                     if user:
                         current.setUser(user)
