@@ -35,6 +35,9 @@ class ChangeSet(Persistent):
         pages: Packed rows (:mod:`~livesync.versions.store.changesets`): one page as bytes, more as packets.
     """
 
+    #: Not stored: the page that was last read, and its short hashes; it goes when the object leaves memory.
+    _v_shorts: tuple[bytes, Any] | None = None
+
     def __init__(self, pages: Any = ()) -> None:
         self.pages = pages
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from livesync.errors import InvalidCollectionState
-from livesync.versions.store.changesets import Row, change_set, forward_of, rows_of
+from livesync.versions.store.changesets import Forwards, Row, change_set, rows_of
 from livesync.versions.store.entries import Entries, Kind
 from livesync.versions.store.frames import Frames
 from livesync.versions.store.writing import MOST_ROWS
@@ -118,6 +118,49 @@ def test_a_document_whose_change_set_is_missing_is_named(grown):
     assert docs.check() != []
 
 
+def test_what_was_read_of_a_change_set_is_not_believed_once_it_is_another_one(grown):
+    docs, _ = grown
+    ends = (0, "main"), (VERSIONS - 1, "main")
+    changed = docs.changed(*ends)
+    key, document_id = next(
+        (entry.key, one)
+        for one, history in docs.stored.documents.items()
+        for entry in Entries(history).all()
+        if entry.kind == Kind.ROW
+    )
+    delta = docs.contents.forward(document_id, key)
+    change_set = docs.stored.changes[key]
+    whole = change_set.pages
+    for at in (0, len(whole) // 2, len(whole) - 1):
+        change_set.pages = whole[:at] + bytes((whole[at] ^ 1,)) + whole[at + 1 :]
+        for read in (lambda: docs.changed(*ends), lambda: docs.contents.forward(document_id, key)):
+            with pytest.raises(InvalidCollectionState, match="change set is damaged"):
+                read()
+    change_set.pages = whole
+    assert docs.changed(*ends) == changed
+    assert docs.contents.forward(document_id, key) == delta
+
+
+def test_no_more_than_a_little_of_change_sets_is_kept_unpacked(monkeypatch):
+    frames = Frames({})
+    rows = [Row(f"d{n:04}", f"{n}".encode() * 900, b"", b"1" * 8, b"2" * 8) for n in range(900)]
+    stored = change_set(rows, frames)
+    unpacked = []
+    unpack = frames.unpack
+    monkeypatch.setattr(frames, "unpack", lambda frame: unpacked.append(frame) or unpack(frame))
+    forwards = Forwards(frames)
+
+    for row in rows[:8]:
+        assert forwards.delta(stored, 1, row.document_id) == row.forward
+    few = len(unpacked)
+    for row in rows:
+        assert forwards.delta(stored, 1, row.document_id) == row.forward
+    assert forwards.delta(stored, 1, rows[0].document_id) == rows[0].forward
+
+    assert few == 2
+    assert unpacked.count(unpacked[1]) > 1
+
+
 @pytest.mark.parametrize("size", [10, 3_000])
 def test_one_row_is_found_wherever_it_lies(size):
     frames = Frames({})
@@ -128,8 +171,9 @@ def test_one_row_is_found_wherever_it_lies(size):
     stored = change_set(rows, frames)
     assert not isinstance(stored.pages, bytes)
     assert list(rows_of(stored, frames)) == rows
-    for row in rows[::97]:
-        assert forward_of(stored, row.document_id, frames) == row.forward
+    forwards = Forwards(frames)
+    for row in [*rows[::97], *rows[::-89]]:
+        assert forwards.delta(stored, 1, row.document_id) == row.forward
     for absent in ("a", "d0001x", "e"):
         with pytest.raises(InvalidCollectionState):
-            forward_of(stored, absent, frames)
+            forwards.delta(stored, 1, absent)

@@ -39,6 +39,9 @@ _PAGE_BYTES: Final = 262_144
 #: Bytes of deltas in a frame: one document's are read without those of the others.
 _FRAME_BYTES: Final = 16_384
 
+#: Bytes of pages and frames that are kept unpacked for reads of single documents.
+_KEPT_BYTES: Final = 1_048_576
+
 
 class Row(NamedTuple):
     """One document in a version, as seen from the version's first parent.
@@ -79,11 +82,11 @@ def _parts(rows: Sequence[Row], most_rows: int, most_bytes: int) -> Iterator[Seq
 
 def _packed(rows: Sequence[Row], frames: Frames, dictionary: int) -> bytes:
     """Return a page: ids, hashes, how many rows each frame has, and the frames of deltas."""
-    ids = frames.pack_densely(ormsgpack.packb([row.document_id for row in rows]))
+    ids = frames.pack(ormsgpack.packb([row.document_id for row in rows]))
     hashes = b"".join(part for row in rows for part in (row.before, row.after))
     parts = list(_parts(rows, _PAGE_ROWS, _FRAME_BYTES))
     deltas = [ormsgpack.packb([one for row in part for one in (row.forward, row.backward)]) for part in parts]
-    packed = [frames.pack_densely(one, dictionary) for one in deltas]
+    packed = [frames.pack(one, dictionary) for one in deltas]
     return with_sum(ormsgpack.packb([ids, hashes, [len(part) for part in parts], *packed]))
 
 
@@ -94,6 +97,14 @@ class _Page(NamedTuple):
     hashes: bytes
     counts: list[int]
     frames: list[bytes]
+
+
+class _Known(NamedTuple):
+    """A page as it is stored, opened, and the deltas of those of its frames that were unpacked."""
+
+    data: bytes
+    page: _Page
+    deltas: dict[int, list[bytes]]
 
 
 def _opened(page: bytes, frames: Frames) -> _Page:
@@ -141,39 +152,100 @@ def rows_of(stored: ChangeSet, frames: Frames) -> Iterator[Row]:
         yield from map(Row._make, zip(*columns, strict=True))
 
 
-def forward_of(stored: ChangeSet, document_id: str, frames: Frames) -> bytes:
-    """Return the forward delta of one document, without reading all rows.
+class Forwards:
+    """Forward deltas of single documents; what is unpacked for one is there for others of its version.
 
-    Raises:
-        InvalidCollectionState: It is damaged, or has no such row.
+    Args:
+        frames: Unpacks.
     """
-    pages = stored.pages
-    if not isinstance(pages, bytes):
-        number = bisect_right(pages, document_id, key=itemgetter(0)) - 1
-        pages = pages[max(number, 0)][1].data
-    page = _opened(pages, frames)
-    number = bisect_left(page.ids, document_id)
-    if page.ids[number : number + 1] != [document_id]:
-        raise InvalidCollectionState("its change set does not name it")
-    for count, frame in zip(page.counts, page.frames, strict=True):
-        if number < count:
-            delta: bytes = ormsgpack.unpackb(frames.unpack(frame))[2 * number]
-            return delta
-        number -= count
-    raise InvalidCollectionState("a stored change set has too few rows")
+
+    def __init__(self, frames: Frames) -> None:
+        self._frames = frames
+        self._known: dict[tuple[int, int], _Known] = {}
+        self._bytes = 0
+
+    def delta(self, stored: ChangeSet, key: int, document_id: str) -> bytes:
+        """Return the forward delta of one document, without reading all rows.
+
+        Args:
+            stored: What a version changed.
+            key: The version.
+            document_id: The document.
+
+        Raises:
+            InvalidCollectionState: It is damaged, or has no such row.
+        """
+        pages, number = stored.pages, 0
+        if not isinstance(pages, bytes):
+            number = max(bisect_right(pages, document_id, key=itemgetter(0)) - 1, 0)
+            pages = pages[number][1].data
+        known = self._opened((key, number), pages)
+        ids = known.page.ids
+        place = bisect_left(ids, document_id)
+        if ids[place : place + 1] != [document_id]:
+            raise InvalidCollectionState("its change set does not name it")
+        for at, count in enumerate(known.page.counts):
+            if place < count:
+                return self._deltas(known, at)[2 * place]
+            place -= count
+        raise InvalidCollectionState("a stored change set has too few rows")
+
+    def _opened(self, place: tuple[int, int], data: bytes) -> _Known:
+        known = self._known.get(place)
+        if known is None or known.data is not data:  # it was written anew
+            self._count(len(data))
+            known = self._known[place] = _Known(data, _opened(data, self._frames), {})
+        return known
+
+    def _deltas(self, known: _Known, at: int) -> list[bytes]:
+        deltas = known.deltas.get(at)
+        if deltas is None:
+            unpacked = self._frames.unpack(known.page.frames[at])
+            self._count(len(unpacked))
+            deltas = known.deltas[at] = ormsgpack.unpackb(unpacked)
+        return deltas
+
+    def _count(self, size: int) -> None:
+        """Count bytes that are to be kept; where they become too many, nothing is."""
+        self._bytes += size
+        if self._bytes > _KEPT_BYTES:
+            self._known.clear()
+            self._bytes = size
 
 
-def shorts_of(
-    stored: ChangeSet, frames: Frames
-) -> Iterator[tuple[list[str], tuple[int, ...], tuple[int, ...]]]:
-    """Yield (ids, short hashes before, those after) page by page; the hashes as numbers, which is fast.
+class Shorts(NamedTuple):
+    """What the rows of a page say of short hashes; these as numbers, which is fast.
+
+    Attributes:
+        before: Id -> the one before, sorted by id.
+        after: Id -> the one after, in the same order.
+    """
+
+    before: dict[str, int]
+    after: dict[str, int]
+
+
+def shorts_of(stored: ChangeSet, frames: Frames) -> Iterator[Shorts]:
+    """Yield the short hashes of the rows, page by page; nobody may change them.
+
+    Those of a change set of one page are kept with it, as long as the connection keeps it in memory.
 
     Raises:
         InvalidCollectionState: It is damaged.
     """
-    for page in _pages(stored, frames):
-        shorts = unpack(f">{2 * len(page.ids)}Q", page.hashes)
-        yield page.ids, shorts[::2], shorts[1::2]
+    pages = stored.pages
+    if not isinstance(pages, bytes):
+        yield from map(_shorts, _pages(stored, frames))
+        return
+    known = stored._v_shorts
+    if known is None or known[0] is not pages:
+        known = stored._v_shorts = pages, _shorts(_opened(pages, frames))
+    yield known[1]
+
+
+def _shorts(page: _Page) -> Shorts:
+    shorts = unpack(f">{2 * len(page.ids)}Q", page.hashes)
+    return Shorts(dict(zip(page.ids, shorts[::2])), dict(zip(page.ids, shorts[1::2])))
 
 
 def hashes_of(stored: ChangeSet, frames: Frames) -> Iterator[tuple[str, bytes, bytes]]:

@@ -25,10 +25,11 @@ from .changesets import (
     ERASED,
     GONE,
     Columns,
+    Forwards,
     Row,
+    Shorts,
     change_set,
     columns_of,
-    forward_of,
     hashes_of,
     rows_of,
     shorts_of,
@@ -111,6 +112,7 @@ class Contents:
         self._shelves = stored.shelves
         self._changes = stored.changes
         self._packs: dict[str, _Pack] = {}
+        self._forwards = Forwards(self.frames)
 
     @property
     def forks(self) -> dict[int, int]:
@@ -279,7 +281,7 @@ class Contents:
         stored = self._changes.get(key)
         if stored is None:
             raise InvalidCollectionState(f"the change set of version {key:#x} is missing")
-        return forward_of(stored, document_id, self.frames)
+        return self._forwards.delta(stored, key, document_id)
 
     # -- first states ------------------------------------------------------------------------------
 
@@ -444,8 +446,8 @@ class Contents:
         if stored is not None:
             yield from hashes_of(stored, self.frames)
 
-    def shorts(self, key: int) -> Iterator[tuple[list[str], tuple[int, ...], tuple[int, ...]]]:
-        """Yield (ids, short hashes before, those after) of what a version changed, many at once."""
+    def shorts(self, key: int) -> Iterator[Shorts]:
+        """Yield the short hashes, before and after, of what a version changed, many at once."""
         stored = self._changes.get(key)
         if stored is not None:
             yield from shorts_of(stored, self.frames)

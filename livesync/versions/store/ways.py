@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress
-from operator import eq, ne
+from operator import ne, not_
 from typing import Any, Final
 
 from ...errors import InvalidOperation
@@ -30,21 +30,21 @@ def changed_ids(contents: Contents, start: int, end: int) -> list[str]:
     contents.check_kept(start)
     contents.check_kept(end)
     way = way_between(contents.forks, start, end)
-    pages = [(ids, after, before) for key in way.up for ids, before, after in contents.shorts(key)]
+    pages = [(after, before) for key in way.up for before, after in contents.shorts(key)]
     pages += [page for key in way.down for page in contents.shorts(key)]
     last: dict[str, int] = {}
-    for ids, _, ends in pages:
-        last.update(zip(ids, ends))
-    first: dict[str, int] = {}
-    for ids, starts, _ in reversed(pages):
-        first.update(zip(ids, starts))
+    for _, ends in pages:
+        last |= ends
+    first = last.copy()  # for the order of the ids: both have the same one
+    for starts, _ in reversed(pages):
+        first |= starts
     # what has other short hashes differs; of the few that have the same ones, the whole hashes are asked
-    ends_of = [*map(last.__getitem__, first)]
-    found = [*compress(first, map(ne, ends_of, first.values()))]
-    if len(found) < len(first):
+    is_other = [*map(ne, last.values(), first.values())]
+    found = [*compress(last, is_other)]
+    if len(found) < len(last):
         found += [
             document_id
-            for document_id in compress(first, map(eq, ends_of, first.values()))
+            for document_id in compress(last, map(not_, is_other))
             if contents.hash(document_id, start) != contents.hash(document_id, end)
         ]
     found.sort()
