@@ -1,8 +1,11 @@
 """How two states of an item become one."""
 
+import gc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from livesync.replication import ConflictType
 from livesync.replication.metadata.applying import merge_states
@@ -210,3 +213,17 @@ def test_an_item_that_is_made_again_says_nothing_of_what_was_collected():
 
     assert again.has_met(("a", 5))
     assert not again.has_met(("a", 6))
+
+
+def test_a_state_is_a_value_that_no_garbage_collector_goes_through():
+    state = written(None, "i", "thing", "F1", "1", ("a", 5))
+    another = written(None, "i", "thing", "F1", "1", ("a", 5))
+
+    gc.collect()
+
+    assert state == another
+    assert state != structs.replace(another, vector={"a": 5, "b": 1})
+    assert state != "i"
+    with pytest.raises(AttributeError, match="immutable"):
+        state.payload = "2"
+    assert not gc.is_tracked(state)

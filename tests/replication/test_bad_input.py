@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from livesync.errors import ClockAhead
 from livesync.replication import ConflictStatus, SyncLock, SyncOrchestrator, SyncSessionStatus
@@ -15,7 +16,7 @@ FUTURE = stamp_of_epoch(1_900_000_000)
 
 def state(**changes):
     made = written(None, "bad", "thing", "F1", "1", ("elsewhere", 5))
-    return replace(made, **changes)
+    return structs.replace(made, **changes)
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
 """Sessions: each rule of two-way sync, and each weakness of those before it, by name."""
 
+import dataclasses
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from support.sync_world import image_of
 
 from livesync.errors import ChangesRefused, ClockAhead, ItemErased, SyncRunning
@@ -227,7 +228,7 @@ def test_what_came_before_a_session_broke_off_is_applied(new_provider, tools):
 
 def test_what_comes_before_a_chunk_that_makes_no_sense_is_applied(half_sent, tools):
     a, b, offer, chunks = half_sent
-    alien = replace(chunks[2], session_id="another")
+    alien = dataclasses.replace(chunks[2], session_id="another")
 
     with pytest.raises(ChangesRefused, match="another session"):
         b.receive(offer, chunks[1], alien)
@@ -700,7 +701,7 @@ def test_a_chunk_of_another_session_is_refused(abc):
 
 def test_a_sender_may_claim_only_within_the_filter(abc):
     a, b, _ = abc
-    offer = replace(a.offer(("F1",), {}), claims={"F2": {"a": 9}})
+    offer = dataclasses.replace(a.offer(("F1",), {}), claims={"F2": {"a": 9}})
 
     with pytest.raises(ChangesRefused, match="outside the filter"):
         b.begin(offer)
@@ -710,7 +711,7 @@ def test_nobody_is_told_how_far_it_has_come_itself(abc, tools):
     a, b, _ = abc
     tools.put(b, "1", "1")
     own = b.get_claims()[""]["b"]
-    offer = replace(a.offer(("",), {}), claims={"": {"b": own + 100}})
+    offer = dataclasses.replace(a.offer(("",), {}), claims={"": {"b": own + 100}})
     b.begin(offer)
     b.receive(offer, chunk_of(offer))
     b.finish(offer)

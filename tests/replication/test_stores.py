@@ -1,10 +1,9 @@
 """What every data store does: one suite for all."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from support.sync_world import STORES
 
 from livesync.errors import UpgradeNeeded

@@ -8,7 +8,9 @@ made for it, since both sides come to the same state by themselves.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from .changes import ConflictType, Operation
 from .clocks import merged

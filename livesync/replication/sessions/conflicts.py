@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import structs
+
 from ...errors import UnknownConflict
 from ..metadata.changes import ConflictLog, ConflictStatus, ConflictType, ItemChange
 from ..metadata.clocks import moment_of
@@ -51,7 +53,7 @@ def new_entry(
 
 def erased(state: ItemState) -> ItemState:
     """Return a state without what it said."""
-    return replace(state, payload="")
+    return structs.replace(state, payload="")
 
 
 def save(store: BaseDataStore, entry: LogEntry) -> None:

@@ -7,8 +7,10 @@ gone from the answer, and removed there, unless it is there for another reason.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from ..metadata.changes import SyncSession, SyncSessionStatus
 from ..metadata.checking import check_states
@@ -97,7 +99,7 @@ def _leave(node: Node, sent: ItemState, origin: str) -> None:
         return
     bound = store.bound(sent.item_id)
     if bound is not None:
-        removed = replace(state, length=state.length + 1) if state.is_live else state
+        removed = structs.replace(state, length=state.length + 1) if state.is_live else state
         node.executor.execute(store, removed, bound[0])
         store.unbind(sent.item_id)
         node.executor.record(store.connection, [(bound[0], True, False)], origin)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from msgspec import structs
 from transaction.interfaces import TransientError
 
 from ...errors import ChangesRefused
@@ -438,7 +439,7 @@ def _drop_missing(node: Node, offer: Offer) -> None:
 
 
 def _as_removed(state: ItemState) -> ItemState:
-    return replace(state, length=state.length + 1)
+    return structs.replace(state, length=state.length + 1)
 
 
 def forget(node: Node, session_id: str) -> None:

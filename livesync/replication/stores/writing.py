@@ -5,6 +5,8 @@ from __future__ import annotations
 import traceback
 from dataclasses import replace
 
+from msgspec import structs
+
 from ...errors import ChangesRefused, ItemErased
 from ..metadata.applying import Merge, merge_states
 from ..metadata.changes import ConflictType
@@ -109,7 +111,7 @@ def forget_payload(
     store._remove(store.tables.bases, item_id)
     open_entry = store.tables.deferred.get(item_id)
     if open_entry is not None and open_entry[2] is not None:
-        base = replace(unpack(item_id, open_entry[2]), payload="")
+        base = structs.replace(unpack(item_id, open_entry[2]), payload="")
         store._set(store.tables.deferred, item_id, (*open_entry[:2], pack_apart(base)))
 
 
