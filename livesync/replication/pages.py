@@ -138,6 +138,11 @@ class Page(Persistent):
         self.changes[key] = value
         self.size += len(key) + len(value or "")  # marks the object as changed, too
 
+    def set_many(self, rows: Mapping[str, Value | None]) -> None:
+        """Set the values of many keys; None takes one out."""
+        self.changes.update(rows)
+        self.size += sum(len(key) + len(value or "") for key, value in rows.items())
+
     def _p_resolveConflict(self, old: bytes, committed: bytes, new: bytes) -> bytes:  # noqa: N802
         """Unite two changes that concern different keys, and took none away.
 
@@ -197,6 +202,13 @@ class PageTree(Persistent):
         if page.size > PAGE_SIZE:
             self._split(page, key, is_followed=True)
 
+    def extend(self, rows: Mapping[str, Value]) -> None:
+        """Set many keys, after which more are likely to come; each page is changed once."""
+        for _, page, part in list(self._by_page(rows)):
+            page.set_many({key: rows[key] for key in part})
+            if page.size > PAGE_SIZE:
+                self._split(page, part[-1], is_followed=True)
+
     def pick(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values of those keys that are there; each page is read once."""
         found: dict[str, Any] = {}
@@ -207,8 +219,7 @@ class PageTree(Persistent):
     def update(self, rows: Mapping[str, Value | None]) -> None:
         """Set many keys, and take out those whose value is None; each page is changed once."""
         for least, page, part in list(self._by_page(rows)):
-            for key in part:
-                page.set(key, rows[key])
+            page.set_many({key: rows[key] for key in part})
             if page.size > PAGE_SIZE:
                 self._split(page, part[-1])
             if least and not page.is_filled():
@@ -240,7 +251,7 @@ class PageTree(Persistent):
         if keys[-1] == newest:
             cuts = _full(keys, rows)
         elif is_followed:
-            cuts = [bisect_left(keys, newest) + 1]
+            cuts = _full_until(keys, rows, bisect_left(keys, newest) + 1)
         else:
             cuts = _cuts(keys, rows)
         page.hold({key: rows[key] for key in keys[: cuts[0]]})
@@ -321,12 +332,21 @@ class Ranges(Persistent):
 
     def __setitem__(self, key: RangeKey, value: bytes) -> None:
         text = _key_text(key)
+        self.rows.append(text, self._within(text, value))
+
+    def extend(self, rows: Mapping[RangeKey, bytes]) -> None:
+        """Set many keys, each after those of its partition; each page is changed once."""
+        texts = ((_key_text(key), value) for key, value in rows.items())
+        self.rows.extend({text: self._within(text, value) for text, value in texts})
+
+    def _within(self, text: str, value: bytes) -> bytes:
+        """Return what lies in the page for a value, which lies apart where it is large."""
         if self.large:
             self.large.pop(text, None)
         if len(value) > LARGE or value == _APART:
             self.large[text] = Packed(value)
-            value = _APART
-        self.rows.append(text, value)
+            return _APART
+        return value
 
     def pop(self, key: RangeKey, default: Any = _ABSENT) -> Any:
         """Take a key out and return its bytes, or ``default``.
@@ -383,13 +403,23 @@ def _cuts(keys: list[str], rows: dict[str, Value]) -> list[int]:
 
 def _full(keys: list[str], rows: dict[str, Value]) -> list[int]:
     """Return where to cut these keys into pages that are full, but for the last; never at an end."""
+    return _filled(keys, rows) or [len(keys) - 1]
+
+
+def _full_until(keys: list[str], rows: dict[str, Value], end: int) -> list[int]:
+    """Return where to cut these keys, so that those before ``end`` fill pages, and what follows is apart."""
+    return [*_filled(keys[:end], rows), end]
+
+
+def _filled(keys: list[str], rows: dict[str, Value]) -> list[int]:
     found, size = [], 0
     for number, key in enumerate(keys):
-        size += _size(key, rows)
+        own = len(key) + len(rows[key]) + _AROUND
+        size += own
         if number and size > PAGE_SIZE:
             found.append(number)
-            size = _size(key, rows)
-    return found or [len(keys) - 1]
+            size = own
+    return found
 
 
 def _size(key: str, rows: dict[str, Value]) -> int:

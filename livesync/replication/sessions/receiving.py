@@ -6,6 +6,7 @@ applied, and not before. A session that is given up is cleaned (``cleaning.py``)
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,7 +25,7 @@ from ..models import bases, moves
 from ..models.executor import Draft
 from ..node import Node
 from ..stored import unpack
-from ..stores import writing
+from ..stores import bulk, writing
 from . import comparing, conflicts, journal
 from .conflicts import LogEntry
 from .steps import Chunk, Offer
@@ -70,12 +71,13 @@ def apply_states(
         mending: Prefixes under which claims were wrong: what differs there is touched.
     """
     ordered = sorted(states, key=lambda state: _order(node, state))
+    has_application = node.executor.has_application
 
     def work(careful: bool) -> Applied:
         receiver = _Receiver(node, careful, query_ids, mending)
         node.store.hear(ordered)
-        node.store.look_up(state.item_id for state in ordered)
-        for state in ordered:
+        node.store.look_up((state.item_id for state in ordered), with_application=has_application)
+        for state in receiver.take_new(ordered):
             receiver.receive(state)
         node.executor.record(node.store.connection, receiver.applied.told, origin)
         if after is not None:
@@ -110,6 +112,27 @@ class _Receiver:
         self._me = node.store.provider_id
         self._lost = set(node.store.lost)
         self._has_application = node.executor.has_application
+
+    def take_new(self, ordered: Sequence[ItemState]) -> Sequence[ItemState]:
+        """Hold at once those states that are the first of their items; return the others, in their order.
+
+        Nothing can be in their way: no application, no doubt about what was held before, nobody who wrote
+        under this node's id.
+        """
+        tables = self.node.store.tables
+        is_special = self._query_ids or self._mending or self._lost or tables.by_query or tables.hidden
+        if self._has_application or is_special:
+            return ordered
+        places, me = self.node.store.unwritten.places, self._me
+        seen = Counter(state.item_id for state in ordered)
+        new: list[ItemState] = []
+        others: list[ItemState] = []
+        for state in ordered:
+            is_new = places.get(state.item_id) is None and seen[state.item_id] == 1
+            (new if is_new and me not in state.vector and not state.hard else others).append(state)
+        bulk.put_new(self.node.store, new)
+        self.applied.states += new
+        return others
 
     def receive(self, remote: ItemState) -> None:
         node, store = self.node, self.node.store

@@ -32,7 +32,7 @@ from ..stored import (
     unpack_bound,
     unpack_place,
 )
-from .unwritten import Unwritten
+from .unwritten import Learned, Unwritten
 
 T = TypeVar("T")
 
@@ -107,6 +107,11 @@ class BaseDataStore(ABC):
     @abstractmethod
     def _remove(self, tree: Any, key: Any) -> None:
         """Take a key out of a tree, if it is there."""
+
+    def _extend(self, index: Ranges, rows: Mapping[IndexKey, bytes]) -> None:
+        """Put many values into an index, each key after those of its partition."""
+        for key in sorted(rows):
+            self._set(index, key, rows[key])
 
     def _update(self, tree: PageTree, rows: Mapping[str, bytes | None]) -> None:
         """Put many values into a tree, and take out the keys whose value is None."""
@@ -257,17 +262,23 @@ class BaseDataStore(ABC):
         return None if where is None else self._at(where, item_id)
 
     def _where(self, item_id: str) -> bytes | None:
-        places = self.unwritten.places
-        if places.is_known(item_id):
-            return places.get(item_id)
-        found: bytes | None = self.tables.items.get(item_id)
-        return found
+        return self.unwritten.places.look_up(self.tables.items, item_id)
 
-    def look_up(self, item_ids: Iterable[str]) -> None:
-        """Find out at once where these items lie, which are asked for one by one in this transaction."""
-        places = self.unwritten.places
-        wanted = [item_id for item_id in item_ids if not places.is_known(item_id)]
-        places.learn(wanted, self.tables.items.pick(wanted))
+    def look_up(self, item_ids: Iterable[str], with_application: bool = False) -> None:
+        """Find out at once where these items lie, which are asked for one by one in this transaction.
+
+        Args:
+            item_ids: The items.
+            with_application: What the application has of them, too.
+        """
+        wanted = list(item_ids)
+        self.unwritten.places.learn(self.tables.items, wanted)
+        if with_application:
+            self.unwritten.bound.learn(self.tables.local, wanted)
+
+    def look_up_objects(self, object_ids: Iterable[str]) -> None:
+        """Find out at once which items these objects of the application are."""
+        self.unwritten.objects.learn(self.tables.objects, object_ids)
 
     def _at(self, where: bytes, item_id: str) -> ItemState:
         number, stamp = unpack_place(where)
@@ -288,10 +299,10 @@ class BaseDataStore(ABC):
         home, old_home = state.dot[0], None if before is None else before.dot[0]
         for provider, stamp in state.vector.items():
             if provider == home:
-                self._set(self._index(provider), (partition, stamp, item_id), pack(state))
+                self._set(self.index_of(provider), (partition, stamp, item_id), pack(state))
             elif old.get(provider) != stamp or provider == old_home:
-                self._set(self._index(provider), (partition, stamp, item_id), b"")
-        where = pack_place(self._place(home, partition), state.vector[home])
+                self._set(self.index_of(provider), (partition, stamp, item_id), b"")
+        where = pack_place(self.place(home, partition), state.vector[home])
         if before is None or self._where(item_id) != where:
             self.unwritten.places.set(item_id, where)
         self._note_own(state, old)
@@ -331,14 +342,15 @@ class BaseDataStore(ABC):
             self._remove(tree, state.item_id)
         self.unbind(state.item_id)
 
-    def _index(self, provider: str) -> Any:
-        found = self.tables.index.get(provider)
+    def index_of(self, provider: str) -> Ranges:
+        """Return the index of a provider; a new one where there is none."""
+        found: Ranges | None = self.tables.index.get(provider)
         if found is None:
             found = Ranges()
             self._set(self.tables.index, provider, found)
         return found
 
-    def _place(self, provider: str, partition: str) -> int:
+    def place(self, provider: str, partition: str) -> int:
         """Return the number that stands for a provider and a partition."""
         tables = self.tables
         number: int | None = tables.place_numbers.get((provider, partition))
@@ -481,9 +493,14 @@ class BaseDataStore(ABC):
             self._set(tree, prefix, (Digest.unpack(tree.get(prefix, b"")) + news).pack())
         for entity_name, rows in unwritten.take_entities().items():
             self._update(self._entities(entity_name), rows)
-        changed = unwritten.places.take()
+        self._write(self.tables.items, unwritten.places)
+        self._write(self.tables.local, unwritten.bound)
+        self._write(self.tables.objects, unwritten.objects)
+
+    def _write(self, tree: PageTree, learned: Learned[Any]) -> None:
+        changed = learned.take()
         if changed:
-            self._update(self.tables.items, changed)
+            self._update(tree, changed)
 
     def _entities(self, entity_name: str) -> PageTree:
         found: PageTree | None = self.tables.entities.get(entity_name)
@@ -547,25 +564,24 @@ class BaseDataStore(ABC):
 
     def bind(self, item_id: str, object_id: str, digest: bytes) -> None:
         """Note what the application has of an item, under which id of its own."""
-        packed = pack_bound(object_id, digest)
-        if self.tables.local.get(item_id) != packed:
-            self._set(self.tables.local, item_id, packed)
-            self._set(self.tables.objects, object_id, item_id)
+        packed, unwritten = pack_bound(object_id, digest), self.unwritten
+        if unwritten.bound.look_up(self.tables.local, item_id) != packed:
+            unwritten.bound.set(item_id, packed)
+            unwritten.objects.set(object_id, item_id)
 
     def unbind(self, item_id: str) -> None:
         """Note that the application has nothing of an item."""
         known = self.bound(item_id)
         if known is not None:
-            self._remove(self.tables.local, item_id)
-            if self.tables.objects.get(known[0]) == item_id:
-                self._remove(self.tables.objects, known[0])
+            self.unwritten.bound.set(item_id, None)
+            if self.item_of(known[0]) == item_id:
+                self.unwritten.objects.set(known[0], None)
 
     def bound(self, item_id: str) -> tuple[str, bytes] | None:
         """Return ``(object id, digest)`` of what the application has of an item."""
-        packed = self.tables.local.get(item_id)
+        packed = self.unwritten.bound.look_up(self.tables.local, item_id)
         return None if packed is None else unpack_bound(packed)
 
     def item_of(self, object_id: str) -> str | None:
         """Return the item that an object of the application is."""
-        found: str | None = self.tables.objects.get(object_id)
-        return found
+        return self.unwritten.objects.look_up(self.tables.objects, object_id)

@@ -1,47 +1,61 @@
 """What a transaction has learned and changed, and writes at its end, all at once.
 
 Items come in the order in which they were made, and what is kept by their ids is scattered: where each lies,
-and the digests above it. Looked up and written one by one, every item would go to another page; gathered,
-each page is read and changed once in a transaction.
+which object of the application it is, and the digests above it. Looked up and written one by one, every item
+would go to another page; gathered, each page is read and changed once in a transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
+from typing import Generic, TypeVar
 
 from ..metadata.digests import Tally
+from ..pages import PageTree
 
 
-class Places:
-    """Where items lie, as far as one transaction has looked it up or changed it."""
+T = TypeVar("T", bytes, str)
+
+
+class Learned(Generic[T]):
+    """What a tree says of some keys, as far as one transaction has looked it up or changed it."""
 
     __slots__ = ("_changed", "_known")
 
     def __init__(self) -> None:
-        self._known: dict[str, bytes | None] = {}
+        self._known: dict[str, T | None] = {}
         self._changed: dict[str, None] = {}
 
-    def is_known(self, item_id: str) -> bool:
-        """Tell whether :meth:`get` can tell where an item lies."""
-        return item_id in self._known
+    def is_known(self, key: str) -> bool:
+        """Tell whether :meth:`get` can tell what a key has."""
+        return key in self._known
 
-    def get(self, item_id: str) -> bytes | None:
-        """Return where an item lies that is known; None: nowhere."""
-        return self._known[item_id]
+    def get(self, key: str) -> T | None:
+        """Return what a key has that is known; None: nothing."""
+        return self._known[key]
 
-    def learn(self, item_ids: list[str], found: Mapping[str, bytes]) -> None:
-        """Note where these items lie: those that were found, and the others nowhere."""
-        for item_id in item_ids:
-            self._known.setdefault(item_id, found.get(item_id))
+    def look_up(self, tree: PageTree, key: str) -> T | None:
+        """Return what a key has, which is found in the tree where it is not known."""
+        if key in self._known:
+            return self._known[key]
+        found: T | None = tree.get(key)
+        return found
 
-    def set(self, item_id: str, where: bytes | None) -> None:
-        """Let an item lie somewhere else, or nowhere."""
-        self._known[item_id] = where
-        self._changed[item_id] = None
+    def learn(self, tree: PageTree, keys: Iterable[str]) -> None:
+        """Find out at once what these keys have."""
+        wanted = [key for key in keys if key not in self._known]
+        found = tree.pick(wanted)
+        for key in wanted:
+            self._known[key] = found.get(key)
 
-    def take(self) -> dict[str, bytes | None]:
-        """Return where the items lie that were changed, and begin anew."""
-        changed = {item_id: self._known[item_id] for item_id in self._changed}
+    def set(self, key: str, value: T | None) -> None:
+        """Let a key have something else, or nothing."""
+        self._known[key] = value
+        self._changed[key] = None
+
+    def take(self) -> dict[str, T | None]:
+        """Return what the keys have that were changed, and begin anew."""
+        changed = {key: self._known[key] for key in self._changed}
         self.clear()
         return changed
 
@@ -55,15 +69,19 @@ class Unwritten:
 
     Attributes:
         tally: What changes in the digests.
-        places: Where items lie.
+        places: Where items lie: item id -> what is in the store's ``items``.
+        bound: What the application has of items: item id -> what is in ``local``.
+        objects: Which items its objects are: object id -> item id.
         entities: model -> what is written to its tree, and (None) taken out of it.
     """
 
-    __slots__ = ("entities", "places", "tally")
+    __slots__ = ("bound", "entities", "objects", "places", "tally")
 
     def __init__(self) -> None:
         self.tally = Tally()
-        self.places = Places()
+        self.places: Learned[bytes] = Learned()
+        self.bound: Learned[bytes] = Learned()
+        self.objects: Learned[str] = Learned()
         self.entities: dict[str, dict[str, bytes | None]] = {}
 
     def note_entity(self, entity_name: str, key: str, value: bytes | None) -> None:
@@ -79,4 +97,6 @@ class Unwritten:
         """Forget it: it is undone."""
         self.tally.clear()
         self.places.clear()
+        self.bound.clear()
+        self.objects.clear()
         self.entities.clear()

@@ -11,7 +11,7 @@ from transaction import TransactionManager
 
 from ...attempts import attempts
 from ...errors import NotInstalled, UpgradeNeeded, check_schema
-from ..pages import PageTree
+from ..pages import PageTree, RangeKey, Ranges
 from ..stored import ROOT_KEY, SCHEMA, StoredReplica
 from .base import BaseDataStore, Savepoint
 from .unwritten import Unwritten
@@ -134,6 +134,9 @@ class ZODBDataStore(BaseDataStore):
 
     def _remove(self, tree: Any, key: Any) -> None:
         tree.pop(key, None)
+
+    def _extend(self, index: Ranges, rows: Mapping[RangeKey, bytes]) -> None:
+        index.extend(rows)
 
     def _update(self, tree: PageTree, rows: Mapping[str, bytes | None]) -> None:
         tree.update(rows)
