@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
@@ -186,6 +187,19 @@ def _seconds(text: str) -> float | None:
     return float(text) if text.isascii() and text.isdigit() and len(text) < 8 else None
 
 
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A body of a request as it travels.
+
+    Attributes:
+        data: The bytes, packed.
+        encoding: How; "" for not at all.
+    """
+
+    data: bytes
+    encoding: str = ""
+
+
 class Conversation:
     """One session, as the client has it. One thread at a time.
 
@@ -247,8 +261,16 @@ class Conversation:
         """End a transfer for good."""
         self._ask("DELETE", f"/transfersessions/{transfer_id}", None)
 
-    def send_buffer(self, buffer: wire.Buffer) -> wire.Confirmed:
-        """Send a buffer of a push: once this returns, the server has it for good."""
+    def pack(self, value: Any) -> Body:
+        """Return a value of the wire's as it travels; any thread may do so, ahead of what is asked."""
+        data = b"" if value is None else _encode(value)
+        if len(data) < compression.MIN_BYTES or not self._asking.encodings:
+            return Body(data)
+        encoding = self._asking.encodings[0]
+        return Body(compression.pack(data, encoding), encoding)
+
+    def send_buffer(self, buffer: wire.Buffer | Body) -> wire.Confirmed:
+        """Send a buffer of a push, which may be packed: once this returns, the server has it for good."""
         return self._ask("POST", "/buffers", wire.Confirmed, buffer)
 
     def read_buffer(self, transfer_id: str, number: int, cursor: wire.Cursor | None) -> wire.Buffer:
@@ -295,13 +317,13 @@ class Conversation:
         limits: int = 1,
         is_buffer: bool = False,
     ) -> T:
-        data = b"" if body is None else _encode(body)
+        packed_body = body if isinstance(body, Body) else self.pack(body)
+        data = packed_body.data
         headers: dict[str, str] = {}
         if data:
             headers["Content-Type"] = "application/json"
-        if len(data) >= compression.MIN_BYTES and self._asking.encodings:
-            headers["Content-Encoding"] = self._asking.encodings[0]
-            data = compression.pack(data, self._asking.encodings[0])
+        if packed_body.encoding:
+            headers["Content-Encoding"] = packed_body.encoding
         headers["Accept-Encoding"] = ", ".join((*self._asking.encodings, "identity"))
         target = Asking._target(path, query)
         packed = wire.MAX_BUFFER_BYTES if is_buffer else limits * wire.MAX_BODY_BYTES

@@ -300,6 +300,12 @@ class StoredSessions(Persistent):
         for key in self.buffers.keys((transfer_id,), (transfer_id + "\0",), excludemax=True):
             yield key[1], self.buffers[key].data
 
+    def waiting_numbers(self, transfer_id: str) -> list[int]:
+        """Return the numbers of the buffers of a transfer that wait to be applied, in order."""
+        return [
+            number for _, number in self.buffers.keys((transfer_id,), (transfer_id + "\0",), excludemax=True)
+        ]
+
     def drop_waiting(self, transfer_id: str) -> int:
         """Keep no buffers of a transfer; return how many there were."""
         keys = list(self.buffers.keys((transfer_id,), (transfer_id + "\0",), excludemax=True))

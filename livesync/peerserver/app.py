@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pyramid.config import Configurator
@@ -40,6 +41,9 @@ REGISTRY_KEY: Final = "livesync.peerserver"
 
 #: Transfers whose offers are kept in memory.
 _OFFERS_KEPT: Final = 200
+
+#: Of them, those whose buffers that wait are kept in memory, too: the last ones that were spoken of.
+_BUFFERS_KEPT: Final = 8
 
 
 class PeerApp:
@@ -125,6 +129,8 @@ class PeerApp:
                 while len(self._transfers) > _OFFERS_KEPT:
                     self._transfers.popitem(last=False)
             self._transfers.move_to_end(transfer_id)
+            for other in islice(reversed(self._transfers.values()), _BUFFERS_KEPT, None):
+                other.forget_waiting()
             return found
 
     def forget_transfer(self, transfer_id: str) -> None:

@@ -39,6 +39,7 @@ class Call:
         session: The sync session that the request is signed for; None outside of one.
         rights: Of the client whose session it is, or is to be.
         digest: Of the body that begins a session: tells such bodies apart.
+        packed: The body as it came, within a session.
     """
 
     app: PeerApp
@@ -49,6 +50,7 @@ class Call:
     session: SyncSessionView | None = None
     rights: Rights | None = None
     digest: str = ""
+    packed: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,8 +236,10 @@ class Exchange:
         session: SyncSessionView | None = None,
         rights: Rights | None = None,
         digest: str = "",
+        packed: bytes = b"",
     ) -> Call:
-        return Call(self.app, self.request, self._path(), self._query(), body, session, rights, digest)
+        path, query = self._path(), self._query()
+        return Call(self.app, self.request, path, query, body, session, rights, digest, packed)
 
     # -- within a session --------------------------------------------------------------------------
 
@@ -265,7 +267,7 @@ class Exchange:
                 if not session.active:
                     raise Refused("ended", "the session has ended: begin another one")
                 self._note(session)
-                call = self._call(self._understood(packed), session, rights)
+                call = self._call(self._understood(packed), session, rights, packed=packed)
                 value = self.operation.call(call)
                 answer = self._signed(self._pack(self._response(value)))
             except Exception as exc:  # noqa: BLE001 - problem_of logs what nobody foresaw

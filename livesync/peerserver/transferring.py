@@ -205,8 +205,9 @@ def take_buffer(call: Call) -> wire.Confirmed:
     transfer = _own(call, buffer.transfer_session_id)
     if transfer.view().is_sender:
         raise Refused("ended", "the server sends in this transfer: it takes no buffers")
-    size = call.request.content_length or 0
-    confirmed = call.app.apply(lambda: transfer.take(buffer, bytes_received=size))
+    encoding = call.request.headers.get("Content-Encoding", "").strip().lower()
+    packed = call.packed if encoding == "zstd" else None
+    confirmed = call.app.apply(lambda: transfer.take(buffer, len(call.packed), packed))
     if confirmed.refused:
         logger.warning(
             "transfer %s: %d items of buffer %d are outside of what the client may write; they were left out",
@@ -233,7 +234,7 @@ def read_buffer(call: Call) -> wire.Buffer:
     number = int(call.query["number"])
     buffer = transfer.read(number, begin, view.chunk_size)
     if view.stage is Stage.QUEUING or call.app.clock() - view.last_active > _NOTED_S:
-        transfer.note_sent(number)
+        transfer.note_sent(max(number - 1, 0))  # the one before may be on its way into the database yet
     return buffer
 
 

@@ -446,7 +446,7 @@ class BaseSyncProvider:
                 refusal = exc
                 break
             good.append(chunk)
-        applied = self._apply(offer, good, also) if good else 0
+        applied = self.apply_checked(offer, good, also) if good else 0
         if refusal is not None:
             raise refusal
         return applied
@@ -465,7 +465,11 @@ class BaseSyncProvider:
         """
         self._check(states, prefixes)
 
-    def _apply(self, offer: Offer, chunks: Sequence[Chunk], also: Callable[[], None] | None) -> int:
+    def apply_checked(
+        self, offer: Offer, chunks: Sequence[Chunk], also: Callable[[], None] | None = None
+    ) -> int:
+        """Apply chunks of a session that :meth:`check` has passed; what :meth:`receive` does after it."""
+
         def after(done: receiving.Applied) -> None:
             receiving.note_chunks(self.node, offer, chunks, done)
             if also is not None:

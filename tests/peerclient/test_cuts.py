@@ -1,6 +1,7 @@
 """A session that is cut anywhere goes on where it was: what was confirmed is never sent again."""
 
 import os
+import threading
 
 import pytest
 from support.faulty_proxy import FaultyProxy
@@ -54,7 +55,7 @@ def test_cut_after_any_request_it_goes_on_at_the_last_confirmed_buffer(
     monkeypatch.setattr(
         Transfer,
         "take",
-        lambda self, told, bytes_received=0: sent.append(told.number) or take(self, told, bytes_received),
+        lambda self, told, *more: sent.append(told.number) or take(self, told, *more),
     )
     for lost in range(3, 14):
         home = node(f"home {lost}")
@@ -138,10 +139,10 @@ def test_a_disk_that_is_full_fails_the_request_and_the_same_session_goes_on(worl
     full = [OSError(28, "No space left on device")] * 2
     take = Transfer.take
 
-    def no_room(self, told, bytes_received=0):
+    def no_room(self, *told):
         if full:
             raise full.pop()
-        return take(self, told, bytes_received)
+        return take(self, *told)
 
     monkeypatch.setattr(Transfer, "take", no_room)
     push.run()
@@ -417,3 +418,28 @@ def test_one_database_syncs_with_one_peer_at_a_time(world, served, home):
 
     assert home.sync(school).error == ""
     assert home.registry.get("server").profile == PROFILE
+
+
+@pytest.mark.parametrize("direction", ["push", "pull"])
+def test_the_next_buffer_is_made_while_the_one_before_is_taken(direction, world, served, home, monkeypatch):
+    (home if direction == "push" else world).fill(23)
+    _, client = begin(home, world, served.url)
+    made = {number: threading.Event() for number in range(5)}
+    read, take, met = Transfer.read, Transfer.take, []
+
+    def noting(self, number, *more):
+        found = read(self, number, *more)
+        made[number].set()
+        return found
+
+    def waiting(self, told, *more):
+        met.append(told.last or made[told.number + 1].wait(10))
+        return take(self, told, *more)
+
+    monkeypatch.setattr(Transfer, "read", noting)
+    monkeypatch.setattr(Transfer, "take", waiting)
+
+    getattr(client, f"initiate_{direction}")(F1)
+
+    assert met == [True] * 5
+    assert home.contents() == world.contents()

@@ -21,13 +21,13 @@ def test_what_comes_in_any_thread_of_the_server_is_applied_in_one(world, served,
     home.fill(12)
     world.provider.applied_at_once = 3
     threads = set()
-    receive = world.provider.receive
+    apply = world.provider.apply_checked
 
     def watched(*args, **options):
         threads.add(threading.current_thread().name)
-        return receive(*args, **options)
+        return apply(*args, **options)
 
-    monkeypatch.setattr(world.provider, "receive", watched)
+    monkeypatch.setattr(world.provider, "apply_checked", watched)
     for number in range(3):
         home.put(f"more {number}", '"more"')
         home.sync(home.peer(served.url, f"again-{number}"), chunk_size=2)

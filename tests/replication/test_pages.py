@@ -37,6 +37,7 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(("set", "append")), KEYS, st.binary(max_size=30)),
         st.tuples(st.just("update"), st.none(), st.dictionaries(KEYS, st.none() | st.binary(max_size=30))),
+        st.tuples(st.just("extend"), st.none(), st.dictionaries(KEYS, st.binary(max_size=30))),
         st.tuples(st.just("pop"), KEYS, st.none()),
         st.tuples(st.sampled_from(("commit", "abort", "savepoint")), st.none(), st.none()),
     ),
@@ -61,8 +62,8 @@ def test_a_tree_of_pages_is_a_mapping_in_the_order_of_keys(steps, size):
             elif what == "append":
                 tree.append(key, value)
                 model[key] = value
-            elif what == "update":
-                tree.update(value)
+            elif what in ("update", "extend"):
+                getattr(tree, what)(value)
                 for each, news in value.items():
                     model.pop(each, None) if news is None else model.__setitem__(each, news)
             elif what == "pop":
@@ -140,6 +141,18 @@ def test_ranges_that_grow_at_their_ends_fill_their_pages(db):
     assert len(full) >= len(sizes) - 5 - 1
 
 
+def test_ranges_that_grow_by_many_at_once_fill_their_pages(db):
+    with db.transaction() as connection:
+        ranges = connection.root()["ranges"] = Ranges()
+        for begin in range(0, 2_000, 250):
+            ranges.extend({(f"F{n % 5}", n, "i"): b"x" * 20 for n in range(begin, begin + 250)})
+        sizes = [len(page.__getstate__()) for page in ranges.rows.pages.values()]
+        assert len(list(ranges.items(("", 0, ""), None))) == 2_000
+
+    assert max(sizes) <= pages.PAGE_SIZE
+    assert sum(sizes) / len(sizes) > 0.65 * pages.PAGE_SIZE
+
+
 def test_many_keys_that_come_at_once_change_each_page_once(db, monkeypatch):
     with db.transaction() as connection:
         tree = connection.root()["tree"]
@@ -159,10 +172,11 @@ RANGE_KEYS = st.tuples(st.sampled_from(("", "F1", "F1:U1", "F10", "F2")), st.int
 @settings(max_examples=60, deadline=None)
 @given(
     steps=st.lists(st.tuples(RANGE_KEYS, st.none() | st.just(b"\0") | st.binary(max_size=30)), max_size=40),
+    many=st.dictionaries(RANGE_KEYS, st.just(b"\0") | st.binary(max_size=30)),
     low=RANGE_KEYS,
     end=st.sampled_from((None, "\0", "F1", "F1\0", "F1;", "F10", "F3")),
 )
-def test_ranges_are_in_the_order_of_partitions_stamps_and_ids(steps, low, end):
+def test_ranges_are_in_the_order_of_partitions_stamps_and_ids(steps, many, low, end):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pages, "PAGE_SIZE", 100)
         patch.setattr(pages, "LARGE", 20)
@@ -173,10 +187,12 @@ def test_ranges_are_in_the_order_of_partitions_stamps_and_ids(steps, low, end):
             else:
                 ranges[key] = model[key] = value
             assert ranges.get(key) == model.get(key)
+        ranges.extend(many)
+        model.update(many)
         expected = sorted(pair for pair in model.items() if end is None or pair[0][0] < end)
         assert list(ranges.items(("", 0, ""), end)) == expected
         assert list(ranges.items(low, end)) == [pair for pair in expected if pair[0] >= low]
-        assert ranges.pick([key for key, _ in steps]) == model
+        assert ranges.pick([*many, *(key for key, _ in steps)]) == model
         assert len(ranges.large) == sum(len(value) > 20 or value == b"\0" for value in model.values())
         with pytest.raises(KeyError):
             ranges[("F3", 1, "")]

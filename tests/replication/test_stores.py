@@ -9,6 +9,7 @@ from support.sync_world import STORES
 from livesync.errors import UpgradeNeeded
 from livesync.peering.partitions import contains
 from livesync.replication.metadata.states import written
+from livesync.replication.stores.bulk import put_new
 from livesync.replication.stores.zodbstore import ZODBDataStore
 
 
@@ -203,6 +204,53 @@ def test_the_items_of_a_model_are_found_by_themselves_whatever_became_of_them(ki
         assert store.read(lambda: list(store.items())) == sorted(held.values(), key=lambda one: one.item_id)
     if hasattr(store, "db"):
         store.db.close()
+
+
+@pytest.mark.parametrize("kind", sorted(STORES))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    items=st.lists(
+        st.tuples(
+            st.sampled_from(("F1", "F1:U1", "F2")),
+            st.dictionaries(st.sampled_from(("a", "b", "me")), st.integers(1, 9), min_size=1),
+            st.sampled_from(("1", None, "x" * 3_000)),
+        ),
+        max_size=12,
+    ),
+    first=st.integers(0, 12),
+)
+def test_what_is_new_is_held_alike_one_by_one_and_at_once(kind, items, first):
+    states = [
+        state(f"i{number}", partition, vector, f'"{payload}"')
+        for number, (partition, vector, payload) in enumerate(items)
+    ]
+    states = [one if items[n][2] is not None else replace(one, length=2) for n, one in enumerate(states)]
+    found = []
+    for at_once in (False, True):
+        store = STORES[kind]()
+        store.run(lambda store=store: store.begin("me"))
+        put(store, *states[:first])
+        if at_once:
+            store.run(lambda store=store: put_new(store, states[first:]))
+        else:
+            put(store, *states[first:])
+        found.append(store.read(lambda store=store: all_that_is_held(store)))
+        if hasattr(store, "db"):
+            store.db.close()
+    assert found[0] == found[1]
+    assert [each.item_id for each in found[0]["items"]] == sorted(f"i{n}" for n in range(len(items)))
+
+
+def all_that_is_held(store):
+    tables = store.tables
+    return {
+        "items": list(store.items()),
+        "index": {p: list(tables.index[p].items(("", 0, ""), None)) for p in tables.index},
+        "entities": list(store.items_of("thing")),
+        "digests": {prefix: store.digest(prefix) for prefix in ("", "F1", "F1:U1", "F2")},
+        "tombstones": list(tables.tombstones),
+        "issued": {p: dict(tables.issued[p]) for p in tables.issued},
+    }
 
 
 def test_a_store_of_a_schema_that_was_never_released_is_refused():

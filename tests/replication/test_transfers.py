@@ -12,7 +12,7 @@ from ZODB.DemoStorage import DemoStorage
 
 from livesync.errors import BufferGap, ChangesRefused, ClockAhead, OfferChanged, TransferEnded
 from livesync.forms import decode_json
-from livesync.peering import wire
+from livesync.peering import compression, wire
 from livesync.peering.controller import SessionController
 from livesync.peering.records import StoredSessions
 from livesync.peering.stages import Stage, Status
@@ -375,6 +375,90 @@ def test_forgetting_an_item_ends_the_transfers_whose_waiting_buffers_hold_it_and
     other.end()
     assert contents(city) == contents(home)
     assert forget(city, "i4").item_ids == ("i4",)
+
+
+class Kept(Link):
+    """A transfer whose ends are kept, as a process does that lives on."""
+
+    def __init__(self, *arguments, **options):
+        self.ends = {}
+        super().__init__(*arguments, **options)
+
+    def _end(self, provider):
+        return self.ends.setdefault(provider.provider_id, Transfer(provider, self.id))
+
+    def killed(self):
+        self.ends.clear()
+
+
+def test_buffers_that_wait_are_not_read_again_by_the_process_that_took_them(new_node, monkeypatch):
+    home, city = new_node("home"), new_node("city", applied_at_once=10)
+    for number in range(30):
+        put(home, f"i{number:02}", f"{number}")
+    read = []
+    unpacked = Transfer._unpacked
+    monkeypatch.setattr(
+        Transfer, "_unpacked", staticmethod(lambda *given: read.append(given) or unpacked(*given))
+    )
+    link = Kept(home, city)
+
+    link.send()
+    link.end()
+
+    assert contents(city) == contents(home)
+    assert read == []
+    assert waiting_numbers(city, link) == []
+
+
+@pytest.mark.parametrize("change", ["killed", "another process", "forgotten"])
+def test_buffers_that_wait_are_applied_whoever_took_them(change, new_node):
+    home, city = new_node("home"), new_node("city", applied_at_once=100)
+    for number in range(30):
+        put(home, f"i{number:02}", f"{number}")
+    link = Kept(home, city)
+    link.send(3)
+    if change == "killed":
+        link.killed()
+    elif change == "another process":
+        mine, link.ends = link.ends, {}
+        link.send(2)
+        link.ends = mine
+    else:
+        link.ends["city"].forget_waiting()
+    link.send(2)
+
+    link.send()
+    link.end()
+
+    assert contents(city) == contents(home)
+    assert waiting_numbers(city, link) == []
+    assert city.get_claims() == home.get_claims()
+
+
+def test_a_buffer_that_waits_is_kept_as_it_came(new_node):
+    home, city = new_node("home"), new_node("city", applied_at_once=100)
+    put(home, "i", '"' + "said " * 100 + '"')
+    link = Link(home, city)
+    buffer = link.next_buffer()
+    packed = compression.pack(msgspec.json.encode(buffer), "zstd")
+
+    Transfer(city, link.id).take(buffer, len(packed), packed)
+
+    kept = city.data_store.read(lambda: [data for _, data in stored(city).waiting(link.id)])
+    assert kept == [packed]
+    link.end()
+    assert contents(city) == contents(home)
+
+
+def test_a_buffer_of_another_transfer_is_refused(new_node):
+    home, city = new_node("home"), new_node("city")
+    put(home, "i", "1")
+    link, other = Link(home, city), Link(home, city)
+
+    with pytest.raises(ChangesRefused, match="another transfer"):
+        Transfer(city, other.id).take(link.next_buffer())
+
+    assert contents(city) == {}
 
 
 def waiting_numbers(provider, link):

@@ -18,18 +18,19 @@ import logging
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ...errors import BufferGap, OfferChanged, PeerSaysNo, PeerUnreachable, SyncError, TransferEnded
 from ...forms import decode_json
 from ...peering import wire
-from ...peering.conversation import Conversation
+from ...peering.conversation import Body, Conversation
 from ...peering.records import StoredSessions, SyncSessionRecord, SyncSessionView, TransferView
 from ...peering.rights import Rights, check_flow
 from ...peering.scopes import Filter
 from ...peering.signals import Signal, SyncClientSignals, TransferProgress
 from ...peering.stages import Stage
+from .ahead import Ahead
 from .transfers import Transfer, UnknownTransfer
 
 if TYPE_CHECKING:
@@ -293,10 +294,10 @@ class TransferClient(ABC):
         if self.transfer.view().active:
             self._give_up()
 
-    def _step(self, buffer: wire.Buffer, confirmed: wire.Confirmed) -> None:
+    def _step(self, items: int, confirmed: wire.Confirmed) -> None:
         self._progress = replace(
             self._progress,
-            items=self._progress.items + len(buffer.items),
+            items=self._progress.items + items,
             buffers=confirmed.confirmed,
             refused=self._progress.refused + len(confirmed.refused),
         )
@@ -317,6 +318,21 @@ class TransferClient(ABC):
 
     @abstractmethod
     def _give_up(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A buffer that can be sent: its number, how many items it has, where the next begins, and its body."""
+
+    number: int
+    items: int
+    next: wire.Cursor
+    last: bool
+    body: Body
+
+
+#: A buffer that has come, and the bytes that it took.
+_Come = tuple[wire.Buffer, int]
 
 
 class PushClient(TransferClient):
@@ -359,26 +375,40 @@ class PushClient(TransferClient):
         )
 
     def _run(self) -> None:
-        transfer = self.transfer
         noted, items, size = self._number, 0, self.connection.bytes_sent
-        while not self._is_done:
-            self.connection.check_rights(self.conversation)
-            buffer = transfer.read(self._number, self._cursor, self.session.chunk_size)
-            try:
-                confirmed = self.conversation.send_buffer(buffer)
-            except PeerSaysNo as exc:
-                if exc.code != "gap" or not self._catch_up():
-                    raise
-                continue
-            if confirmed.confirmed != buffer.number + 1:
-                raise PeerUnreachable("the server has confirmed another buffer than it was sent")
-            self._number, self._cursor = confirmed.confirmed, buffer.next
-            self._is_done = buffer.last
-            items += len(buffer.items)
-            if self._is_done or self._number == 1 or self._number - noted >= _NOTED_EVERY:
-                transfer.note_sent(self._number, self.connection.bytes_sent - size, items)
-                noted, items, size = self._number, 0, self.connection.bytes_sent
-            self._step(buffer, confirmed)
+        with Ahead[_Ready]() as ahead:
+            while not self._is_done:
+                self.connection.check_rights(self.conversation)
+                # made while the server had its turn, but for the first one
+                ready = (ahead.take() or self._making(self._number, self._cursor))()
+                if not ready.last:
+                    ahead.begin(self._making(ready.number + 1, ready.next))
+                try:
+                    confirmed = self.conversation.send_buffer(ready.body)
+                except PeerSaysNo as exc:
+                    if exc.code != "gap" or not self._catch_up():
+                        raise
+                    ahead.drop()
+                    continue
+                if confirmed.confirmed != ready.number + 1:
+                    raise PeerUnreachable("the server has confirmed another buffer than it was sent")
+                self._number, self._cursor, self._is_done = confirmed.confirmed, ready.next, ready.last
+                items += ready.items
+                if self._is_done or self._number == 1 or self._number - noted >= _NOTED_EVERY:
+                    self.transfer.note_sent(self._number, self.connection.bytes_sent - size, items)
+                    noted, items, size = self._number, 0, self.connection.bytes_sent
+                self._step(ready.items, confirmed)
+
+    def _making(self, number: int, cursor: wire.Cursor | None) -> Callable[[], _Ready]:
+        """Return what makes a buffer, in any thread."""
+
+        def make() -> _Ready:
+            buffer = self.transfer.read(number, cursor, self.session.chunk_size)
+            return _Ready(
+                buffer.number, len(buffer.items), buffer.next, buffer.last, self.conversation.pack(buffer)
+            )
+
+        return make
 
     def _catch_up(self) -> bool:
         """Go on where the server is; tell whether that is another place than where this end thought."""
@@ -439,15 +469,28 @@ class PullClient(TransferClient):
         view = transfer.view()
         number, has_last = view.confirmed, view.has_last
         cursor = None if view.cursor is None else _cursor_of(view.cursor)
-        while not has_last:
-            self.connection.check_rights(self.conversation)
+        with Ahead[_Come]() as ahead:
+            while not has_last:
+                self.connection.check_rights(self.conversation)
+                buffer, size = (ahead.take() or self._asking(number, cursor))()
+                if (buffer.transfer_session_id, buffer.number) != (self.transfer_id, number):
+                    raise PeerUnreachable("the server gives another buffer than it was asked for")
+                if not buffer.last:
+                    # the next one is on its way while this one is taken in
+                    ahead.begin(self._asking(number + 1, buffer.next))
+                confirmed = transfer.take(buffer, size)
+                number, cursor, has_last = confirmed.confirmed, buffer.next, buffer.last
+                self._step(len(buffer.items), confirmed)
+
+    def _asking(self, number: int, cursor: wire.Cursor | None) -> Callable[[], _Come]:
+        """Return what asks for a buffer, in any thread while no other asks for anything."""
+
+        def ask() -> _Come:
             before = self.connection.bytes_received
             buffer = self.conversation.read_buffer(self.transfer_id, number, cursor)
-            if (buffer.transfer_session_id, buffer.number) != (self.transfer_id, number):
-                raise PeerUnreachable("the server gives another buffer than it was asked for")
-            confirmed = transfer.take(buffer, self.connection.bytes_received - before)
-            number, cursor, has_last = confirmed.confirmed, buffer.next, buffer.last
-            self._step(buffer, confirmed)
+            return buffer, self.connection.bytes_received - before
+
+        return ask
 
     def _finished(self, told: wire.Transfer) -> None:
         self.controller.proceed_to(Stage.CLEANUP, self.transfer)

@@ -70,6 +70,8 @@ class Transfer:
         self.store = store
         self.transfer_id = transfer_id
         self._offer: Offer | None = None
+        #: The chunks of the buffers that wait, of those that this object took.
+        self._waiting: list[Chunk] = []
 
     @classmethod
     def begin(
@@ -286,12 +288,13 @@ class Transfer:
                 " nodes, and sync again"
             )
 
-    def take(self, told: wire.Buffer, bytes_received: int = 0) -> wire.Confirmed:
+    def take(self, told: wire.Buffer, bytes_received: int = 0, packed: bytes | None = None) -> wire.Confirmed:
         """Take a buffer: once this returns, it is in the database for good. Again does no harm.
 
         Args:
             told: The buffer.
             bytes_received: Of its body, as it travelled.
+            packed: The body itself, where it was packed with zstd: it is kept so where it has to wait.
 
         Raises:
             BufferGap: It is not the one that is due.
@@ -299,6 +302,8 @@ class Transfer:
             TransferEnded: Nothing is received now.
         """
         record = self._receiving()
+        if told.transfer_session_id != self.transfer_id:
+            raise ChangesRefused(f"buffer {told.number} belongs to another transfer")
         chunk, refused = chunk_of(told, record.prefixes)
         left_out = [wire.Refusal(id=state.item_id, partition=state.partition) for state in refused]
         if told.number < record.confirmed:
@@ -310,8 +315,9 @@ class Transfer:
         if self.provider.has_enough(items, characters, APPLIED_AT_ONCE):
             self._apply(chunk, lambda: self._note(told, chunk, len(refused), None, bytes_received))
         else:
-            packed = compression.pack(_encode(told), "zstd")
-            self.store.run(lambda: self._note(told, chunk, len(refused), packed, bytes_received))
+            kept = packed or compression.pack(_encode(told), "zstd")
+            self.store.run(lambda: self._note(told, chunk, len(refused), kept, bytes_received))
+            self._waiting.append(chunk)
         return wire.Confirmed(confirmed=told.number + 1, refused=left_out)
 
     def _receiving(self) -> TransferView:
@@ -356,17 +362,29 @@ class Transfer:
         record.last_active = now
 
     def _apply(self, chunk: Chunk | None, also: Callable[[], None]) -> None:
-        waiting = self.store.read(lambda: list(self._sessions().waiting(self.transfer_id)))
+        """Apply the buffers that wait, and one more; all of them were looked at as they came."""
         offer = self.offer()
-        chunks = [self._unpacked(data, offer.prefixes) for _, data in waiting]
+        chunks = self.store.read(lambda: self._waiting_chunks(offer.prefixes))
         if chunk is not None:
             chunks.append(chunk)
-        self.provider.receive(offer, *chunks, also=also)
+        self.provider.apply_checked(offer, chunks, also)
+        self.forget_waiting()
+
+    def _waiting_chunks(self, prefixes: tuple[str, ...]) -> list[Chunk]:
+        """Return the chunks that wait: those in memory, where they are all; else as they are kept."""
+        sessions, held = self._sessions(), self._waiting
+        if [chunk.number for chunk in held] == sessions.waiting_numbers(self.transfer_id):
+            return [*held]
+        return [self._unpacked(data, prefixes) for _, data in sessions.waiting(self.transfer_id)]
 
     @staticmethod
     def _unpacked(data: bytes, prefixes: tuple[str, ...]) -> Chunk:
         body = compression.unpack(data, "zstd", wire.MAX_BUFFER_UNPACKED)
         return chunk_of(decode_json(body, wire.Buffer), prefixes)[0]
+
+    def forget_waiting(self) -> None:
+        """Hold nothing in memory of the buffers that wait: they are in the database, too. From any thread."""
+        self._waiting = []
 
     def dequeue(self) -> None:
         """Apply the buffers that wait.

@@ -302,7 +302,7 @@ class BaseDataStore(ABC):
                 self._set(self.index_of(provider), (partition, stamp, item_id), pack(state))
             elif old.get(provider) != stamp or provider == old_home:
                 self._set(self.index_of(provider), (partition, stamp, item_id), b"")
-        where = pack_place(self.place(home, partition), state.vector[home])
+        where = pack_place(self.place_number(home, partition), state.vector[home])
         if before is None or self._where(item_id) != where:
             self.unwritten.places.set(item_id, where)
         self._note_own(state, old)
@@ -350,7 +350,7 @@ class BaseDataStore(ABC):
             self._set(self.tables.index, provider, found)
         return found
 
-    def place(self, provider: str, partition: str) -> int:
+    def place_number(self, provider: str, partition: str) -> int:
         """Return the number that stands for a provider and a partition."""
         tables = self.tables
         number: int | None = tables.place_numbers.get((provider, partition))

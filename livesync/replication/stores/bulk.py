@@ -34,7 +34,7 @@ def put_new(store: BaseDataStore, states: Iterable[ItemState]) -> None:
             found[(partition, stamp, item_id)] = pack(state) if provider == home else b""
         number = numbers.get((home, partition))
         if number is None:
-            number = numbers[(home, partition)] = store.place(home, partition)
+            number = numbers[(home, partition)] = store.place_number(home, partition)
         places.set(item_id, pack_place(number, vector[home]))
         note_entity(state.entity_name, entity_key(state), b"")
         if me in vector:

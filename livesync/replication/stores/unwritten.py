@@ -13,7 +13,6 @@ from typing import Generic, TypeVar
 from ..metadata.digests import Tally
 from ..pages import PageTree
 
-
 T = TypeVar("T", bytes, str)
 
 
