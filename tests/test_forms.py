@@ -5,6 +5,7 @@ import sys
 
 import msgspec
 import pytest
+from support.waiting import LONG_S
 
 from livesync.forms import converted, decode_json
 
@@ -78,6 +79,6 @@ def test_what_is_of_another_form_is_refused():
 
 
 def test_threads_that_decode_a_form_for_the_first_time_at_once_do_not_end_the_process():
-    done = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, timeout=LONG_S)
 
     assert (done.returncode, done.stdout) == (0, "all decoded\n"), done.stderr

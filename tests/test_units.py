@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.waiting import LONG_S
 
 from livesync.cli.parser import build_parser
 
@@ -34,7 +35,7 @@ def check_command(words):
         assert arguments[:2] == ["-A", "livesync.schedule.celery"]
         done = subprocess.run(
             [sys.executable, "-m", "celery", arguments[2], "--help"],
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=LONG_S, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         for option in (word for word in arguments[3:] if word.startswith("-")):
@@ -75,7 +76,8 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path):
 
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *names],
-        capture_output=True, text=True, timeout=120, check=False, env={"SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+        capture_output=True, text=True, timeout=LONG_S, check=False,
+        env={"SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
     )  # fmt: skip
 
     told = [line for line in done.stderr.splitlines() if any(path.name in line for path in UNITS)]
@@ -107,7 +109,7 @@ def test_an_application_of_celerys_gets_the_tasks():
 
     done = subprocess.run(
         [sys.executable, "-c", script.format(str(HOWTO / "celery" / "application.py"))],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=LONG_S, check=False,
     )  # fmt: skip
 
     assert done.stdout == "['livesync.run', 'livesync.tick'] ['livesync']\n", done.stderr

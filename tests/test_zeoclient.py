@@ -1,13 +1,14 @@
 """A ZEO server that is killed and started again on the same file: its clients go on by themselves."""
 
-import socket
 import subprocess
 import sys
 
 import pytest
 import ZEO
 from persistent.mapping import PersistentMapping
-from support.runners import Place, eventually
+from support.ports import free_port
+from support.runners import Place
+from support.waiting import LONG_S, eventually
 from ZODB.DB import DB
 
 from livesync.capture import Capture
@@ -32,16 +33,14 @@ class Server:
     """A ZEO server in a process of its own."""
 
     def __init__(self, directory):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self._directory = directory
         self._process = None
         self.start()
 
     @property
     def uri(self):
-        return f"zeo://127.0.0.1:{self.port}?wait_timeout=30"
+        return f"zeo://127.0.0.1:{self.port}?wait_timeout={LONG_S:.0f}"
 
     def start(self):
         command = [sys.executable, "-m", "ZEO.runzeo", "-a", f"127.0.0.1:{self.port}", "-f", "Data.fs"]
@@ -51,7 +50,7 @@ class Server:
 
     def kill(self):
         self._process.kill()
-        self._process.wait(30)
+        self._process.wait(LONG_S)
 
     def restart(self, *clients):
         """Kill it and start it again; ``clients`` are connected then."""
@@ -76,7 +75,7 @@ def opened(server):
 
 
 def alone(server):
-    return DB(ZEO.client(("127.0.0.1", server.port), wait_timeout=30))
+    return DB(ZEO.client(("127.0.0.1", server.port), wait_timeout=LONG_S))
 
 
 def captured(server):
@@ -179,9 +178,9 @@ def test_a_runner_goes_on_when_the_server_was_killed_and_is_back(server):
     elsewhere = Place.__new__(Place)
     elsewhere.db, elsewhere.host, elsewhere.capture = other, place.host, Capture(place.host)
     elsewhere.put(*(f"after-{number:03}" for number in range(MANY)))
-    eventually(lambda: len(service.documents) == MANY + 1, 60)
+    eventually(lambda: len(service.documents) == MANY + 1)
     place.put("last")
-    eventually(lambda: "last" in service.documents, 60)
+    eventually(lambda: "last" in service.documents)
 
     assert runner.stop(30)
     assert place.agent("good")["failures"] == 0

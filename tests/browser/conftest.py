@@ -14,6 +14,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 from support.peer_page import sync_with_everybody
+from support.waiting import LONG_S
 from waitress.server import create_server
 from ZODB.DB import DB
 from ZODB.FileStorage import FileStorage
@@ -154,7 +155,7 @@ class Site:
 
     def close(self) -> None:
         self._server.close()
-        self._thread.join(10)
+        self._thread.join(LONG_S)
         self.app.close()
         self._stack.close()
         self.db.close()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import ZODB
-from support.runners import Place, eventually
+from support.runners import Place
+from support.waiting import LONG_S, eventually
 from ZODB.FileStorage import FileStorage
 
 from livesync.cli.forwarding import READING
@@ -42,12 +43,12 @@ class HostProcess:
 
     def quit(self):
         self.tell("quit")
-        assert self.process.wait(30) == 0, self.process.stderr.read()
+        assert self.process.wait(LONG_S) == 0, self.process.stderr.read()
 
     def end(self):
         if self.process.poll() is None:
             self.process.kill()
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=LONG_S)
 
 
 def environment():
@@ -199,7 +200,7 @@ def test_without_a_runner_there_the_command_says_what_can_be_done(cli, hosting):
 def test_what_a_process_that_died_has_left_is_known_for_what_it_is(cli, hosting, filled):
     first = hosting()
     first.tell("die")
-    first.process.wait(30)
+    first.process.wait(LONG_S)
     assert owner_path(filled).exists()
 
     assert cli("prune").code == 0  # nobody has the file open
@@ -256,7 +257,7 @@ def slowly(cli, hosting, filled, tmp_path):
     for client in clients:
         if client.poll() is None:
             client.kill()
-        client.communicate(timeout=30)
+        client.communicate(timeout=LONG_S)
 
 
 def holder(cli):
@@ -267,7 +268,7 @@ def test_an_interrupt_here_ends_the_run_there_in_good_order(slowly, cli):
     client = slowly("agent", "run", "index")
 
     client.send_signal(signal.SIGINT)
-    out, err = client.communicate(timeout=30)
+    out, err = client.communicate(timeout=LONG_S)
 
     assert client.returncode == 130, err
     assert out.startswith("index: ")
@@ -279,7 +280,7 @@ def test_a_client_that_is_gone_ends_the_run_there(slowly, cli):
     client = slowly("agent", "run", "index")
 
     client.kill()
-    client.communicate(timeout=30)
+    client.communicate(timeout=LONG_S)
 
     eventually(lambda: holder(cli) == "")
     assert cli("agent", "show", "index", "--json").get_json()["agent"]["last_error"] == ""
@@ -289,7 +290,7 @@ def test_a_process_that_is_gone_in_the_middle_is_one_line_and_a_code(slowly, cli
     client = slowly("agent", "run", "index")
 
     slowly.process.process.kill()
-    _, err = client.communicate(timeout=30)
+    _, err = client.communicate(timeout=LONG_S)
 
     assert client.returncode == 4
     assert "is gone in the middle of it" in err

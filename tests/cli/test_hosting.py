@@ -5,7 +5,8 @@ import threading
 
 import pytest
 import ZODB
-from support.runners import SERVICES, Place, eventually
+from support.runners import SERVICES, Place
+from support.waiting import eventually
 from ZODB.DemoStorage import DemoStorage
 from ZODB.FileStorage import FileStorage
 

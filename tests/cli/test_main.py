@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from support.waiting import LONG_S
 
 import livesync
 from livesync import errors
@@ -333,7 +334,7 @@ def livesync_process(*arguments, **settings):
 
 def test_as_a_module_it_is_the_same_command(installed):
     with livesync_process("status") as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=LONG_S)
 
     assert process.returncode == 0
     assert "sealed:" in out
@@ -366,7 +367,7 @@ def test_the_parser_imports_the_standard_library_only():
         "print([name for name in sys.modules if name.split('.')[0] in"
         " {'ZODB', 'BTrees', 'persistent', 'transaction', 'zodburi', 'ZEO', 'rich', 'msgspec', 'requests'}])"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=LONG_S)
 
     assert done.stdout.strip() == "[]", done.stderr
 
@@ -376,7 +377,7 @@ def test_help_imports_nothing_heavy():
         [sys.executable, "-X", "importtime", "-m", "livesync", "--help"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LONG_S,
         env={**os.environ, "COLUMNS": "80"},
     )
 

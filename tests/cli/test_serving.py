@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 import ZODB
-from support.runners import Place, eventually
+from support.runners import Place
+from support.waiting import LONG_S, eventually
 from ZODB.FileStorage import FileStorage
 
 from livesync.schedule.owner import owner_path
@@ -63,7 +64,7 @@ def serve(filled, tmp_path):
     for process in started:
         if process.poll() is None:
             process.kill()
-        process.communicate(timeout=30)
+        process.communicate(timeout=LONG_S)
 
 
 @pytest.mark.slow
@@ -77,7 +78,7 @@ def test_it_delivers_what_commands_change_and_ends_in_good_order(serve, cli, fil
     eventually(lambda: "lag_actions" in cli("status", "--json").out and _lag(cli) == 0)
 
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(LONG_S) == 0
     assert process.stderr.read() == ""
     assert not owner_path(filled).exists()
     shown = cli("agent", "show", "index", "--json").get_json()["agent"]
@@ -93,9 +94,9 @@ def test_it_names_the_agents_that_nothing_makes_run(serve, cli):
 
     process = serve("--no-web")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(LONG_S) == 0
 
-    (said,) = process.stderr.read().splitlines()
+    (said,) = [line for line in process.stderr.read().splitlines() if line.startswith("livesync: ")]
     assert "agent index has no schedule" in said
     assert "livesync agent add_task index --interval 1m" in said
 
@@ -126,7 +127,7 @@ def test_a_changed_schedule_is_kept_and_one_that_fails_stops_no_other(serve, cli
     eventually(lambda: last_run("good") > again)
 
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(LONG_S) == 0
     assert agents()["good"]["lag_actions"] == 0
     assert agents()["bad"]["lag_actions"] == 10
 
@@ -148,7 +149,7 @@ def test_a_signal_in_the_middle_of_a_batch_lets_that_end_and_be_saved(serve, cli
     eventually(lambda: (tmp_path / "out" / "sending").exists())
 
     process.send_signal(number)
-    assert process.wait(60) == 0, process.stderr.read()
+    assert process.wait(LONG_S) == 0, process.stderr.read()
 
     shown = cli("agent", "show", "index", "--json").get_json()["agent"]
     assert shown["holder"] == ""
@@ -161,7 +162,7 @@ def test_the_pages_and_the_api_are_there(serve):
     process = serve("--listen", "127.0.0.1:0")
     url = process.first.split()[-1]
 
-    connection = http.client.HTTPConnection("127.0.0.1", urlsplit(url).port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", urlsplit(url).port, timeout=LONG_S)
     connection.request("GET", "/healthz")
     healthy = connection.getresponse()
     healthy.read()
@@ -172,7 +173,7 @@ def test_the_pages_and_the_api_are_there(serve):
     assert (healthy.status, ready.status) == (200, 200)
     connection.close()
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
+    assert process.wait(LONG_S) == 0
 
 
 @pytest.mark.slow
@@ -191,7 +192,7 @@ def test_peers_are_served_where_there_are_any(serve, cli, filled):
     url = urlsplit(json.loads(process.first + rest + "}")["peers"])
 
     def ask(path):
-        connection = http.client.HTTPConnection("127.0.0.1", url.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", url.port, timeout=LONG_S)
         connection.request("GET", f"/peer/v1/{path}")
         answer = connection.getresponse()
         body = json.loads(answer.read())
@@ -210,7 +211,7 @@ def test_peers_are_served_where_there_are_any(serve, cli, filled):
     assert (key_status, len(key["public_key"])) == (200, 44)
     assert ask("nothing")[1]["error"]["code"] == "no_such_thing"
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(LONG_S) == 0
 
 
 def test_a_database_without_peers_serves_none(installed, monkeypatch):

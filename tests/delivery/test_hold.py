@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.shelf import World
+from support.waiting import LONG_S
 
 from livesync import leases, process
 from livesync.agent import StopReason
@@ -30,9 +31,6 @@ from livesync.errors import (
     UnknownAgent,
 )
 from livesync.track import queue
-
-#: Longer than anything here takes; whoever waits so long waits for ever.
-LONG_S = 20
 
 ELSEWHERE = ("elsewhere", 1, 1)
 

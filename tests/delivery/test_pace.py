@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.waiting import LONG_S
 
 from livesync.delivery.pace import Pace, Refusals
 from livesync.errors import TooManyRefused
@@ -110,7 +111,7 @@ def test_threads_never_get_the_same_turn():
     together = threading.Barrier(8)
 
     def take() -> None:
-        together.wait(20)
+        together.wait(LONG_S)
         turns.extend(pace.take_turn() for _ in range(25))
 
     threads = [threading.Thread(target=take) for _ in range(8)]
@@ -217,7 +218,7 @@ def test_threads_count_together():
     together = threading.Barrier(4)
 
     def count() -> None:
-        together.wait(20)
+        together.wait(LONG_S)
         for _ in range(200):
             counted.passed(2)
             counted.refused("no")

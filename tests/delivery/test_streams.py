@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.waiting import LONG_S
 
 from livesync.agent import SyncAgent
 from livesync.delivery.backoff import Backoff
@@ -18,9 +19,6 @@ from livesync.delivery.record import Batch, Op, Outcome, Record, RunResult, Verd
 from livesync.delivery.streams import Streams
 from livesync.delivery.uploader import DELIVERY_OPTIONS, IN_FLIGHT_OPTION, RecordUploader
 from livesync.errors import BatchRefused, RetryLater, ServiceRefuses, TooManyRefused
-
-#: Longer than anything here takes; whoever waits so long waits for ever.
-LONG_S = 10
 
 
 def batch_of(ids: Iterable[str]) -> Batch:

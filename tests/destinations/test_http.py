@@ -8,6 +8,7 @@ from contextlib import closing
 from http.server import ThreadingHTTPServer
 
 import pytest
+from support.waiting import LONG_S
 
 from livesync.delivery.backoff import Backoff
 from livesync.delivery.record import Op, Record
@@ -299,7 +300,7 @@ def test_options_of_a_wrong_form_are_refused(options):
 
 
 def test_batches_are_under_way_at_once_and_one_object_stays_in_order(receiver, make_uploader):
-    together = threading.Barrier(3, timeout=10)
+    together = threading.Barrier(3, timeout=LONG_S)
     apply = receiver.applied.apply
 
     def wait_for_the_others(line):

@@ -2,6 +2,7 @@ import io
 import threading
 
 import pytest
+from support.waiting import LONG_S
 
 from livesync.agent import SyncAgent
 from livesync.delivery.backoff import Backoff
@@ -200,7 +201,7 @@ def test_rows_are_those_of_the_moment_when_the_first_was_asked_for(service, uplo
 
 def test_a_service_may_take_several_batches_at_once():
     service = MemoryService(concurrent=True)
-    together = threading.Barrier(3, timeout=10)
+    together = threading.Barrier(3, timeout=LONG_S)
 
     def wait_for_the_others(batch):
         together.wait()

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.opensearch_service import OpenSearchService
 from support.shelf import World
+from support.waiting import LONG_S
 
 from livesync.delivery.backoff import Backoff
 from livesync.delivery.record import Op, Record, document_digest, encode_document
@@ -88,9 +89,9 @@ def deliver(make_uploader):
 def searched(service, query=None, *, refresh=True, index="talks"):
     """What a search by the alias finds, as anybody makes it."""
     if refresh:
-        requests.post(f"{service.url}/{index}/_refresh", timeout=5).raise_for_status()
+        requests.post(f"{service.url}/{index}/_refresh", timeout=LONG_S).raise_for_status()
     body = {"query": query or {"match_all": {}}, "size": 1000}
-    answer = requests.post(f"{service.url}/{index}/_search", json=body, timeout=5)
+    answer = requests.post(f"{service.url}/{index}/_search", json=body, timeout=LONG_S)
     assert answer.status_code == 200, answer.text
     return {hit["_id"]: hit["_source"] for hit in answer.json()["hits"]["hits"]}
 
@@ -418,7 +419,7 @@ def test_the_mapping_that_the_docs_show_sorts_and_counts(service, deliver, tmp_p
     assert searched(service, {"match": {"title": "b"}}).keys() == {"a"}
     assert searched(service, {"term": {"tags": "y"}}).keys() == {"a", "b"}
     body = {"query": {"match_all": {}}, "sort": [{"year": "asc"}]}
-    answer = requests.post(f"{service.url}/talks/_search", json=body, timeout=5)
+    answer = requests.post(f"{service.url}/talks/_search", json=body, timeout=LONG_S)
     assert [hit["sort"] for hit in answer.json()["hits"]["hits"]] == [[2017], [2018]]
 
 
@@ -484,7 +485,7 @@ def test_a_mapping_file_that_cannot_be_used_is_named(service, make_uploader, tmp
 
 
 def test_an_index_that_has_the_name_of_the_alias_stops_the_agent(service, make_uploader):
-    requests.put(f"{service.url}/talks", timeout=5).raise_for_status()
+    requests.put(f"{service.url}/talks", timeout=LONG_S).raise_for_status()
 
     with pytest.raises(ServiceRefuses, match=r"has an index named talks.*give the option index another name"):
         make_uploader()
@@ -493,7 +494,7 @@ def test_an_index_that_has_the_name_of_the_alias_stops_the_agent(service, make_u
 
 
 def test_an_alias_that_is_not_ours_is_not_written_to(service, make_uploader):
-    requests.put(f"{service.url}/theirs", json={"aliases": {"talks": {}}}, timeout=5).raise_for_status()
+    requests.put(f"{service.url}/theirs", json={"aliases": {"talks": {}}}, timeout=LONG_S).raise_for_status()
 
     with pytest.raises(ServiceRefuses, match="stands for the index theirs, which livesync has not made"):
         make_uploader()
@@ -501,7 +502,7 @@ def test_an_alias_that_is_not_ours_is_not_written_to(service, make_uploader):
 
 def test_an_alias_for_several_indices_stops_the_agent(service, deliver, make_uploader):
     deliver(upsert("a"))
-    requests.put(f"{service.url}/theirs", json={"aliases": {"talks": {}}}, timeout=5).raise_for_status()
+    requests.put(f"{service.url}/theirs", json={"aliases": {"talks": {}}}, timeout=LONG_S).raise_for_status()
 
     with pytest.raises(ServiceRefuses, match=r"stands for several indices \(talks-1, theirs\)"):
         make_uploader()
@@ -510,7 +511,7 @@ def test_an_alias_for_several_indices_stops_the_agent(service, deliver, make_upl
 def test_an_index_without_its_alias_is_not_taken_over(service, deliver, make_uploader):
     deliver(upsert("a"))
     actions = [{"remove": {"index": "talks-1", "alias": "talks"}}]
-    requests.post(f"{service.url}/_aliases", json={"actions": actions}, timeout=5).raise_for_status()
+    requests.post(f"{service.url}/_aliases", json={"actions": actions}, timeout=LONG_S).raise_for_status()
 
     with pytest.raises(ServiceRefuses, match="has an index talks-1 already, and the alias talks does not"):
         make_uploader()
@@ -519,7 +520,7 @@ def test_an_index_without_its_alias_is_not_taken_over(service, deliver, make_upl
 def test_an_index_that_is_removed_meanwhile_is_not_made_again_by_writing_to_it(service, make_uploader):
     uploader = make_uploader()
     uploader.iterate_over([upsert("a")])
-    requests.delete(f"{service.url}/talks-1", timeout=5).raise_for_status()
+    requests.delete(f"{service.url}/talks-1", timeout=LONG_S).raise_for_status()
 
     with pytest.raises(
         ServiceRefuses, match="talks-1-write cannot be written: 404: index_not_found_exception"
@@ -565,7 +566,7 @@ def test_searches_by_the_alias_see_documents_and_no_tombstones(service, deliver)
 
     assert searched(service).keys() == {"a"}
     assert searched(service, {"match": {"livesync.text": "zodb"}})["a"]["title"] == "ZODB at scale"
-    counted = requests.post(f"{service.url}/talks/_count", timeout=5).json()["count"]
+    counted = requests.post(f"{service.url}/talks/_count", timeout=LONG_S).json()["count"]
     assert counted == 1
     # behind the alias they are there, with nothing of what they were
     everything = searched(service, index="talks-1")
@@ -881,18 +882,18 @@ def test_a_pointer_whose_answer_was_lost_is_found_by_the_next_run(service, make_
 
 
 def remove_index(service):
-    requests.delete(f"{service.url}/talks-1", timeout=5).raise_for_status()
+    requests.delete(f"{service.url}/talks-1", timeout=LONG_S).raise_for_status()
 
 
 def recreate_index(service):
     body = {"aliases": {"talks": {}, "talks-1-write": {}}}
     remove_index(service)
-    requests.put(f"{service.url}/talks-1", json=body, timeout=5).raise_for_status()
+    requests.put(f"{service.url}/talks-1", json=body, timeout=LONG_S).raise_for_status()
 
 
 def empty_index(service):
     for key in list(service.indices["talks-1"].docs):
-        requests.delete(f"{service.url}/talks-1/_doc/{key}", timeout=5).raise_for_status()
+        requests.delete(f"{service.url}/talks-1/_doc/{key}", timeout=LONG_S).raise_for_status()
     searched(service)
 
 
@@ -967,7 +968,8 @@ def test_a_runner_that_is_replaced_within_a_slice_moves_no_pointer(deliver, make
 
 
 def test_somebody_elses_document_in_the_place_of_the_pointer_is_not_overwritten(service, make_uploader):
-    requests.put(f"{service.url}/{POINTERS}/_doc/talks%3Aa", json={"agent": 5}, timeout=5).raise_for_status()
+    place = f"{service.url}/{POINTERS}/_doc/talks%3Aa"
+    requests.put(place, json={"agent": 5}, timeout=LONG_S).raise_for_status()
 
     with pytest.raises(ServiceRefuses, match="talks:a in the index livesync-pointers is none of livesync's"):
         make_uploader()
@@ -975,7 +977,7 @@ def test_somebody_elses_document_in_the_place_of_the_pointer_is_not_overwritten(
 
 def test_an_export_does_not_go_on_in_an_index_that_lacks_its_first_part(service, deliver, make_uploader):
     deliver(upsert("a"), generation=2, exporting=True)
-    requests.delete(f"{service.url}/talks-2", timeout=5).raise_for_status()
+    requests.delete(f"{service.url}/talks-2", timeout=LONG_S).raise_for_status()
 
     for begin in ({"exporting": True}, {"begin": None}):
         with pytest.raises(
@@ -1058,7 +1060,7 @@ def test_a_search_never_meets_a_gap_while_an_index_is_rebuilt(service, deliver, 
         with requests.Session() as session:
             while not ended.is_set():
                 body = {"query": {"match_all": {}}, "size": 1000}
-                answer = session.post(f"{service.url}/talks/_search", json=body, timeout=5)
+                answer = session.post(f"{service.url}/talks/_search", json=body, timeout=LONG_S)
                 if answer.status_code != 200:
                     failures.append(answer.text)
                     return
@@ -1189,7 +1191,7 @@ def test_a_rebuild_may_be_the_first_of_all(service, deliver, make_uploader):
 def test_a_rebuild_whose_index_is_gone_is_not_gone_on_with(service, deliver, make_uploader):
     deliver(upsert("a"))
     deliver(upsert("a", 8), till=8, rebuild="g2", exporting=True)
-    requests.delete(f"{service.url}/talks-g2", timeout=5).raise_for_status()
+    requests.delete(f"{service.url}/talks-g2", timeout=LONG_S).raise_for_status()
 
     with pytest.raises(
         ServiceRefuses,
@@ -1251,7 +1253,7 @@ def test_nothing_else_goes_when_an_export_begins(service, deliver, make_uploader
         "workshops-3": {"workshops-3-write": {}, "talks-elsewhere": {}},
     }
     for index, aliases in others.items():
-        requests.put(f"{service.url}/{index}", json={"aliases": aliases}, timeout=5).raise_for_status()
+        requests.put(f"{service.url}/{index}", json={"aliases": aliases}, timeout=LONG_S).raise_for_status()
     there = set(service.indices)
 
     begin_rebuild(deliver, 5)
@@ -1312,10 +1314,10 @@ def test_what_is_left_is_removed_by_the_next_attempt_after_a_crash(service, deli
 def test_a_rebuild_does_not_take_over_an_index_with_something_in_it(service, deliver, make_uploader):
     deliver(upsert("a"))
     body = {"aliases": {"talks-g2-write": {}}}
-    requests.put(f"{service.url}/talks-g2", json=body, timeout=5).raise_for_status()
+    requests.put(f"{service.url}/talks-g2", json=body, timeout=LONG_S).raise_for_status()
     make_uploader(rebuild="g2", exporting=True)  # an empty one is what a crash leaves
     with_something = f"{service.url}/talks-g3/_doc/x"
-    requests.put(with_something, json={"some": "thing"}, timeout=5).raise_for_status()
+    requests.put(with_something, json={"some": "thing"}, timeout=LONG_S).raise_for_status()
 
     with pytest.raises(ServiceRefuses, match="has an index talks-g3 already, and it is not empty: remove"):
         make_uploader(rebuild="g3", exporting=True)
@@ -1364,7 +1366,7 @@ def test_a_document_that_is_larger_than_any_answer_is_said(deliver, make_uploade
 
 def test_what_others_put_into_the_index_is_not_told(service, deliver, make_uploader):
     deliver(upsert("a"))
-    requests.put(f"{service.url}/talks-1/_doc/theirs", json={"x": 1}, timeout=5).raise_for_status()
+    requests.put(f"{service.url}/talks-1/_doc/theirs", json={"x": 1}, timeout=LONG_S).raise_for_status()
 
     assert [row.object_id for row in make_uploader().rows()] == ["a"]
     assert [row.object_id for row in make_uploader().rows(quick=True)] == ["a"]

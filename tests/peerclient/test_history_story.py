@@ -5,7 +5,8 @@ from contextlib import ExitStack
 
 import pytest
 from support.faulty_proxy import FaultyProxy
-from support.school_sites import PATIENCE_S, PROFILE, Site
+from support.school_sites import PROFILE, Site
+from support.waiting import LONG_S
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -57,12 +58,12 @@ def test_versions_of_an_applications_documents_go_there_and_back(sites, tmp_path
         school.livesync("peer", "add", "city", proxy.url, "--profile", PROFILE, "--insecure-http")
         proxy.hold_at("POST", "/historychunks", 1)
         pushing = school.start("version", "push", "city")
-        assert proxy.is_holding.wait(PATIENCE_S)
+        assert proxy.is_holding.wait(LONG_S)
         city.kill()
         city.serve()
         proxy.upstream = city.port
         proxy.go_on()
-        out, err = pushing.communicate(timeout=PATIENCE_S)
+        out, err = pushing.communicate(timeout=LONG_S)
         assert (pushing.returncode, out) == (0, "To city\n * [new branch]     main\n"), err
     finally:
         proxy.close()

@@ -12,7 +12,8 @@ from contextlib import ExitStack
 import pytest
 from support import school
 from support.faulty_proxy import FaultyProxy
-from support.school_sites import PATIENCE_S, PROFILE, Site
+from support.school_sites import PROFILE, Site
+from support.waiting import LONG_S
 
 from livesync.database import open_database
 from livesync.peering.keyring import open_keyring
@@ -273,7 +274,7 @@ def cut_by_killing_the_client(client, server):
         replace_peer(client, "facility", proxy.url)
         proxy.hold_at("POST", "/buffers", 2)
         process = client.start("peer", "sync", "facility")
-        assert proxy.is_holding.wait(PATIENCE_S), process.communicate()
+        assert proxy.is_holding.wait(LONG_S), process.communicate()
         process.send_signal(signal.SIGKILL)
         process.communicate()
         proxy.go_on()
@@ -290,12 +291,12 @@ def facility_is_killed_while_a_city_syncs(city, facility):
         know(city, "facility", proxy.url)
         proxy.hold_at("GET", "/buffers", 3)
         process = city.start("peer", "sync", "facility")
-        assert proxy.is_holding.wait(PATIENCE_S), process.communicate()
+        assert proxy.is_holding.wait(LONG_S), process.communicate()
         facility.kill()
         facility.serve()
         proxy.upstream = facility.port
         proxy.go_on()
-        out, err = process.communicate(timeout=PATIENCE_S)
+        out, err = process.communicate(timeout=LONG_S)
         assert (process.returncode, err) == (0, ""), (out, err)
         assert out.startswith("facility: 1,7")
 

@@ -12,6 +12,7 @@ from support import peer_world
 from support.peer_serving import NetworkNode
 from support.peer_world import PROFILE
 from support.tls_front import tls_front
+from support.waiting import LONG_S
 
 from livesync.cli.exitcodes import ExitCode
 from livesync.errors import PeerUnreachable
@@ -208,7 +209,7 @@ def test_a_server_without_tls_is_said_so(home, stack):
 
     found = home("peer", "sync")
 
-    thread.join(10)
+    thread.join(LONG_S)
     assert found.code == ExitCode.SERVICE
     assert found.err == f"livesync: peer school: {url} speaks no TLS: is its address one of http:// ?\n"
 

@@ -13,6 +13,7 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from openapi_spec_validator import validate
 from support.peer_serving import Served
+from support.waiting import LONG_S
 from webob import Request
 
 from livesync.peering import wire
@@ -152,7 +153,7 @@ def test_answers_are_of_the_described_form(case, fuzzed):
     # where it can be, what is asked for is there
     if case.path_parameters.get("id") and len(str(case.path_parameters["id"])) == 32:
         case.path_parameters["id"] = fuzzed.push
-    response = case.call(base_url=fuzzed.url, timeout=30)
+    response = case.call(base_url=fuzzed.url, timeout=LONG_S)
     case.validate_response(response)
     if response.status_code >= 400:
         msgspec.convert(response.json(), wire.Error)

@@ -4,6 +4,7 @@ import errno
 import threading
 
 import pytest
+from support.waiting import LONG_S
 from ZODB.Connection import Connection
 from ZODB.POSException import ConflictError
 
@@ -130,7 +131,7 @@ def test_sessions_of_several_clients_at_the_same_items_at_the_same_time_converge
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(LONG_S)
     for node in nodes:
         node.pull(world.session(node))
 

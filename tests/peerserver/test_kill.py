@@ -11,6 +11,7 @@ import pytest
 import ZODB
 from support.peer_caller import Answer, Caller
 from support.peer_world import CONTROLLER, FULL, PART, PROFILE, Client
+from support.waiting import LONG_S
 from ZODB.FileStorage import FileStorage
 
 from livesync.peering import wire
@@ -36,7 +37,7 @@ class HTTPCaller(Caller):
     port = 0
 
     def _send(self, method, target, data, headers):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LONG_S)
         try:
             connection.request(method, target, data or None, headers)
             response = connection.getresponse()
@@ -90,7 +91,7 @@ class Site:
     def stop(self):
         if self.process is not None:
             self.process.kill()
-            self.process.communicate(timeout=30)
+            self.process.communicate(timeout=LONG_S)
 
     def opened(self):
         db = ZODB.DB(FileStorage(str(self.path)))

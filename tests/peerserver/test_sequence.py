@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyramid.response import Response
+from support.waiting import LONG_S
 
 from livesync.peerserver.problems import Refused
 from livesync.peerserver.sequence import BLOCK, Sequences, reserved
@@ -121,7 +122,7 @@ def test_one_request_of_a_session_is_served_at_a_time():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(LONG_S)
 
     assert served == [1]
     assert max(most) == 1

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import webtest
 from pyramid.config import Configurator
+from support.waiting import LONG_S
 
 from livesync import SyncManager
 from livesync.plugins.pyramid import plugged
@@ -88,7 +89,7 @@ def example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
         del sys.modules[name]
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], Any], seconds: float = LONG_S) -> None:
     """Wait until something is so, and fail where it is not in time."""
     give_up = time.monotonic() + seconds
     while not condition():

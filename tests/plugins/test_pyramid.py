@@ -17,6 +17,7 @@ from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationError
 from pyramid_retry import RetryableException
 from pyramid_zodbconn import get_connection
+from support.waiting import LONG_S
 from ZODB.DB import DB
 from ZODB.FileStorage import FileStorage
 from zope.lifecycleevent import ObjectModifiedEvent
@@ -491,7 +492,7 @@ def test_a_forked_process_runs_them_too_from_its_first_request_on(tmp_path: Any)
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=LONG_S,
     )
 
     assert done.stdout == "True True 0\n", done.stderr

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -20,6 +19,8 @@ import pytest
 import requests
 import ZEO
 from plugins.conftest import EXAMPLE, Sites, wait_for
+from support.ports import free_port
+from support.waiting import LONG_S
 
 from livesync import SyncManager
 from livesync.database import committed
@@ -211,9 +212,7 @@ def environment(place: Path) -> dict[str, str]:
 @contextmanager
 def served(place: Path, ini: str) -> Iterator[Visitor]:
     """Serve the example on a free port until the end of the block."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log = place / f"{ini}.log"
     text = (place / ini).read_text("utf-8").replace("127.0.0.1:6543", f"127.0.0.1:{port}")
     (place / "served.ini").write_text(text, "utf-8")
@@ -234,7 +233,7 @@ def served(place: Path, ini: str) -> Iterator[Visitor]:
             yield visitor
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(20)
+            process.wait(LONG_S)
 
 
 class Visitor:
@@ -246,19 +245,19 @@ class Visitor:
 
     def is_answered(self) -> bool:
         try:
-            return self.session.get(self.url, timeout=5).ok
+            return self.session.get(self.url, timeout=LONG_S).ok
         except requests.ConnectionError:
             return False
 
     def post(self, path: str, **fields: str) -> None:
         if "csrf_token" not in self.session.cookies:
-            self.session.get(f"{self.url}/", timeout=10)
+            self.session.get(f"{self.url}/", timeout=LONG_S)
         token = self.session.cookies["csrf_token"]
-        answer = self.session.post(f"{self.url}{path}", {"csrf_token": token, **fields}, timeout=10)
+        answer = self.session.post(f"{self.url}{path}", {"csrf_token": token, **fields}, timeout=LONG_S)
         answer.raise_for_status()
 
     def finds(self, words: str) -> list[str]:
-        answer = self.session.get(f"{self.url}/search", params={"q": words}, timeout=10)
+        answer = self.session.get(f"{self.url}/search", params={"q": words}, timeout=LONG_S)
         return re.findall(r'<li><a href="([^"]+)"', answer.text)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import ZODB
+from support.waiting import LONG_S
 from ZODB.FileStorage import FileStorage
 
 from livesync.replication import Operation, ZODBDataStore, ZODBSyncProvider
@@ -47,7 +48,7 @@ def run(one, two, commits, at_once):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=LONG_S,
     )
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode == 0

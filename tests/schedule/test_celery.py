@@ -6,6 +6,7 @@ import sys
 from functools import partial
 
 import pytest
+from support.waiting import LONG_S
 
 from livesync import leases
 from livesync.errors import HostNotFound, ServiceRefuses, SiteDiffers, UsageError
@@ -194,7 +195,7 @@ def test_the_command_celery_ends_with_one_line(tmp_path):
 
     done = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "livesync.schedule.celery", "worker", "--beat"],
-        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=LONG_S, check=False,
     )  # fmt: skip
 
     assert done.returncode == 2

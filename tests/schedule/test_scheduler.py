@@ -5,7 +5,8 @@ import threading
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from support.runners import SERVICES, eventually
+from support.runners import SERVICES
+from support.waiting import LONG_S, eventually
 
 from livesync.periodic.running import add_task
 from livesync.schedule.scheduler import ScheduledRunner
@@ -93,7 +94,7 @@ def test_a_job_that_fires_when_its_agent_was_paused_meanwhile_runs_nothing(place
 
     fired = threading.Thread(target=one._fired, args=(("agent", "good"),))
     fired.start()
-    fired.join(30)
+    fired.join(LONG_S)
 
     assert place.agent()["runs"] == runs
     assert one.at_work == []
@@ -105,7 +106,7 @@ def test_while_all_workers_are_at_work_what_is_due_waits_and_is_not_lost(place, 
 
     def wait(batch):
         arrived.set()
-        assert let_go.wait(30)
+        assert let_go.wait(LONG_S)
 
     slow, good = place.add_agent("slow"), place.add_agent("good")
     SERVICES["slow"].answer_next(wait)
@@ -113,7 +114,7 @@ def test_while_all_workers_are_at_work_what_is_due_waits_and_is_not_lost(place, 
     place.change(lambda manager: manager.pause("good"))
     one = runner(workers=1)
     place.put("cup")
-    assert arrived.wait(30)
+    assert arrived.wait(LONG_S)
     place.change(lambda manager: manager.activate("good"))
     eventually(lambda: "agent good" in one.next_runs() or place.agent("good")["runs"] == 0)
     assert good.documents == {}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.postgres_service import postgres_server
+from support.waiting import LONG_S
 
 from livesync.database import open_database
 
@@ -69,7 +70,7 @@ def shared_database(kind: str, directory: Path) -> Iterator[SharedDatabase]:
 
         (host, port), stop = ZEO.server(str(directory / "Data.fs"))
         try:
-            yield SharedDatabase(kind, f"zeo://{host}:{port}?wait_timeout=20")
+            yield SharedDatabase(kind, f"zeo://{host}:{port}?wait_timeout={LONG_S:.0f}")
         finally:
             stop()
         return

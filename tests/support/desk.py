@@ -9,6 +9,7 @@ import transaction
 import webtest
 from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
+from support.waiting import LONG_S
 
 from livesync import SyncManager
 from livesync.database import committed, connected
@@ -97,7 +98,7 @@ class Desk:
         """Let what waits lie on the track, sealed."""
         committed(self.db, lambda root: SyncManager.get(root).collect(now=time.time() + 10))
 
-    def finished(self, answer: Any, within_s: float = 30.0) -> dict[str, Any]:
+    def finished(self, answer: Any, within_s: float = LONG_S) -> dict[str, Any]:
         """Return the job that an answer tells of, once it has ended."""
         assert answer.status_int == 202, answer.text
         deadline = time.monotonic() + within_s

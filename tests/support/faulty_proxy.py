@@ -14,6 +14,8 @@ from collections import Counter
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from support.waiting import LONG_S
+
 #: What may happen to a request and its answer, and how often beside one another.
 FAULTS = {
     "request lost": 3,
@@ -74,7 +76,7 @@ class FaultyProxy(ThreadingHTTPServer):
 
     def close(self):
         self.shutdown()
-        self._thread.join(10)
+        self._thread.join(LONG_S)
         self.server_close()
 
     def handle_error(self, request, client_address):
@@ -96,7 +98,7 @@ class FaultyProxy(ThreadingHTTPServer):
                 return
             self._held = None
         self.is_holding.set()
-        self._release.wait(60)
+        self._release.wait(LONG_S)
 
     def go_on(self):
         """Let the request that waits go on."""
@@ -151,7 +153,7 @@ class FaultyProxy(ThreadingHTTPServer):
     def forward(self, message):
         """Send a request on, and return the answer: status, headers, body."""
         method, path, headers, body = message
-        connection = http.client.HTTPConnection("127.0.0.1", self.upstream, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.upstream, timeout=LONG_S)
         try:
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             connection.putheader("Host", "127.0.0.1")

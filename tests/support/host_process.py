@@ -29,7 +29,7 @@ class SlowHost(ThingsHost):
 
 class _SlowShelf(Shelf):
     def document(self, obj, audience="public"):
-        time.sleep(0.2)
+        time.sleep(0.5)
         return super().document(obj, audience)
 
 

@@ -20,8 +20,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-#: Longer than anything in these tests takes.
-LONG_S = 120
+from support.waiting import LONG_S
 
 _networks = count(1)
 Address = tuple[str, int] | str

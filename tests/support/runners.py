@@ -1,4 +1,4 @@
-"""Databases with runners at them: services in memory that agents find by name, and waiting for what comes."""
+"""Databases with runners at them, and services in memory that agents find by name."""
 
 import time
 from collections import defaultdict
@@ -19,9 +19,6 @@ from .shelf import Shelf
 
 #: By name; emptied by the fixture that uses them.
 SERVICES = defaultdict(MemoryService)
-
-#: How long a test waits for what must come.
-PATIENCE_S = 30.0
 
 
 class ThingsHost(Shelf):
@@ -46,17 +43,6 @@ def bad():
 
 def slow():
     return SERVICES["slow"]
-
-
-def eventually(condition, patience_s=PATIENCE_S):
-    """Wait until ``condition()`` is true, and return what it returned."""
-    give_up = time.monotonic() + patience_s
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < give_up, "what was waited for did not come"
-        time.sleep(0.01)
 
 
 class Place:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from support import school
+from support.waiting import LONG_S
 
 from livesync import SyncManager
 from livesync.database import committed, connected, open_database
@@ -17,9 +18,6 @@ from livesync.replication import HostExecutor, TrackReader, ZODBDataStore, ZODBS
 
 TESTS = Path(__file__).parent.parent
 PROFILE = "learning"
-
-#: How long a process may take to begin or to end, in seconds.
-PATIENCE_S = 90
 
 
 class Site:
@@ -61,7 +59,7 @@ class Site:
     def livesync(self, *argv, code=0):
         """Carry out a command; return what it printed, on standard error where it is to fail."""
         process = self.start(*argv)
-        out, err = process.communicate(timeout=PATIENCE_S)
+        out, err = process.communicate(timeout=LONG_S)
         assert process.returncode == code, (argv, process.returncode, out, err)
         assert "Traceback" not in err
         return err if code else out
@@ -92,7 +90,7 @@ class Site:
     def stop(self, with_signal=signal.SIGTERM):
         if self._server is not None:
             self._server.send_signal(with_signal)
-            self._server.wait(PATIENCE_S)
+            self._server.wait(LONG_S)
             self._server.stdout.close()
             self._server = None
 

@@ -14,8 +14,9 @@ import psutil
 import pytest
 from support.databases import shared_database
 from support.redis_service import redis_server
+from support.waiting import LONG_S
 from syshost import Site
-from test_leases import LONG_S, Keeper, edit, fill, serving
+from test_leases import Keeper, edit, fill, serving
 
 from livesync.delivery import ledger
 from livesync.destinations.http import HTTPAgent

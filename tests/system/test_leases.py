@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import ZODB
 from support.databases import EACH, shared_database
+from support.waiting import LONG_S
 from syshost import Site, rows_of_sqlite
 from ZODB.FileStorage import FileStorage
 
@@ -22,9 +23,6 @@ from livesync.destinations.http import HTTPAgent
 from livesync.destinations.sqlite import SQLiteAgent
 
 HERE = Path(__file__).parent
-
-#: Longer than anything here takes; whoever waits so long waits for ever.
-LONG_S = 120
 
 pytestmark = [
     pytest.mark.slow,

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 from support.databases import EACH, shared_database
-from support.machines import LONG_S, Machine, has_namespaces
+from support.machines import Machine, has_namespaces
+from support.waiting import LONG_S
 from syshost import Site, rows_of_sqlite
 from test_leases import edit, fill, told, wait_for_line
 

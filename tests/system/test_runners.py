@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from support.databases import EACH, shared_database
-from support.runners import Place, eventually
+from support.runners import Place
+from support.waiting import LONG_S, eventually
 
 from livesync.delivery import ledger
 from livesync.destinations.sqlite import SQLiteAgent
@@ -69,7 +70,7 @@ def start(shared, child_environment):
     for process in started:
         if process.poll() is None:
             process.kill()
-        process.communicate(timeout=60)
+        process.communicate(timeout=LONG_S)
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_two_processes_that_serve_share_the_agents_and_take_every_change_once(sh
     eventually(lambda: delivered(shared, 30))
     for process in (first, second):
         process.send_signal(signal.SIGTERM)
-    assert [process.wait(60) for process in (first, second)] == [0, 0]
+    assert [process.wait(LONG_S) for process in (first, second)] == [0, 0]
 
     for agent_id in ("a", "b"):
         assert totals(shared, agent_id)["accepted"] == 30
@@ -112,7 +113,7 @@ def test_when_one_is_killed_the_other_goes_on(shared, serve):
     eventually(lambda: delivered(shared, 1))
 
     first.kill()
-    first.wait(30)
+    first.wait(LONG_S)
     shared.put("after")
 
     eventually(lambda: delivered(shared, 2))
@@ -137,6 +138,7 @@ import os, signal, sys
 import ZEO
 from livesync.cli.hosting import HostRunner
 from support.runners import ThingsHost
+from support.waiting import LONG_S
 
 # each worker opens the database after the fork, as it has to with ZEO
 children = []
@@ -144,7 +146,7 @@ for _ in range(3):
     pid = os.fork()
     if not pid:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        db = ZEO.DB({address!r}, wait_timeout=20)
+        db = ZEO.DB({address!r}, wait_timeout=LONG_S)
         runner = HostRunner(db, ThingsHost())
         runner.start()
         runner.start()
@@ -170,7 +172,7 @@ def test_in_a_server_that_forks_its_workers_each_change_is_taken_once(shared, st
     eventually(lambda: delivered(shared, 20))
     server.terminate()
 
-    assert server.wait(60) == 0, server.stderr.read()
+    assert server.wait(LONG_S) == 0, server.stderr.read()
     assert [totals(shared, agent_id)["accepted"] for agent_id in ("a", "b")] == [20, 20]
     assert [shared.agent(agent_id)["holder"] for agent_id in ("a", "b")] == [None, None]
 
@@ -180,6 +182,6 @@ def test_a_run_by_cron_beside_a_runner_does_no_harm(shared, serve, start):
     for number in range(5):
         shared.put(f"thing-{number:02}")
         done = start("-m", "livesync", "--db", shared.uri, "--host", HOST, "run", "--due")
-        assert done.wait(60) == 0
+        assert done.wait(LONG_S) == 0
 
     eventually(lambda: delivered(shared, 5))

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from persistent import Persistent
 from persistent.mapping import PersistentMapping
 from support.shelf import Shelf, World
+from support.waiting import LONG_S
 from ZODB.DB import DB
 from ZODB.FileStorage import FileStorage
 
@@ -644,7 +645,7 @@ def test_over_zeo_exactly_the_unannounced_ones_are_named(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any]]
 ) -> None:
     address, stop = ZEO.server(str(tmp_path_factory.mktemp("zeo") / "host.fs"))
-    writer, reader = ZEO.DB(address, wait_timeout=20), ZEO.DB(address, wait_timeout=20)
+    writer, reader = ZEO.DB(address, wait_timeout=LONG_S), ZEO.DB(address, wait_timeout=LONG_S)
     try:
         edits = Edits(writer)
         for step, subject in steps:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import transaction
 import ZODB
+from support.waiting import LONG_S
 from ZODB.FileStorage import FileStorage
 
 from livesync.versions import VersionedCollection
@@ -24,7 +25,7 @@ def run(path, call, what="grow"):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=LONG_S,
     )
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode == 0

@@ -11,6 +11,7 @@ import pytest
 import transaction
 import ZODB
 from support.peer_world import FULL, PROFILE
+from support.waiting import LONG_S
 from ZODB.FileStorage import FileStorage
 
 from livesync.errors import SyncError
@@ -107,7 +108,7 @@ class Server(Node):
     def stop(self):
         if self.process is not None:
             self.process.kill()
-            self.process.communicate(timeout=30)
+            self.process.communicate(timeout=LONG_S)
             self.process = None
 
 
@@ -188,7 +189,7 @@ def test_a_client_that_is_killed_again_and_again_goes_on_where_it_was(server, cl
             cwd=HERE.parents[1],
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=LONG_S,
             check=False,
         )
         server.stop()

@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from support.waiting import LONG_S
 
 from livesync.database import committed
 from livesync.manager import SyncManager
@@ -385,11 +386,11 @@ def test_a_job_can_be_asked_for_listed_and_ended(desk):
     def work(control):
         control.progress(3, 10)
         begun.set()
-        assert go_on.wait(20)
+        assert go_on.wait(LONG_S)
         return
 
     job = desk.context.jobs.start("export", "slow", "anna", work)
-    assert begun.wait(20)
+    assert begun.wait(LONG_S)
     again = desk.ask("GET", f"/jobs/{job.id}").json
     assert (again["state"], again["done"], again["total"], again["who"]) == ("running", 3, 10, "anna")
     with pytest.raises(SameAtWork):
@@ -397,7 +398,7 @@ def test_a_job_can_be_asked_for_listed_and_ended(desk):
 
     assert desk.ask("POST", f"/jobs/{job.id}/cancel").status_int == 200
     go_on.set()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + LONG_S
     while desk.ask("GET", f"/jobs/{job.id}").json["ended"] is None:
         assert time.monotonic() < deadline
     assert [(one["id"], one["state"]) for one in desk.ask("GET", "/jobs").json["jobs"]] == [
@@ -409,12 +410,12 @@ def test_a_job_can_be_asked_for_listed_and_ended(desk):
 def test_no_more_jobs_are_taken_than_can_wait_and_old_ones_are_forgotten():
     jobs = Jobs(workers=1, waiting=1, remembered=2)
     go_on = threading.Event()
-    jobs.start("run", "a", "", lambda _: go_on.wait(20))
+    jobs.start("run", "a", "", lambda _: go_on.wait(LONG_S))
     jobs.start("run", "b", "", lambda _: None)
     with pytest.raises(TooBusy):
         jobs.start("run", "c", "", lambda _: None)
     go_on.set()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + LONG_S
     while any(job.ended is None for job in jobs.all()):
         assert time.monotonic() < deadline
     for name in ("c", "d", "e"):

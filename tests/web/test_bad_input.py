@@ -8,6 +8,7 @@ import time
 import pytest
 import ZEO
 from support.desk import PASSWORD
+from support.waiting import LONG_S
 
 from livesync.database import open_database
 from livesync.web.users import Role
@@ -238,7 +239,7 @@ def test_a_database_that_goes_away_while_a_page_is_open(behind_zeo):
     assert browser.get("/api/v1/session").json["name"] == "anna"
 
     restart()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + LONG_S
     while browser.get("/readyz", expect_errors=True).status_int != 200:
         assert time.monotonic() < deadline
         time.sleep(0.1)

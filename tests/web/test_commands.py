@@ -6,7 +6,7 @@ import threading
 from urllib.parse import urlsplit
 
 import pytest
-from support.runners import eventually
+from support.waiting import LONG_S, eventually
 
 from livesync.web.commands import MOST_BYTES, PATH, CommandApp, CommandServer
 
@@ -58,7 +58,7 @@ def connect(server):
     opened = []
 
     def make():
-        opened.append(http.client.HTTPConnection("127.0.0.1", urlsplit(server.url).port, timeout=30))
+        opened.append(http.client.HTTPConnection("127.0.0.1", urlsplit(server.url).port, timeout=LONG_S))
         return opened[-1]
 
     yield make
@@ -101,7 +101,7 @@ def test_one_that_fails_has_a_code_and_nothing_of_it_is_told(send, caplog):
 
 def test_one_that_is_at_work_is_asked_to_end(send, carrier):
     answer = send(("wait",))
-    assert carrier.began.wait(30)
+    assert carrier.began.wait(LONG_S)
 
     assert send(method="DELETE", path=f"{PATH}/abc").status == 202
 
@@ -112,16 +112,16 @@ def test_one_that_is_at_work_is_asked_to_end(send, carrier):
 @pytest.mark.parametrize("word", ["wait", "flood"])
 def test_one_whose_reader_is_gone_is_asked_to_end(send, carrier, word):
     answer = send((word,))
-    assert carrier.began.wait(30)
+    assert carrier.began.wait(LONG_S)
 
     answer.close()
 
-    assert carrier.stopped.wait(30)
+    assert carrier.stopped.wait(LONG_S)
 
 
 def test_no_two_commands_have_one_id(send, carrier):
     answer = send(("wait",))
-    assert carrier.began.wait(30)
+    assert carrier.began.wait(LONG_S)
 
     assert send(("status",)).status == 409
 
@@ -171,13 +171,13 @@ def test_whoever_is_somebody_else_or_sends_something_else_is_refused(send, carri
 def test_a_server_that_ends_asks_what_is_at_work_to_end(carrier):
     server = CommandServer(CommandApp(carrier, TOKEN))
     server.start()
-    connection = http.client.HTTPConnection("127.0.0.1", urlsplit(server.url).port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", urlsplit(server.url).port, timeout=LONG_S)
     body = json.dumps({"id": "a", "argv": ["wait"], "directory": "/", "columns": 80})
     connection.request(
         "POST", PATH, body, {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
     )
     answer = connection.getresponse()
-    assert carrier.began.wait(30)
+    assert carrier.began.wait(LONG_S)
 
     server.stop()
 

@@ -1,6 +1,7 @@
 """Dead letters, runs, the track and jobs as pages list them."""
 
 import pytest
+from support.waiting import LONG_S
 
 from livesync.web import schemas
 from livesync.web.pages.lists import lately, of_ledger
@@ -198,7 +199,7 @@ def test_a_job_that_has_ended_is_not_ended_again(ada, dead):
 def test_a_job_at_work_shows_how_far_it_is_and_ends_when_it_is_asked_to(ada, desk):
     desk.add_agent()
     started = desk.app.context.jobs.start("export", "index", "ada", lambda control: control.progress(3, 9) or
-                                          (control._stop.wait(20) and None))  # fmt: skip
+                                          (control._stop.wait(LONG_S) and None))  # fmt: skip
     page = ada.get(f"/job/{started.id}")
 
     assert "3 of 9 done" in page.text or "waits for its turn" in page.text
