@@ -100,7 +100,7 @@ class Hosted:
         """Return the parsed arguments; None, and say so, where this livesync does not know them."""
         try:
             # whoever sent it has parsed it: only another version can fail here, and says so to our own log
-            args = build_parser().parse_args(command.argv)
+            args = build_parser(command.argv).parse_args(command.argv)
         except SystemExit:
             args = None
         if args is None or args.handler in _NOT_HERE:

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else argv
     try:
-        args = build_parser().parse_args(argv)
+        args = build_parser(argv).parse_args(argv)
     except WrongArguments as exc:
         return _wrong_arguments(argv, exc)
     except SystemExit as exc:

@@ -7,7 +7,7 @@ command names the function that carries it out as ``module:function`` within ``l
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any, Final, NoReturn
 
 from .agent_parser import add_agent_commands
@@ -35,8 +35,24 @@ The options of the command line may stand before the command or after it.
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of ``livesync`` with all its commands."""
+#: The groups of commands: name, summary, and what fills them.
+_GROUPS: Final[tuple[tuple[str, str, Callable[[Commands], None]], ...]] = (
+    ("agent", "manage agents, run one, send everything to a new one", add_agent_commands),
+    ("task", "have the track pruned, services verified, and so on", add_task_commands),
+    ("dead", "look after what could not be delivered", add_dead_commands),
+    ("user", "say who may log in at the web pages", add_user_commands),
+    ("peer", "sync both ways with other databases", add_peer_commands),
+    ("version", "keep versions of documents", add_version_commands),
+)
+
+
+def build_parser(words: Container[str] | None = None) -> argparse.ArgumentParser:
+    """Return the parser of ``livesync`` with all its commands.
+
+    Args:
+        words: The arguments to be parsed, where they are known: groups that none of them names are left
+            empty, since to make all commands takes longer than many of them do.
+    """
     parser = Parser(
         prog="livesync",
         description=DESCRIPTION,
@@ -48,12 +64,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_installation(commands)
     _add_reading(commands)
     _add_running(commands)
-    add_agent_commands(commands.group("agent", "manage agents, run one, send everything to a new one"))
-    add_task_commands(commands.group("task", "have the track pruned, services verified, and so on"))
-    add_dead_commands(commands.group("dead", "look after what could not be delivered"))
-    add_user_commands(commands.group("user", "say who may log in at the web pages"))
-    add_peer_commands(commands.group("peer", "sync both ways with other databases"))
-    add_version_commands(commands.group("version", "keep versions of documents"))
+    for name, summary, fill in _GROUPS:
+        group = commands.group(name, summary)
+        if words is None or name in words:
+            fill(group)
     return parser
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import UsageError
+from .listening import ServerThread, url_of
 from .peer_trust import check_extra, keys_of
 from .session import Session
 
@@ -69,22 +69,20 @@ class PeerServing:
             )
         except (OSError, ValueError) as exc:
             raise UsageError(f"nobody can listen at {listen}: {exc}") from exc
-        self._thread = threading.Thread(target=self._server.run, name="peers", daemon=True)
+        self._thread = ServerThread(self._server, "peers")
 
     @property
     def url(self) -> str:
         """Where peers find it."""
-        host, port = self._server.effective_host, self._server.effective_port
-        return f"http://{f'[{host}]' if ':' in str(host) else host}:{port}/"
+        return url_of(self._server)
 
     def start(self) -> None:
         """Serve until :meth:`close`."""
         self._thread.start()
 
     def close(self) -> None:
-        """Take no more requests, and let those at work end."""
-        self._server.close()
-        self._server.task_dispatcher.shutdown(cancel_pending=True, timeout=_STOP_S)
+        """Take no more requests, let those at work end, and close all connections."""
+        self._thread.close(_STOP_S)
 
 
 def _peer_app(session: Session, db: Any, host: Any, keys: KeyRing) -> Any:

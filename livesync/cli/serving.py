@@ -16,6 +16,7 @@ from ..errors import UsageError
 from ..schedule.plan import look
 from ..schedule.thread import Runner
 from .exitcodes import ExitCode
+from .listening import url_of
 from .output import printable
 from .session import Session
 
@@ -176,8 +177,7 @@ class _Web:
     @property
     def url(self) -> str:
         """Where the pages are."""
-        host, port = self._server.effective_host, self._server.effective_port
-        return f"http://{f'[{host}]' if ':' in str(host) else host}:{port}/"
+        return url_of(self._server)
 
     def run(self) -> None:
         """Serve until the process is asked to end."""

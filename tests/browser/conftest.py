@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,13 +13,13 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 from support.peer_page import sync_with_everybody
-from support.waiting import LONG_S
 from waitress.server import create_server
 from ZODB.DB import DB
 from ZODB.FileStorage import FileStorage
 
 from livesync import SyncManager
 from livesync.agent import load_agent_type
+from livesync.cli.listening import ServerThread
 from livesync.database import committed
 from livesync.demo.history import find_history, read_history
 from livesync.demo.replay import prepare, replay
@@ -104,7 +103,7 @@ class Site:
         self.app = app.livesync
         self._server = create_server(app, host="127.0.0.1", port=0, threads=4)
         self.address = f"http://127.0.0.1:{self._server.effective_port}{prefix}"
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread = ServerThread(self._server, "pages")
         self._thread.start()
 
     def edit(self, lines: int = 1) -> None:
@@ -154,8 +153,7 @@ class Site:
         return found
 
     def close(self) -> None:
-        self._server.close()
-        self._thread.join(LONG_S)
+        self._thread.close(5)
         self.app.close()
         self._stack.close()
         self.db.close()

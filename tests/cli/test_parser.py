@@ -121,5 +121,22 @@ def test_the_examples_of_the_man_pages_are_commands_that_exist():
             build_parser().parse_args(words)
 
 
+@pytest.mark.parametrize("parser", [each for each in PARSERS if each.get_default("handler")],
+                         ids=lambda parser: parser.prog)  # fmt: skip
+def test_a_command_is_found_where_only_the_groups_that_are_named_are_filled(parser, capsys):
+    words = [*parser.prog.split()[1:], "--help"]
+    with pytest.raises(SystemExit):
+        build_parser(words).parse_args(words)
+
+    assert capsys.readouterr().out == parser.format_help()
+
+
+def test_a_group_that_is_not_named_is_listed_and_nothing_more():
+    parser = build_parser(["status", "--json"])
+
+    assert parser.format_help() == build_parser().format_help()
+    assert parser.parse_args(["status", "--json"]).handler == "status:status"
+
+
 def test_what_roff_would_take_for_its_own_is_escaped():
     assert manual._roff("./a-b\\c") == "\\&./a\\-b\\ec"

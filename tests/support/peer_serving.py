@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 
 from support.peer_world import PART, PROFILE, Client
-from support.waiting import LONG_S
-from waitress import wasyncore
 from waitress.server import create_server
 
+from livesync.cli.listening import ServerThread
 from livesync.peering.keyring import KeyRing
 from livesync.peering.peers import Peer, PeerRegistry
 from livesync.peering.retrying import Retries
@@ -35,22 +33,11 @@ class Served:
         )
         self.port = self._server.effective_port
         self.url = f"http://127.0.0.1:{self.port}"
-        self._is_over = False
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = ServerThread(self._server, "served")
         self._thread.start()
 
-    def _run(self):
-        while not self._is_over:
-            wasyncore.loop(timeout=30, map=self._server._map, count=1)
-
     def close(self):
-        self._is_over = True
-        self._server.pull_trigger()
-        self._thread.join(LONG_S)
-        self._server.task_dispatcher.shutdown()
-        self._server.close()
-        for channel in list(self._server._map.values()):
-            channel.handle_close()
+        self._thread.close(5)
 
 
 class NetworkNode(Client):
