@@ -16,7 +16,7 @@ MessagePack: https://github.com/msgpack/msgpack/blob/master/spec.md
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -42,6 +42,8 @@ _STRICT: Final = (
     | ormsgpack.OPT_PASSTHROUGH_UUID
 )
 
+#: How an encoded list begins whose length follows in four bytes.
+_ROW: Final = b"\xdd"
 
 #: Types whose values are the same exactly when they are equal.
 _COMPARABLE: Final = frozenset({str, int, bool, bytes, type(None)})
@@ -113,6 +115,23 @@ class Codec:
             return ormsgpack.unpackb(encoded, ext_hook=self._restored)
         except (ValueError, RecursionError) as exc:
             raise BrokenValue(f"these bytes are no encoded value: {self._reason(encoded, exc)}") from exc
+
+    def decode_all(self, encoded: Sequence[bytes]) -> list[Any]:
+        """Return the values whose bytes these are; many at once is faster.
+
+        Bytes that are whole values only together are not told from such as are: compare what comes out.
+
+        Raises:
+            BrokenValue: Some are none of :meth:`encode`'s.
+        """
+        row = b"".join((_ROW, len(encoded).to_bytes(4, "big"), *encoded))
+        try:
+            values: list[Any] = ormsgpack.unpackb(row, ext_hook=self._restored)
+        except (ValueError, RecursionError):
+            return [
+                self.decode(one) for one in encoded
+            ]  # which says what is wrong; one by one less is nested
+        return values
 
     def _reason(self, encoded: bytes, exc: Exception) -> Exception:
         """Return what is wrong with bytes that cannot be decoded.

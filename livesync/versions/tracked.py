@@ -15,8 +15,8 @@ from .several.copies import AbsentCopy, working_copy
 from .several.parts import Given, check_free, checked, collections_of, is_applications, keep_collections
 from .store.contents import Contents
 from .store.records import Record
+from .store.steps import Steps
 from .store.tree import Branch
-from .store.ways import Steps
 from .store.writing import Change, Why, differs, write_version
 from .stored import StoredHistory, find_history
 from .values import CODEC, Codec

@@ -600,3 +600,14 @@ def test_a_stashed_creation_becomes_a_change_where_the_document_is_there_already
     assert docs.stash_apply()
     assert docs.status()["documents"] == {"created": [], "changed": ["x"], "deleted": []}
     assert docs.documents["x"] == {"n": "stashed"}
+
+
+def test_a_checkout_overwrites_no_edit_that_nobody_has_told_it_of(docs):
+    edit(docs, "more", a={"n": 2}, b={"n": 2})
+    docs.documents["a"]["n"] = 3  # within the object: not assigned, and so not noted
+
+    with pytest.raises(InvalidOperation, match="'a' was changed, and nobody has said so"):
+        docs.checkout(0)
+
+    assert contents(docs) == {"a": {"n": 3}, "b": {"n": 2}, "c": {"n": 1}}
+    assert docs.version == 1

@@ -9,7 +9,7 @@ from livesync.versions.diffs.threeway import ABSENT
 from livesync.versions.log import log_entries
 from livesync.versions.stash import applied_stash
 from livesync.versions.store.contents import Contents
-from livesync.versions.store.ways import Steps
+from livesync.versions.store.steps import Steps
 from livesync.versions.upkeep.retention import Policy
 
 

@@ -135,6 +135,18 @@ def test_bytes_that_are_not_canonical_are_refused_from_outside():
         CODEC.decode_foreign(b"\xcd\x00\x01")  # 1, in three bytes
 
 
+@given(st.lists(values, max_size=6))
+def test_many_values_are_decoded_at_once_as_one_by_one(some):
+    encoded = [CODEC.encode(value) for value in some]
+
+    assert [CODEC.encode(value) for value in CODEC.decode_all(encoded)] == encoded
+
+
+def test_what_is_broken_among_many_values_is_told_as_it_is_of_one():
+    with pytest.raises(BrokenValue, match="extension type 99"):
+        CODEC.decode_all([CODEC.encode("a"), b"\xd4\x63\x00", CODEC.encode("b")])
+
+
 def test_an_extension_that_nobody_knows_is_named():
     with pytest.raises(BrokenValue, match="extension type 99"):
         CODEC.decode(b"\xd4\x63\x00")

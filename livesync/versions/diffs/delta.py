@@ -22,8 +22,7 @@ common subsequence does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
-from functools import partial
+from collections.abc import Hashable, Iterable
 from typing import Any, Final
 
 from ...errors import BrokenDelta
@@ -67,21 +66,30 @@ def apply(value: Any, delta: Delta) -> Any:
     Raises:
         BrokenDelta: It does not fit the value.
     """
+    try:
+        return _applied(value, delta)
+    except (TypeError, ValueError, LookupError) as exc:
+        if isinstance(exc, BrokenDelta):
+            raise
+        raise BrokenDelta(f"the delta does not fit the {type(value).__name__}: {exc}") from exc
+
+
+def _applied(value: Any, delta: Delta) -> Any:
+    """Return what :func:`apply` does, which knows what errors mean."""
     if type(delta) is not list or not delta:
         raise BrokenDelta("a delta is a row that is not empty")
+    kind = type(value)
     if delta[0] is None:
         if len(delta) != 2:
             raise BrokenDelta("a replacement holds one value")
         return delta[1]
-    applied = _APPLIED.get(type(value))
-    if applied is None:
-        raise BrokenDelta(f"a value of type {type(value).__name__} is replaced, not edited")
-    try:
-        return applied(value, delta)
-    except (TypeError, ValueError, LookupError) as exc:
-        if isinstance(exc, BrokenDelta):
-            raise
-        raise BrokenDelta(f"the delta does not fit a {type(value).__name__}: {exc}") from exc
+    if kind is dict:
+        return _apply_dict(value, delta)
+    if kind is str or kind is bytes:
+        return apply_text(value, delta)
+    if kind is list or kind is tuple:
+        return apply_row(value, delta, _applied)
+    raise BrokenDelta(f"a value of type {kind.__name__} is replaced, not edited")
 
 
 # -- dicts ----------------------------------------------------------------------------------------------
@@ -188,16 +196,17 @@ def _apply_dict(value: dict[Any, Any], delta: Delta) -> dict[Any, Any]:
     if rows > 2:
         for key in delta[2]:
             del out[key]
-    if delta[0]:
-        for key, inner in _pairs(delta[0]):
-            out[key] = apply(out[key], inner)
+    for key, inner in _pairs(delta[0]):
+        out[key] = _applied(out[key], inner)
     if rows > 1:
         out.update(_pairs(delta[1]))
-    if rows < 4 or not delta[3]:
-        return out
-    keys = list(out)
-    ordered = {key: out[key] for start, length in _pairs(delta[3]) for key in run(keys, start, length)}
-    if len(ordered) != len(out):
+    return _ordered(out, delta[3]) if rows > 3 and delta[3] else out
+
+
+def _ordered(value: dict[Any, Any], order: Delta) -> dict[Any, Any]:
+    keys = list(value)
+    ordered = {key: value[key] for start, length in _pairs(order) for key in run(keys, start, length)}
+    if len(ordered) != len(value):
         raise BrokenDelta("the order of keys does not name each of them once")
     return ordered
 
@@ -205,16 +214,9 @@ def _apply_dict(value: dict[Any, Any], delta: Delta) -> dict[Any, Any]:
 def _pairs(row: list[Any]) -> Iterable[tuple[Any, Any]]:
     if not row:
         return ()
+    if len(row) == 2:  # mostly
+        return ((row[0], row[1]),)
     if len(row) % 2:
         raise BrokenDelta("a row of pairs has an even length")
     parts = iter(row)
     return zip(parts, parts)
-
-
-_APPLIED: Final[dict[type, Callable[[Any, Delta], Any]]] = {
-    dict: _apply_dict,
-    list: partial(apply_row, apply=apply),
-    tuple: partial(apply_row, apply=apply),
-    str: apply_text,
-    bytes: apply_text,
-}

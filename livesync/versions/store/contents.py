@@ -79,6 +79,9 @@ class State(NamedTuple):
         return PACKED if self.entry is None else self.entry.key
 
 
+#: The encoded None: what is decoded in the place of a delta that leaves no document.
+_LEFT_NOTHING: Final = b"\xc0"
+
 #: Bytes by which an id is known in the list of those that a dictionary was trained on.
 _MARK: Final = 8
 
@@ -458,12 +461,32 @@ class Contents:
         Raises:
             InvalidCollectionState: It does not fit.
         """
-        if delta in (GONE, ERASED):
-            return ABSENT
+        return applied(value, self.deltas([delta])[0])
+
+    def deltas(self, rows: Sequence[bytes]) -> list[Any]:
+        """Return the deltas of rows for :func:`applied`; decoding many at once is faster.
+
+        Raises:
+            InvalidCollectionState: One is broken.
+        """
         try:
-            return apply(None if value is ABSENT else value, self.codec.decode(delta))
-        except (BrokenDelta, BrokenValue) as exc:
+            return self.codec.decode_all([_LEFT_NOTHING if one in (GONE, ERASED) else one for one in rows])
+        except BrokenValue as exc:
             raise InvalidCollectionState(f"a stored delta does not fit: {exc}") from exc
+
+
+def applied(value: Any, delta: Any) -> Any:
+    """Return what a delta of a row makes of a document, or of none; None as a delta leaves nothing.
+
+    Raises:
+        InvalidCollectionState: It does not fit.
+    """
+    if delta is None:
+        return ABSENT
+    try:
+        return apply(None if value is ABSENT else value, delta)
+    except BrokenDelta as exc:
+        raise InvalidCollectionState(f"a stored delta does not fit: {exc}") from exc
 
 
 def _mark(document_id: str) -> bytes:
