@@ -274,6 +274,12 @@ class StoredSessions(Persistent):
         self.sync[record.id] = record
         self.open_sync.insert(record.id)
 
+    def end_sync(self, record: SyncSessionRecord, now: float) -> None:
+        """Note that a session has ended."""
+        record.active = False
+        record.last_active = now
+        self.open_sync.discard(record.id)
+
     def add_transfer(self, record: TransferRecord) -> None:
         """Keep a new transfer."""
         self.transfers[record.id] = record

@@ -35,6 +35,13 @@ request again under that one, which does no harm, since every operation is idemp
 Before it claims what it pulled, the client waits for the answer to the last ``PATCH``: only then does the
 sender vouch that what it had pinned is still so.
 
+**What fits into one buffer** goes as a whole, where both ends can (``whole``): a push takes two requests, a
+pull one, and the answer vouches for the offer that it comes with::
+
+    POST  transfersessions       NewTransfer(push)       -> Transfer         claims of the receiver
+    PATCH transfersessions/ID    Drive(stage=cleanup, offer=..., buffer=...) -> Transfer   all or nothing
+    POST  transfersessions       NewTransfer(pull, whole) -> Transfer(offer=..., buffer=...)
+
 **A session that was cut** goes on with ``GET transfersessions/ID`` in the same sync session, or in a new one
 between the same certificates: ``confirmed`` is the number of buffers that the receiver has for good, and
 ``cursor`` where the next one begins. A transfer that is to end for good is ended by ``DELETE``; the receiver
@@ -46,6 +53,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
+import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 #: The version of this protocol. Another one means that the two cannot talk.
@@ -60,9 +68,20 @@ SEQUENCE: Final = "Livesync-Sequence"
 #: What the sender of a message can do, words separated by commas; both use what both can.
 CAPABILITIES_HEADER: Final = "Livesync-Capabilities"
 
-#: What this livesync can do. ``zstd`` and ``gzip``: bodies may be compressed so, both ways.
+#: What this livesync can do. ``zstd`` and ``gzip``: bodies may be compressed so, both ways; ``whole``: a
+#: transfer of one buffer goes in one request with its offer and its end.
 CAPABILITIES: Final = frozenset(
-    {"zstd", "gzip", "push", "pull", "history", "signing-requests", "certificate-pushing", "revocations"}
+    {
+        "zstd",
+        "gzip",
+        "push",
+        "pull",
+        "history",
+        "signing-requests",
+        "certificate-pushing",
+        "revocations",
+        "whole",
+    }
 )
 
 #: What RFC 9421 signs of a request in a session; ``keyid`` is the id of the client's certificate.
@@ -414,6 +433,7 @@ class NewTransfer(Input, frozen=True):
         filter: Prefixes; what the client's certificate and the server's may both exchange contains them.
         claims: With ``pull``: what the client claims of the filter.
         chunk_size: With ``pull``: items in a buffer.
+        whole: With ``pull``: where one buffer is all there is, answer with it, and end the transfer.
     """
 
     id: Id
@@ -421,6 +441,7 @@ class NewTransfer(Input, frozen=True):
     filter: Annotated[list[Prefix], Meta(min_length=1, max_length=10_000)]
     claims: Claims = field(default_factory=dict)
     chunk_size: Annotated[int, Meta(ge=1, le=CHUNK_SIZE)] = CHUNK_SIZE
+    whole: bool = False
 
 
 class Transfer(Value, frozen=True):
@@ -437,6 +458,8 @@ class Transfer(Value, frozen=True):
         items: Items in the buffers that were confirmed.
         refused: Of them, those that the certificate may not write.
         error: Why the status is ``errored``.
+        buffer: With ``pull``, where ``whole`` was asked for: all there is. The sender vouches that it is what
+            the offer says, and has ended the transfer; None: there is more, or it is too much for one answer.
     """
 
     id: Id
@@ -453,6 +476,7 @@ class Transfer(Value, frozen=True):
     items: int = 0
     refused: int = 0
     error: str = ""
+    buffer: Buffer | None = None
 
 
 class Drive(Input, frozen=True):
@@ -462,10 +486,13 @@ class Drive(Input, frozen=True):
         stage: Go on until this stage is completed: ``queuing`` (needs the offer, with ``push``), or
             ``cleanup``, when all buffers have arrived.
         offer: With ``push``: what will be sent.
+        buffer: With ``push``, an offer and ``cleanup``: all that is sent. It is taken and claimed in one
+            transaction, or nothing of it is.
     """
 
     stage: Literal["queuing", "cleanup"]
     offer: Offer | None = None
+    buffer: Buffer | None = None
 
 
 class Cursor(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -518,6 +545,11 @@ class Refusal(Value, frozen=True):
 
     id: str
     partition: str
+
+
+def is_little(*parts: Struct) -> bool:
+    """Tell whether values may travel together in a body that is no buffer's."""
+    return sum(len(msgspec.json.encode(part)) for part in parts) <= MAX_BODY_BYTES // 2
 
 
 class Confirmed(Value, frozen=True):

@@ -175,9 +175,8 @@ def end_session(call: Call) -> None:
     view = _own(call)
 
     def work() -> None:
-        record = _stored(call).sync[view.id]
-        record.active = False
-        record.last_active = call.app.clock()
+        stored = _stored(call)
+        stored.end_sync(stored.sync[view.id], call.app.clock())
 
     call.app.store.run(work)
     logger.info("session %s has ended", view.id)

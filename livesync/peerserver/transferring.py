@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -49,13 +50,37 @@ def new_transfer(call: Call) -> wire.Transfer:
         chunk_size=min(asked.chunk_size, app.chunk_size),
     )
     app.controller.proceed_to(Stage.SERIALIZING, transfer)
-    if is_sender:
-        if transfer.view().stage.number <= Stage.QUEUING.number:
-            transfer.make_offer(asked.claims, session.peer_provider_id)
-        app.controller.proceed_to(Stage.QUEUING, transfer)
     if not known:
         logger.info("session %s: %s %s begins", session.id, asked.direction, asked.id)
+    if is_sender:
+        return transfer.run(lambda: _offered(call, transfer))
+    transfer.save()
     return _answer(transfer)
+
+
+def _offered(call: Call, transfer: Transfer) -> wire.Transfer:
+    """Make the offer of a pull, and give all that it is of, where that is asked for and is little."""
+    asked: wire.NewTransfer = call.body
+    assert call.session is not None
+    proceed_to = call.app.controller.proceed_to
+    if transfer.view().stage.number > Stage.QUEUING.number:
+        return _answer(transfer)
+    offer = transfer.make_offer(asked.claims, call.session.peer_provider_id)
+    proceed_to(Stage.QUEUING, transfer)
+    answer = _answer(transfer)
+    is_asked = asked.whole and "whole" in call.app.capabilities
+    if not is_asked or offer.total > asked.chunk_size:
+        return answer
+    buffer = transfer.read(0, None, transfer.view().chunk_size)
+    if not buffer.last or not wire.is_little(buffer):
+        return answer
+    # read from the same snapshot that the offer was made of: it needs no further word
+    transfer.note_sent(1, items=len(buffer.items))
+    proceed_to(Stage.CLEANUP, transfer)
+    done = transfer.view()
+    return msgspec.structs.replace(
+        answer, buffer=buffer, stage=_STAGES[done.stage], status=_STATUSES[done.status]
+    )
 
 
 def _check_filter(call: Call, direction: str, prefixes: tuple[str, ...]) -> None:
@@ -77,6 +102,8 @@ def _check_new(call: Call, asked: wire.NewTransfer) -> bool:
     known = stored.transfers.get(asked.id)
     if known is not None and not is_of_history(known):
         check_owner(call, stored, known.sync_session_id)
+        if known.is_sender and not known.active:
+            raise Refused("ended", "this transfer has ended: begin one of another id")
         return True
     if known is not None:
         raise Refused("ended", "there is, or was, another transfer of this id: begin one of another id")
@@ -163,14 +190,14 @@ def drive_transfer(call: Call) -> wire.Transfer:
     assert session is not None
     transfer = _own(call, call.path["id"])
     view = transfer.view()
-    if asked.offer is not None:
-        if view.is_sender:
-            raise Refused("bad_request", "the server sends here: it makes the offer")
-        if asked.offer.source != session.peer_provider_id:
-            raise ChangesRefused("the offer is another provider's than that of this session")
+    if asked.buffer is not None:
+        _take_whole(call, asked, asked.buffer, transfer, view)
+    elif asked.offer is not None:
+        _check_offer(call, asked.offer, view)
         if view.active:
             transfer.take_offer(asked.offer)
     call.app.apply(lambda: call.app.controller.proceed_to(Stage(asked.stage), transfer))
+    transfer.save()
     if asked.stage == "cleanup":
         done = transfer.view()
         logger.info(
@@ -185,6 +212,42 @@ def drive_transfer(call: Call) -> wire.Transfer:
     return _answer(transfer)
 
 
+def _check_offer(call: Call, offer: wire.Offer, view: TransferView) -> None:
+    assert call.session is not None
+    if view.is_sender:
+        raise Refused("bad_request", "the server sends here: it makes the offer")
+    if offer.source != call.session.peer_provider_id:
+        raise ChangesRefused("the offer is another provider's than that of this session")
+
+
+def _take_whole(
+    call: Call, asked: wire.Drive, buffer: wire.Buffer, transfer: Transfer, view: TransferView
+) -> None:
+    """Take an offer with all that it is of, claim it, and end the transfer; again does no harm."""
+    offer = asked.offer
+    if "whole" not in call.app.capabilities:
+        raise Refused("bad_request", "this server does not take a transfer as a whole: see its capabilities")
+    if offer is None or asked.stage != "cleanup" or buffer.transfer_session_id != transfer.transfer_id:
+        raise Refused("bad_request", "a buffer comes with the offer of its own transfer, and cleanup")
+    _check_offer(call, offer, view)
+    if not view.active:
+        return
+    size = call.request.content_length or 0
+    end = partial(call.app.controller.proceed_to, Stage.CLEANUP, transfer)
+    confirmed = call.app.apply(lambda: transfer.take_whole(offer, buffer, end, size))
+    _tell_refused(transfer, confirmed, buffer)
+
+
+def _tell_refused(transfer: Transfer, confirmed: wire.Confirmed, buffer: wire.Buffer) -> None:
+    if confirmed.refused:
+        logger.warning(
+            "transfer %s: %d items of buffer %d are outside of what the client may write; they were left out",
+            transfer.transfer_id,
+            len(confirmed.refused),
+            buffer.number,
+        )
+
+
 def end_transfer(call: Call) -> None:
     """End a transfer for good; what it has applied is cleaned up after."""
     transfer = _own(call, call.path["id"])
@@ -192,7 +255,7 @@ def end_transfer(call: Call) -> None:
     if not view.active:
         return
     if view.is_sender:
-        transfer.store.run(transfer.close)
+        transfer.run(transfer.close)
     else:
         transfer.give_up()
     call.app.forget_transfer(transfer.transfer_id)
@@ -208,13 +271,7 @@ def take_buffer(call: Call) -> wire.Confirmed:
     encoding = call.request.headers.get("Content-Encoding", "").strip().lower()
     packed = call.packed if encoding == "zstd" else None
     confirmed = call.app.apply(lambda: transfer.take(buffer, len(call.packed), packed))
-    if confirmed.refused:
-        logger.warning(
-            "transfer %s: %d items of buffer %d are outside of what the client may write; they were left out",
-            transfer.transfer_id,
-            len(confirmed.refused),
-            buffer.number,
-        )
+    _tell_refused(transfer, confirmed, buffer)
     return confirmed
 
 

@@ -286,6 +286,10 @@ class BaseSyncProvider:
         applied = receiving.retry_deferred(self.node)
         self._tell(applied)
 
+    def has_changes(self) -> bool:
+        """Tell whether there are changes of the application's that :meth:`prepare` is to take."""
+        return self.reader is not None and self.reader.is_behind(self.node)
+
     def get_claims(self, prefixes: Iterable[str] = (EVERYTHING,)) -> dict[str, dict[str, int]]:
         """Return what this provider claims of these prefixes and below, for one that is going to send.
 
@@ -569,6 +573,19 @@ class BaseSyncProvider:
         check_states(list(states), prefixes, self.node.latest())
 
     def _tell(self, applied: receiving.Applied) -> None:
+        """Tell what has happened: once it is committed, where that is a part of a larger transaction."""
+        connection = self.data_store.connection
+        if connection is None:
+            self._tell_now(applied)
+            return
+
+        def told(is_committed: bool) -> None:
+            if is_committed:
+                self._tell_now(applied)
+
+        connection.transaction_manager.get().addAfterCommitHook(told)
+
+    def _tell_now(self, applied: receiving.Applied) -> None:
         events = self.events_manager
         if type(events).on_item_change_applied is not EventsManager.on_item_change_applied:
             for state in applied.states:

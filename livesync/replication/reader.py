@@ -43,6 +43,8 @@ class TrackReader:
 
     def gather(self, node: Node) -> int:
         """Stamp everything that changed since; return how many changes there were."""
+        if not self.is_behind(node):
+            return 0
         self._collect(node)
         count = 0
         if node.store.read(lambda: self._needs_scan(node)):
@@ -51,6 +53,24 @@ class TrackReader:
             count += self._scan(node)
         count += self._follow(node)
         return count
+
+    def is_behind(self, node: Node) -> bool:
+        """Tell whether there is anything to look at."""
+
+        def look() -> bool:
+            manager = self._manager(node)
+            track = manager.track
+            if track.sealed < 0 or self._needs_scan(node) or _SCAN in node.store.facts:
+                return True
+            position, offset = self._place(track)
+            is_sealed = track.sealed > (-1 if position is None else position)
+            return (
+                track.count(position) > offset
+                or (is_sealed and track.count(position, track.sealed) > 0)  # what is seen can be passed
+                or next(manager.waiting(), None) is not None
+            )
+
+        return node.store.read(look)
 
     @staticmethod
     def _manager(node: Node) -> SyncManager:

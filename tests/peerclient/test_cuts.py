@@ -55,7 +55,7 @@ def test_cut_after_any_request_it_goes_on_at_the_last_confirmed_buffer(
     monkeypatch.setattr(
         Transfer,
         "take",
-        lambda self, told, *more: sent.append(told.number) or take(self, told, *more),
+        lambda self, told, *rest, **options: sent.append(told.number) or take(self, told, *rest, **options),
     )
     for lost in range(3, 14):
         home = node(f"home {lost}")

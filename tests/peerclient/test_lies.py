@@ -27,6 +27,8 @@ class Liar:
         world: Whose key signs.
         method, path: Which answers.
         change: Called with the body as JSON; returns a body, or bytes and headers.
+
+    One that lies about buffers says that it sends and takes nothing as a whole.
     """
 
     def __init__(self, world, method, path, change):
@@ -37,6 +39,10 @@ class Liar:
         request = Request(environ)
         environ["HTTP_ACCEPT_ENCODING"] = "identity"
         response = request.get_response(self.world.app)
+        if self.path == "/buffers" and request.path.endswith("/info"):
+            told = json.loads(response.body)
+            told["capabilities"].remove("whole")
+            response.body = _encode(told)
         if request.method == self.method and self.path in request.path and response.status_int < 300:
             self.lies += 1
             self.lie(response)
@@ -147,15 +153,32 @@ def test_claims_of_the_clients_own_writes_are_not_believed(world, lying, node):
     assert home.provider.get_claims(("F1",))["F1"]["home"] == own
 
 
-def test_items_outside_of_the_filter_are_left_out_and_said_so(world, lying, node):
+def in_buffer(change):
+    """Return what changes the buffer that comes with an offer."""
+
+    def changed(told):
+        return {**told, "buffer": change(told["buffer"])} if "buffer" in told else told
+
+    return changed
+
+
+def lie_about_buffer(lying, way, change):
+    if way == "alone":
+        return lying("GET", "/buffers", change)
+    return lying("POST", "/transfersessions", in_buffer(change))
+
+
+@pytest.mark.parametrize("way", ["alone", "whole"])
+def test_items_outside_of_the_filter_are_left_out_and_said_so(way, world, lying, node):
     home = node("home")
     world.fill(5)
     world.fill(2, "F2")
     strange = [msgspec.to_builtins(item_to_wire(s)) for s in world.provider.items() if s.partition == "F2"]
-    _, server = lying("GET", "/buffers", lambda told: {**told, "items": [*told["items"], *strange]})
+    liar, server = lie_about_buffer(lying, way, lambda told: {**told, "items": [*told["items"], *strange]})
 
     outcome = home.sync(home.peer(server.url), "pull")
 
+    assert liar.lies
     assert (outcome.pulled, outcome.refused) == (7, 2)
     assert {state.partition for state in home.provider.items()} == {"F1"}
 
@@ -188,8 +211,9 @@ ITEMS = {
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("way", ["alone", "whole"])
 @pytest.mark.parametrize("name", ITEMS)
-def test_an_item_that_makes_no_sense_is_not_taken(name, world, lying, node):
+def test_an_item_that_makes_no_sense_is_not_taken(name, way, world, lying, node):
     home = node("home")
     world.fill(3)
 
@@ -197,9 +221,10 @@ def test_an_item_that_makes_no_sense_is_not_taken(name, world, lying, node):
         told["items"][1].update(ITEMS[name])
         return told
 
-    _, server = lying("GET", "/buffers", change)
+    liar, server = lie_about_buffer(lying, way, change)
 
     refused(home, server.url)
+    assert liar.lies
 
 
 #: What the bombs unpack to, twice what is taken.
@@ -263,6 +288,35 @@ def test_a_confirmation_of_what_was_not_sent_is_not_believed(world, lying, node)
 
     with pytest.raises(LiveSyncError, match="confirmed another buffer"):
         home.sync(home.peer(server.url), "push")
+
+
+def test_an_end_that_is_none_is_not_believed(world, lying, node):
+    home = node("home")
+    home.fill(3)
+    liar, server = lying("PATCH", "/transfersessions", lambda told: {**told, "stage": "queuing"})
+
+    with pytest.raises(LiveSyncError, match="has not ended"):
+        home.sync(home.peer(server.url), "push")
+
+    assert liar.lies
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"transfer_session_id": "0" * 32},
+        {"number": 7},
+        {"last": False},
+        {"items": [{"id": "x", "entity": "note", "partition": "F1", "dot": ["server", 1]}] * 501},
+    ],
+)
+def test_a_whole_that_is_none_is_refused(lie, world, lying, node):
+    world.fill(1)
+    liar, server = lying("POST", "/transfersessions", in_buffer(lambda told: {**told, **lie}))
+
+    refused(node("home"), server.url)
+
+    assert liar.lies
 
 
 def test_a_session_with_a_server_that_knows_of_the_future_is_not_begun(world, lying, node):

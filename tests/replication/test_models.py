@@ -14,6 +14,7 @@ from livesync.errors import UsageError
 from livesync.replication import (
     ConflictStatus,
     ConflictType,
+    EventsManager,
     HostExecutor,
     ModelRegistry,
     SyncableModel,
@@ -316,6 +317,40 @@ def test_what_raises_is_deferred_with_its_stack_trace_and_retried(libraries, mon
     sync(a, b)
     assert b.holds() == a.holds()
     assert b.provider.conflict_logs()[0].status is ConflictStatus.RESOLVED
+
+
+class Telling(EventsManager):
+    """Is told."""
+
+
+def test_what_raises_within_a_larger_transaction_is_deferred_alone(libraries, monkeypatch):
+    a, b = libraries
+    a.add("author-Ann", Author("Ann"))
+    a.add("book-forbidden", Book("forbidden", "Ann"))
+    a.add("book-Other", Book("Other", "Ann"))
+    a.provider.prepare()
+    offer = a.provider.offer(("",), b.provider.get_claims(("",)))
+    b.provider.begin(offer)
+    monkeypatch.setattr(Book, "is_strict", True)
+    told = []
+    for name in ("on_item_change_applied", "on_exception"):
+        monkeypatch.setattr(Telling, name, lambda self, what: told.append(what))
+    b.provider.events_manager = Telling()
+
+    def work():
+        b.provider.receive(offer, a.provider.read(offer, size=10))
+        assert told == []  # it may still be taken back
+
+    with pytest.raises(ZeroDivisionError):
+        b.provider.data_store.run(lambda: (work(), 1 / 0))
+    before = b.holds(), len(b.provider.conflict_logs()), list(told)
+    b.provider.data_store.run(work)
+
+    assert before == ({}, 0, [])
+    assert sorted(b.holds()) == ["author-Ann", "book-Other"]
+    (log,) = b.provider.conflict_logs()
+    assert log.reason == "ValueError: no such title here"
+    assert len(told) == 4  # what came of three items, and what was wrong with one
 
 
 def test_an_edit_of_what_is_deferred_is_a_conflict_with_it(libraries, monkeypatch):

@@ -59,7 +59,7 @@ class Link:
         self.source, self.target, self.chunk = source, target, chunk
         self.id = uuid.uuid4().hex
         for provider, is_sender in ((source, True), (target, False)):
-            Transfer.begin(provider, self.id, "s", "push", is_sender=is_sender, prefixes=prefixes)
+            Transfer.begin(provider, self.id, "s", "push", is_sender=is_sender, prefixes=prefixes).save()
             CONTROLLER.proceed_to(Stage.SERIALIZING, self._end(provider))
         self.offer()
 

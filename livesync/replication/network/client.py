@@ -180,6 +180,8 @@ class TransferClient(ABC):
         self.signals = session.signals
         self.provider = session.connection.provider
         self._transfer: Transfer | None = None
+        #: All there is to send or receive, with its offer, where it goes in one request.
+        self._whole: tuple[wire.Offer, wire.Buffer] | None = None
         self._progress = TransferProgress("", self.direction)
         self._sent_before = self._received_before = 0
 
@@ -230,13 +232,15 @@ class TransferClient(ABC):
             prefixes=prefixes,
             chunk_size=self.session.chunk_size,
         )
-        self._adopt()
+        if cut is not None:
+            self._adopt()
         before = 0 if cut is None else cut.items
         self._progress = TransferProgress(transfer_id, self.direction, items=before, resumed=before)
         self._fire(self.signals.session.started)
         self._fire(self.signals.queuing.started)
         self._initialize(is_new=cut is None)
-        self._progress = replace(self._progress, total=self.transfer.view().total or None)
+        total = self.transfer.view().total if self._whole is None else self._whole[0].total
+        self._progress = replace(self._progress, total=total or None)
         self._fire(self.signals.queuing.in_progress)
         self._fire(self.signals.queuing.completed)
 
@@ -249,7 +253,7 @@ class TransferClient(ABC):
             if record.sync_session_id != session_id:
                 record.sync_session_id = session_id
 
-        transfer.store.run(work)
+        transfer.run(work)
 
     def _check(self, sync_filter: Filter) -> None:
         """Make sure that both certificates allow the filter, and still hold."""
@@ -276,10 +280,14 @@ class TransferClient(ABC):
             SyncError: It was cut or refused.
         """
         self._fire(self.signals.dequeuing.started)
-        self.connection.check_rights(self.conversation)
-        told = self.conversation.drive(self.transfer_id, wire.Drive(stage="cleanup"))
-        self._fire(self.signals.dequeuing.in_progress)
-        self._finished(told)
+        if self._whole is None:
+            self.connection.check_rights(self.conversation)
+            self._vouch()
+            told = self.conversation.drive(self.transfer_id, wire.Drive(stage="cleanup"))
+            self._fire(self.signals.dequeuing.in_progress)
+            self._finished(told)
+        else:
+            self._fire(self.signals.dequeuing.in_progress)
         self._fire(self.signals.dequeuing.completed)
         self._fire(self.signals.session.completed)
 
@@ -312,6 +320,11 @@ class TransferClient(ABC):
 
     @abstractmethod
     def _run(self) -> None: ...
+
+    def _vouch(self) -> None:
+        """Make sure that what was sent is all that was offered, where this end is the sender."""
+        if self.direction == "push":
+            self.provider.confirm(self.transfer.offer())
 
     @abstractmethod
     def _finished(self, told: wire.Transfer) -> None: ...
@@ -348,9 +361,10 @@ class PushClient(TransferClient):
     def _initialize(self, is_new: bool) -> None:
         transfer, view = self.transfer, self.transfer.view()
         self._is_done = False
-        if view.has_offer and view.stage.number >= Stage.QUEUING.number and not is_new:
+        if view.has_offer and not is_new:
             if not self.provider.may_resume(transfer.offer()):
                 raise OfferChanged("what this database holds has changed under the transfer")
+            self.controller.proceed_to(Stage.QUEUING, transfer)
             self._go_on(self.conversation.transfer(self.transfer_id))
             return
         told = self.conversation.new_transfer(
@@ -359,6 +373,11 @@ class PushClient(TransferClient):
         self.controller.proceed_to(Stage.SERIALIZING, transfer)
         offer = transfer.make_offer(told.claims, told.provider_id)
         self.controller.proceed_to(Stage.QUEUING, transfer)
+        if is_new and offer.total <= self.session.chunk_size and "whole" in self.connection.capabilities:
+            buffer = transfer.read(0, None, self.session.chunk_size)
+            if buffer.last and wire.is_little(offer, buffer):
+                self._whole = offer, buffer
+                return
         self._go_on(self.conversation.drive(self.transfer_id, wire.Drive(stage="queuing", offer=offer)))
 
     def _go_on(self, told: wire.Transfer) -> None:
@@ -375,6 +394,9 @@ class PushClient(TransferClient):
         )
 
     def _run(self) -> None:
+        if self._whole is not None:
+            self._send_whole(*self._whole)
+            return
         noted, items, size = self._number, 0, self.connection.bytes_sent
         with Ahead[_Ready]() as ahead:
             while not self._is_done:
@@ -410,6 +432,23 @@ class PushClient(TransferClient):
 
         return make
 
+    def _send_whole(self, offer: wire.Offer, buffer: wire.Buffer) -> None:
+        """Send all there is with its offer; the server claims it at once."""
+        self.connection.check_rights(self.conversation)
+        self._vouch()
+        before = self.connection.bytes_sent
+        drive = wire.Drive(stage="cleanup", offer=offer, buffer=buffer)
+        told = self.conversation.drive(self.transfer_id, drive)
+        if told.stage != "cleanup" or told.status != "completed":
+            raise PeerUnreachable("the server has not ended a transfer that it was sent as a whole")
+        self._step(len(buffer.items), wire.Confirmed(confirmed=1))
+        size = self.connection.bytes_sent - before
+        self.transfer.run(lambda: self._ended(told, size, len(buffer.items)))
+
+    def _ended(self, told: wire.Transfer, size: int, items: int) -> None:
+        self.transfer.note_sent(1, size, items)
+        self._finished(told)
+
     def _catch_up(self) -> bool:
         """Go on where the server is; tell whether that is another place than where this end thought."""
         told = self.conversation.transfer(self.transfer_id)
@@ -429,7 +468,7 @@ class PushClient(TransferClient):
         self.controller.proceed_to(Stage.CLEANUP, self.transfer)
 
     def _give_up(self) -> None:
-        self.transfer.store.run(self.transfer.close)
+        self.transfer.run(self.transfer.close)
 
 
 class PullClient(TransferClient):
@@ -444,10 +483,12 @@ class PullClient(TransferClient):
             self.controller.proceed_to(Stage.QUEUING, transfer)
         else:
             self.controller.proceed_to(Stage.SERIALIZING, transfer)
+            whole = "whole" in self.connection.capabilities
             told = self.conversation.new_transfer(
                 wire.NewTransfer(
                     id=self.transfer_id,
                     direction="pull",
+                    whole=whole,
                     filter=list(view.prefixes),
                     claims=transfer.claims(),
                     chunk_size=self.session.chunk_size,
@@ -457,6 +498,10 @@ class PullClient(TransferClient):
                 raise PeerUnreachable("the server offers nothing for a pull")
             if told.offer.source != self.session.view.peer_provider_id:
                 raise PeerUnreachable("the offer is another provider's than that of this session")
+            if whole and told.buffer is not None:
+                self._check_buffer(told.buffer, 0)
+                self._whole = told.offer, told.buffer
+                return
             transfer.take_offer(told.offer)
             self.controller.proceed_to(Stage.QUEUING, transfer)
         view = transfer.view()
@@ -464,8 +509,25 @@ class PullClient(TransferClient):
             self._progress, items=view.items, buffers=view.confirmed, refused=view.refused, resumed=view.items
         )
 
+    def _check_buffer(self, buffer: wire.Buffer, number: int) -> None:
+        if (buffer.transfer_session_id, buffer.number) != (self.transfer_id, number):
+            raise PeerUnreachable("the server gives another buffer than it was asked for")
+
+    def _take_whole(self, offer: wire.Offer, buffer: wire.Buffer) -> None:
+        """Apply and claim all there is; the server has vouched for it."""
+        self.connection.check_rights(self.conversation)
+        transfer, size = self.transfer, self.connection.bytes_received - self._received_before
+
+        def end() -> None:
+            self.controller.proceed_to(Stage.CLEANUP, transfer)
+
+        self._step(len(buffer.items), transfer.take_whole(offer, buffer, end, size))
+
     def _run(self) -> None:
         transfer = self.transfer
+        if self._whole is not None:
+            self._take_whole(*self._whole)
+            return
         view = transfer.view()
         number, has_last = view.confirmed, view.has_last
         cursor = None if view.cursor is None else _cursor_of(view.cursor)
@@ -473,8 +535,6 @@ class PullClient(TransferClient):
             while not has_last:
                 self.connection.check_rights(self.conversation)
                 buffer, size = (ahead.take() or self._asking(number, cursor))()
-                if (buffer.transfer_session_id, buffer.number) != (self.transfer_id, number):
-                    raise PeerUnreachable("the server gives another buffer than it was asked for")
                 if not buffer.last:
                     # the next one is on its way while this one is taken in
                     ahead.begin(self._asking(number + 1, buffer.next))
@@ -488,6 +548,7 @@ class PullClient(TransferClient):
         def ask() -> _Come:
             before = self.connection.bytes_received
             buffer = self.conversation.read_buffer(self.transfer_id, number, cursor)
+            self._check_buffer(buffer, number)
             return buffer, self.connection.bytes_received - before
 
         return ask

@@ -214,8 +214,7 @@ class NetworkSyncConnection(PeerConnection):
         def work(stored: StoredSessions) -> None:
             record = stored.sync.get(client.session_id)
             if record is not None:
-                record.active = False
-                record.last_active = now
+                stored.end_sync(record, now)
 
         self.run_stored(work)
 

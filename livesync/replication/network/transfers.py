@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -35,6 +35,9 @@ _encode = msgspec.json.Encoder().encode
 APPLIED_AT_ONCE: Final = 3_000
 
 
+T = TypeVar("T")
+
+
 class UnknownTransfer(NotFound):
     """Raised when this database knows no transfer of this id."""
 
@@ -52,6 +55,13 @@ def check_sent(chunk: Chunk, prefixes: tuple[str, ...]) -> None:
             raise ChangesRefused(
                 f"item {state.item_id!r} has {len(state.payload):,} characters: too much to be sent"
             )
+
+
+def _is_before(record: TransferRecord, stage: Stage, status: Status) -> bool:
+    """Tell whether a record has not come so far yet."""
+    if record.stage is stage:
+        return record.status is not status
+    return record.stage.number < stage.number
 
 
 class Transfer:
@@ -72,6 +82,10 @@ class Transfer:
         self._offer: Offer | None = None
         #: The chunks of the buffers that wait, of those that this object took.
         self._waiting: list[Chunk] = []
+        #: Makes the record, until it is written for the first time.
+        self._make: Callable[[], TransferRecord] | None = None
+        #: How far it has come, where that is not written yet.
+        self._passed: tuple[Stage, Status] | None = None
 
     @classmethod
     def begin(
@@ -85,33 +99,60 @@ class Transfer:
         prefixes: Sequence[str],
         chunk_size: int = wire.CHUNK_SIZE,
     ) -> Transfer:
-        """Make the record of a new transfer, in a transaction; again does no harm.
+        """Begin a transfer, or go on with the one of this id; what is noted first writes a new record.
 
         Raises:
             TransferEnded: There is another one of this id.
         """
         transfer = cls(provider, transfer_id)
         filter_ = minimal(prefixes)
+        started = provider.node.clock()
 
-        def work() -> None:
-            sessions = transfer._sessions()
-            found = sessions.transfers.get(transfer_id)
+        def make() -> TransferRecord:
+            return TransferRecord(
+                transfer_id,
+                sync_session_id=sync_session_id,
+                direction=direction,
+                is_sender=is_sender,
+                prefixes=filter_,
+                started=started,
+                chunk_size=chunk_size,
+            )
+
+        def check() -> None:
+            found = transfer._sessions().transfers.get(transfer_id)
             if found is None:
-                record = TransferRecord(
-                    transfer_id,
-                    sync_session_id=sync_session_id,
-                    direction=direction,
-                    is_sender=is_sender,
-                    prefixes=filter_,
-                    started=provider.node.clock(),
-                    chunk_size=chunk_size,
-                )
-                sessions.add_transfer(record)
+                transfer._make = make
             elif (found.direction, found.is_sender, found.prefixes) != (direction, is_sender, filter_):
                 raise TransferEnded(f"there is another transfer {transfer_id} already")
 
-        transfer.store.run(work)
+        transfer.store.read(check)
         return transfer
+
+    def save(self) -> None:
+        """Write what is not written yet, in a transaction: others of this database may go on with it."""
+        if self._make is not None or self._passed is not None:
+            self.run(self.record)
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Carry out ``work`` in a transaction; with it is written how far the transfer has come.
+
+        Within another transaction of the store it is a part of that one.
+        """
+
+        def inside() -> T:
+            done = work()
+            if self._passed is not None:
+                self.record()
+            return done
+
+        found = self.store.run(inside)
+        self._written()
+        return found
+
+    def _written(self) -> None:
+        if self.store.connection is None:
+            self._make = self._passed = None
 
     # -- what is kept ------------------------------------------------------------------------------
 
@@ -121,14 +162,20 @@ class Transfer:
         return StoredSessions.get(connection.root())
 
     def record(self) -> TransferRecord:
-        """Return the record, within a transaction of the store.
+        """Return the record, within a transaction of the store; it says how far the transfer has come.
 
         Raises:
             UnknownTransfer: There is none.
         """
-        found: TransferRecord | None = self._sessions().transfers.get(self.transfer_id)
+        sessions = self._sessions()
+        found: TransferRecord | None = sessions.transfers.get(self.transfer_id)
+        if found is None and self._make is not None:
+            found = self._make()
+            sessions.add_transfer(found)
         if found is None:
             raise UnknownTransfer(f"there is no transfer {self.transfer_id}")
+        if self._passed is not None and _is_before(found, *self._passed):
+            found.become(*self._passed, self.provider.node.clock())
         return found
 
     def view(self) -> TransferView:
@@ -145,19 +192,26 @@ class Transfer:
         return view.stage, view.status
 
     def become(self, stage: Stage, status: Status, error: str = "") -> None:
-        """Note how far it has come now; what has ended keeps its record only."""
+        """Note how far it has come now; what has ended keeps its record only.
+
+        That a stage in between is completed is written with whatever comes next: it is run again where it is
+        not known to be.
+        """
+        if status is Status.COMPLETED and stage is not Stage.CLEANUP:
+            self._passed = stage, status
+            return
 
         def work() -> None:
             self.record().become(stage, status, self.provider.node.clock(), error)
-            if (stage, status) == (Stage.CLEANUP, Status.COMPLETED):
+            if stage is Stage.CLEANUP and status is Status.COMPLETED:
                 self.close()
 
-        self.store.run(work)
+        self.run(work)
 
     def is_long(self, stage: Stage) -> bool:
         """Tell whether a stage may take long: taking the application's changes, and applying what waits."""
         if stage is Stage.SERIALIZING:
-            return self.provider.reader is not None
+            return self.provider.has_changes()
         return stage is Stage.DEQUEUING and self.view().waiting_items > 0
 
     def offer(self) -> Offer:
@@ -209,7 +263,7 @@ class Transfer:
             record.offer = Packet(_encode(told))
             return offer, told
 
-        self._offer, told = self.store.run(work)
+        self._offer, told = self.run(work)
         return told
 
     def read(self, number: int, cursor: wire.Cursor | None, size: int = wire.CHUNK_SIZE) -> wire.Buffer:
@@ -247,7 +301,7 @@ class Transfer:
                 record.become(Stage.TRANSFERRING, Status.STARTED, now)
             record.last_active = now
 
-        self.store.run(work)
+        self.run(work)
 
     # -- the receiver ------------------------------------------------------------------------------
 
@@ -273,7 +327,7 @@ class Transfer:
             record.offer = Packet(_encode(told))
             record.total = told.total
 
-        self.store.run(work)
+        self.run(work)
         self._offer = offer
 
     def _check_claims(self, offer: Offer) -> None:
@@ -288,13 +342,21 @@ class Transfer:
                 " nodes, and sync again"
             )
 
-    def take(self, told: wire.Buffer, bytes_received: int = 0, packed: bytes | None = None) -> wire.Confirmed:
+    def take(
+        self,
+        told: wire.Buffer,
+        bytes_received: int = 0,
+        packed: bytes | None = None,
+        *,
+        at_once: bool = False,
+    ) -> wire.Confirmed:
         """Take a buffer: once this returns, it is in the database for good. Again does no harm.
 
         Args:
             told: The buffer.
             bytes_received: Of its body, as it travelled.
             packed: The body itself, where it was packed with zstd: it is kept so where it has to wait.
+            at_once: Apply it, however small it is.
 
         Raises:
             BufferGap: It is not the one that is due.
@@ -312,13 +374,44 @@ class Transfer:
         self.provider.check(chunk.states, record.prefixes)
         items = record.waiting_items + len(chunk.states)
         characters = record.waiting_characters + sum(len(state.payload) for state in chunk.states)
-        if self.provider.has_enough(items, characters, APPLIED_AT_ONCE):
+        if at_once or self.provider.has_enough(items, characters, APPLIED_AT_ONCE):
             self._apply(chunk, lambda: self._note(told, chunk, len(refused), None, bytes_received))
         else:
             kept = packed or compression.pack(_encode(told), "zstd")
-            self.store.run(lambda: self._note(told, chunk, len(refused), kept, bytes_received))
+            self.run(lambda: self._note(told, chunk, len(refused), kept, bytes_received))
             self._waiting.append(chunk)
         return wire.Confirmed(confirmed=told.number + 1, refused=left_out)
+
+    def take_whole(
+        self,
+        offer: wire.Offer,
+        buffer: wire.Buffer,
+        end: Callable[[], object],
+        bytes_received: int = 0,
+    ) -> wire.Confirmed:
+        """Take an offer and the only buffer of it, and end the transfer: in one transaction, or not at all.
+
+        Args:
+            offer: Of the sender, which has vouched for it.
+            buffer: The buffer.
+            end: Runs the stages to the end.
+            bytes_received: Of the buffer's body, as it travelled.
+
+        Raises:
+            ChangesRefused, ClockAhead: It makes no sense.
+            BufferGap: It is not the only buffer.
+            TransferEnded: There was another offer before.
+        """
+        if buffer.number or not buffer.last:
+            raise BufferGap("a buffer that comes with its offer is the only one", 0)
+
+        def work() -> wire.Confirmed:
+            self.take_offer(offer)
+            confirmed = self.take(buffer, bytes_received, at_once=True)
+            end()
+            return confirmed
+
+        return self.run(work)
 
     def _receiving(self) -> TransferView:
         view = self.view()
@@ -369,6 +462,7 @@ class Transfer:
             chunks.append(chunk)
         self.provider.apply_checked(offer, chunks, also)
         self.forget_waiting()
+        self._written()
 
     def _waiting_chunks(self, prefixes: tuple[str, ...]) -> list[Chunk]:
         """Return the chunks that wait: those in memory, where they are all; else as they are kept."""
@@ -417,7 +511,7 @@ class Transfer:
         Buffers that wait and were not applied are dropped: they are claimed by nobody.
         """
         touched = self.provider.abandon(self.transfer_id)
-        self.store.run(self.close)
+        self.run(self.close)
         return touched
 
     def close(self) -> None:
@@ -428,3 +522,4 @@ class Transfer:
         record.offer = None
         record.active = False
         record.last_active = self.provider.node.clock()
+        self._sessions().open_transfers.discard(self.transfer_id)

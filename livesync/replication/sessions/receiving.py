@@ -63,7 +63,7 @@ def apply_states(
     """Apply states that were checked, in one transaction; what cannot be applied is deferred.
 
     Args:
-        node: The receiver.
+        node: The receiver; within a transaction of its store, this is a part of that one.
         states: In any order.
         origin: The sender, for the track.
         query_ids: The queries that brought them.
@@ -85,9 +85,13 @@ def apply_states(
         return receiver.applied
 
     user = f"peer:{origin}"
+    is_part = node.store.connection is not None and node.executor.has_application
+    before = node.store.savepoint() if is_part else None
     try:
         return node.store.run(lambda: work(False), user, "two-way sync")
     except _CannotApply:
+        if before is not None:
+            before.rollback()
         return node.store.run(lambda: work(True), user, "two-way sync")
 
 
