@@ -42,11 +42,11 @@ def pause(failed: int) -> None:
         time.sleep(pause_s(failed))
 
 
-def attempts(manager: Any) -> Iterator[Any]:
+def attempts(manager: Any, most: int = ATTEMPTS) -> Iterator[Any]:
     """Yield attempts to use in a ``with`` block each, as ``TransactionManager.attempts`` does, with pauses.
 
     The last one lets through what ends it.
     """
-    for failed, attempt in enumerate(manager.attempts(ATTEMPTS)):
+    for failed, attempt in enumerate(manager.attempts(most)):
         pause(failed)
         yield attempt

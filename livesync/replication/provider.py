@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
+from transaction.interfaces import TransientError
+
+from ..attempts import ATTEMPTS
 from ..errors import ChangesRefused, ClockAhead, OfferChanged, SyncError
 from ..peering.partitions import EVERYTHING, check_partition, contained_in_any, minimal
 from . import deletion, identity
@@ -51,6 +54,9 @@ CHUNK_SIZE: Final = 500
 #: Items that are applied in one transaction, unless a provider says otherwise.
 APPLIED_AT_ONCE: Final = 20_000
 
+#: Items that are applied in one transaction where there is an application, at most.
+_OBJECTS_AT_ONCE: Final = 3_000
+
 #: Characters of payload after which no more chunks are waited for.
 _CHARACTERS_AT_ONCE: Final = 4_000_000
 
@@ -70,7 +76,8 @@ class BaseSyncProvider:
         max_drift_s: How far ahead of this clock a received timestamp may be.
         applied_at_once: Chunks of a session are gathered until they hold so many items, and applied in one
             transaction: items that come close together share what is written for them. Where there is an
-            application, each chunk has a transaction of its own, so that it seldom meets one of hers.
+            application, that is at most 3,000; and where the transaction meets one of hers, each chunk has
+            one of its own.
         new_id: Makes ids: of the provider, if it has none yet, of sessions and logs.
 
     Raises:
@@ -421,11 +428,10 @@ class BaseSyncProvider:
             characters: Of their payloads.
             at_once: So many items are enough, where this provider would wait for more.
         """
-        return (
-            self.changes_executor.has_application
-            or items >= (self.applied_at_once if at_once is None else min(at_once, self.applied_at_once))
-            or characters >= _CHARACTERS_AT_ONCE
-        )
+        most = self.applied_at_once if at_once is None else min(at_once, self.applied_at_once)
+        if self.changes_executor.has_application:
+            most = min(most, _OBJECTS_AT_ONCE)
+        return items >= most or characters >= _CHARACTERS_AT_ONCE
 
     def receive(self, offer: Offer, *chunks: Chunk, also: Callable[[], None] | None = None) -> int:
         """Apply chunks, in one transaction; return how many items they changed here.
@@ -472,8 +478,27 @@ class BaseSyncProvider:
     def apply_checked(
         self, offer: Offer, chunks: Sequence[Chunk], also: Callable[[], None] | None = None
     ) -> int:
-        """Apply chunks of a session that :meth:`check` has passed; what :meth:`receive` does after it."""
+        """Apply chunks of a session that :meth:`check` has passed; what :meth:`receive` does after it.
 
+        Where that meets what the application writes, each chunk has a transaction of its own after all, and
+        ``also`` is called in the last one.
+        """
+        if len(chunks) > 1 and self.changes_executor.has_application:
+            try:
+                return self._apply(offer, chunks, also, tries=1)
+            except TransientError as exc:
+                logger.info("session %s: chunks are applied one by one: %s", offer.session_id, exc)
+                changed = sum(self._apply(offer, [chunk], None) for chunk in chunks[:-1])
+                return changed + self._apply(offer, chunks[-1:], also)
+        return self._apply(offer, chunks, also)
+
+    def _apply(
+        self,
+        offer: Offer,
+        chunks: Sequence[Chunk],
+        also: Callable[[], None] | None,
+        tries: int = ATTEMPTS,
+    ) -> int:
         def after(done: receiving.Applied) -> None:
             receiving.note_chunks(self.node, offer, chunks, done)
             if also is not None:
@@ -481,7 +506,9 @@ class BaseSyncProvider:
 
         states = [state for chunk in chunks for state in chunk.states]
         mending = self.data_store.read(lambda: receiving.mending(self.node, offer.session_id))
-        applied = receiving.apply_states(self.node, states, offer.source, after=after, mending=mending)
+        applied = receiving.apply_states(
+            self.node, states, offer.source, after=after, mending=mending, tries=tries
+        )
         self._tell(applied)
         return len(applied.states)
 

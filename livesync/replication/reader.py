@@ -8,7 +8,9 @@ last action that was looked at, sealed or not.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from heapq import merge
 from itertools import groupby, islice
 from typing import Any, Final
@@ -16,8 +18,10 @@ from typing import Any, Final
 from ..action import CASCADING, ActionWrapper
 from ..errors import ItemErased, PositionPruned
 from ..manager import COLLECT_LIMIT, SyncManager
+from .models.executor import Draft
 from .node import Node
 from .stores import writing
+from .stores.base import BaseDataStore
 
 #: The reader's pointer on the track.
 POINTER: Final = "livesync.replication"
@@ -198,23 +202,33 @@ class TrackReader:
 
     def _take_some(self, node: Node, ids: list[str]) -> tuple[int, int]:
         """Take the first of these, as many as one transaction may hold; return what changed, and how many."""
-        count, characters = 0, 0
-        for done, object_id in enumerate(ids):
-            if characters > _CHARACTERS_AT_ONCE:
-                return count, done
-            changed, looked_at = self.take(node, object_id)
-            count, characters = count + changed, characters + looked_at
-        return count, len(ids)
+        store = node.store
+        store.look_up_objects(ids)
+        drafts: list[Draft | None] = []
+        characters = 0
+        with closing(node.executor.drafts(store, ids)) as made:
+            for draft in made:
+                drafts.append(draft)
+                characters += 0 if draft is None else len(draft.payload)
+                if characters > _CHARACTERS_AT_ONCE:
+                    break
+        found = [(object_id, draft) for object_id, draft in zip(ids, drafts, strict=False) if draft]
+        store.look_up((draft.item_id for _, draft in found), with_application=True)
+        new = _new(store, found)
+        count = len(new)
+        for object_id, draft in zip(ids, drafts, strict=False):
+            if object_id not in new:
+                count += self._take(node, object_id, draft)
+        if new:
+            writing.write_new(node, list(new.values()))
+            for object_id, draft in new.items():
+                store.bind(draft.item_id, object_id, draft.digest)
+        return count, len(drafts)
 
     @staticmethod
-    def take(node: Node, object_id: str) -> tuple[bool, int]:
-        """Stamp what changed of one object, within the store's transaction.
-
-        Returns:
-            Whether it has changed, and how many characters it says.
-        """
+    def _take(node: Node, object_id: str, draft: Draft | None) -> bool:
+        """Stamp what changed of one object, within the store's transaction; tell whether it has changed."""
         store = node.store
-        draft = node.executor.draft(store, object_id)
         known = store.item_of(object_id)
         changed = False
         if known is not None and (draft is None or draft.item_id != known):
@@ -225,18 +239,32 @@ class TrackReader:
                 writing.write(node, known, state.entity_name, state.partition, None)
                 changed = True
         if draft is None:
-            return changed, 0
-        size, digest = len(draft.payload), draft.digest
-        bound = store.bound(draft.item_id)
+            return changed
+        digest, bound = draft.digest, store.bound(draft.item_id)
         if bound is not None and bound == (object_id, digest):
-            return changed, size
+            return changed
         if bound is None or bound[1] != digest:
             held = store.get(draft.item_id)
             if held is None or held.content != (draft.payload, True, False):
                 try:
                     writing.write(node, draft.item_id, draft.entity_name, draft.partition, draft.payload)
                 except ItemErased:
-                    return changed, size  # its id is closed: what the application makes of it stays here
+                    return changed  # its id is closed: what the application makes of it stays here
                 changed = True
         store.bind(draft.item_id, object_id, digest)
-        return changed, size
+        return changed
+
+
+def _new(store: BaseDataStore, drafts: list[tuple[str, Draft]]) -> dict[str, Draft]:
+    """Return those, by the objects' ids, of which nothing is known here: neither object nor item."""
+    unwritten, deferred = store.unwritten, store.tables.deferred
+    met = Counter(draft.item_id for _, draft in drafts)
+    return {
+        object_id: draft
+        for object_id, draft in drafts
+        if unwritten.objects.get(object_id) is None
+        and unwritten.places.get(draft.item_id) is None
+        and unwritten.bound.get(draft.item_id) is None
+        and met[draft.item_id] == 1
+        and draft.item_id not in deferred
+    }

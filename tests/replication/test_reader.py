@@ -115,6 +115,20 @@ def test_the_first_look_at_everything_is_the_only_one(site):
     assert site.held() == site.objects()
 
 
+def test_what_is_new_is_stamped_one_after_the_other_as_own_writes(site):
+    site.edit(*names(5))
+    site.looked()
+
+    store, items = site.provider.data_store, site.provider.items()
+    stamps = sorted(state.dot[1] for state in items)
+    assert len(set(stamps)) == len(items) == len(site.objects())
+    assert store.read(lambda: store.own_stamp) == stamps[-1]
+    assert {state.dot[0] for state in items} == {site.provider.provider_id}
+    assert store.read(lambda: all(store.has_written(state.item_id, state.dot[1]) for state in items))
+    bound = store.read(lambda: {store.bound(state.item_id)[0] for state in items})
+    assert bound == site.objects()
+
+
 def test_with_nothing_new_nothing_is_looked_at_or_written(site):
     site.edit(*names(5))
     site.looked()

@@ -5,7 +5,10 @@ import json
 
 import pytest
 from msgspec.structs import replace
+from persistent.mapping import PersistentMapping
 from support.sync_world import image_of
+from ZODB import DB
+from ZODB.DemoStorage import DemoStorage
 
 from livesync.errors import ChangesRefused, ClockAhead, ItemErased, SyncRunning
 from livesync.replication import (
@@ -13,12 +16,17 @@ from livesync.replication import (
     ConflictStatus,
     ConflictType,
     EventsManager,
+    MemoryDataStore,
+    MemorySyncProvider,
     SyncLock,
     SyncOrchestrator,
     SyncSessionStatus,
+    ZODBDataStore,
+    ZODBSyncProvider,
 )
 from livesync.replication.metadata.clocks import stamp_of_epoch
 from livesync.replication.metadata.states import written
+from livesync.replication.models.executor import Draft
 from livesync.replication.sessions.steps import Chunk, Cursor
 
 
@@ -152,12 +160,12 @@ def commits_of(provider):
     notes, run = [], provider.data_store.run
     depth = []
 
-    def counted(work, user="", note=""):
+    def counted(work, user="", note="", *more):
         if not depth:
             notes.append(note)
         depth.append(None)
         try:
-            return run(work, user, note)
+            return run(work, user, note, *more)
         finally:
             depth.pop()
 
@@ -188,17 +196,62 @@ def test_chunks_with_much_text_are_not_gathered(new_provider, tools):
     assert tools.contents(b) == tools.contents(a)
 
 
-def test_where_there_is_an_application_each_chunk_has_a_transaction_of_its_own(new_provider, tools):
-    class Application(ChangesExecutor):
-        pass
+class Counting(ChangesExecutor):
+    """An application of one object, which counts what it is told; a stranger may write to it, too."""
 
-    a, b = new_provider("a", max_num=2), new_provider("b", changes_executor=Application())
-    for number in range(6):
+    def __init__(self, db, strange_writes=0):
+        self.db, self.strange_writes = db, strange_writes
+
+    def execute(self, store, state, object_id):
+        told = store.connection.root()["told"]
+        told[state.item_id] = state.payload
+        if self.strange_writes:
+            self.strange_writes -= 1
+            with self.db.transaction() as other:
+                other.root()["told"]["strange"] = self.strange_writes
+        return Draft(state.item_id, state.item_id, state.entity_name, state.partition, state.payload)
+
+
+def counting(strange_writes=0):
+    db = DB(DemoStorage())
+    with db.transaction() as connection:
+        connection.root()["told"] = PersistentMapping()
+    executor = Counting(db, strange_writes)
+    store = ZODBDataStore(db)
+    return ZODBSyncProvider("b", store, changes_executor=executor, max_num=2), db
+
+
+def test_where_there_is_an_application_chunks_come_together_too(tools, monkeypatch):
+    monkeypatch.setattr("livesync.replication.provider._OBJECTS_AT_ONCE", 4)
+    a, (b, db) = MemorySyncProvider("a", MemoryDataStore(), max_num=2), counting()
+    for number in range(10):
         tools.put(a, str(number), str(number))
     notes = commits_of(b)
     tools.sync(a, b)
 
-    assert notes.count("two-way sync") == 3
+    assert notes.count("two-way sync") == 3  # five chunks: two, two, and one
+    assert tools.contents(b) == tools.contents(a)
+    with db.transaction() as connection:
+        assert len(connection.root()["told"]) == 10
+    db.close()
+
+
+@pytest.mark.parametrize("strange_writes", [1, 2, 4])
+def test_chunks_that_meet_what_the_application_writes_are_applied_one_by_one(tools, strange_writes):
+    a, (b, db) = MemorySyncProvider("a", MemoryDataStore(), max_num=2), counting(strange_writes)
+    for number in range(10):
+        tools.put(a, str(number), str(number))
+    notes = commits_of(b)
+
+    assert [session.status for session in tools.sync(a, b)] == [SyncSessionStatus.FINISHED] * 2
+
+    assert notes.count("two-way sync") == 1 + 5
+    assert tools.contents(b) == tools.contents(a)
+    assert b.get_claims() == a.get_claims()
+    assert len(b.sessions()[0].item_changes) == 10
+    with db.transaction() as connection:
+        assert len(connection.root()["told"]) == 10 + 1
+    db.close()
 
 
 def test_what_came_before_a_session_broke_off_is_applied(new_provider, tools):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,9 +83,18 @@ class ChangesExecutor:
         """Return what the application has of one of its objects now; None: nothing that is synced."""
         return None
 
+    def drafts(self, store: BaseDataStore, object_ids: Iterable[str]) -> Generator[Draft | None, None, None]:
+        """Yield what :meth:`draft` returns for each of these objects, in this order."""
+        for object_id in object_ids:
+            yield self.draft(store, object_id)
+
     def find(self, store: BaseDataStore, state: ItemState) -> str | None:
         """Return the id of the object that an item is, if the application has it already."""
         return None
+
+    def may_find(self, entity_name: str) -> bool:
+        """Tell whether :meth:`find` ever finds anything of a model: not so where there is no application."""
+        return self.has_application
 
     def iter_ids(self, store: BaseDataStore, after: str | None) -> Iterator[str]:
         """Yield the ids of all objects that the application has, in ascending order, after ``after``."""

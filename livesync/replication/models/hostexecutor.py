@@ -7,7 +7,7 @@ and is made there by ``Host.restore``: any application whose host takes document
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -70,14 +70,26 @@ class HostExecutor(ChangesExecutor):
     def draft(self, store: BaseDataStore, object_id: str) -> Draft | None:
         """Return what the application has of one of its objects now."""
         with self.host.at(store.connection) as host:
-            obj = host.get(object_id)
-            if obj is None or host.is_never_synced(obj):
-                return None
-            if self.models.is_registered(obj):
-                return self._model_draft(store, obj, object_id)
-            if isinstance(obj, SyncableModel):
-                return None
-            return self._document_draft(host, obj, object_id)
+            return self._draft(store, host, object_id)
+
+    def drafts(self, store: BaseDataStore, object_ids: Iterable[str]) -> Generator[Draft | None, None, None]:
+        """Yield what the application has of each of these; it is set up once for all of them."""
+        if type(self).draft is not HostExecutor.draft:
+            yield from super().drafts(store, object_ids)  # a subclass has its own view of each
+            return
+        with self.host.at(store.connection) as host:
+            for object_id in object_ids:
+                yield self._draft(store, host, object_id)
+
+    def _draft(self, store: BaseDataStore, host: Host, object_id: str) -> Draft | None:
+        obj = host.get(object_id)
+        if obj is None or host.is_never_synced(obj):
+            return None
+        if self.models.is_registered(obj):
+            return self._model_draft(store, obj, object_id)
+        if isinstance(obj, SyncableModel):
+            return None
+        return self._document_draft(host, obj, object_id)
 
     @staticmethod
     def _model_draft(
@@ -108,6 +120,10 @@ class HostExecutor(ChangesExecutor):
         object_id = str(msgspec.json.decode(state.payload)["id"])
         with self.host.at(store.connection) as host:
             return None if host.get(object_id) is None else object_id
+
+    def may_find(self, entity_name: str) -> bool:
+        """Tell that documents say what their object is called, and models do not."""
+        return entity_name == DOCUMENT
 
     def iter_ids(self, store: BaseDataStore, after: str | None) -> Iterator[str]:
         """Yield the ids of all objects, in ascending order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
+from ...attempts import ATTEMPTS
 from ...errors import UsageError
 from ..stored import StoredReplica
 from ..stores.base import BaseDataStore, Savepoint
@@ -29,7 +30,7 @@ class ElsewhereDataStore(BaseDataStore):
             " partitions; queries and single items are for databases that are opened here"
         )
 
-    def run(self, work: Callable[[], T], user: str = "", note: str = "") -> T:
+    def run(self, work: Callable[[], T], user: str = "", note: str = "", tries: int = ATTEMPTS) -> T:
         """Refuse.
 
         Raises:

@@ -7,13 +7,14 @@ applied, and not before. A session that is given up is cleaned (``cleaning.py``)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from msgspec import structs
 from transaction.interfaces import TransientError
 
+from ...attempts import ATTEMPTS
 from ...errors import ChangesRefused
 from ...peering.partitions import contained_in_any
 from ..metadata.applying import Merge, may_be_merged, merge_states
@@ -59,6 +60,7 @@ def apply_states(
     query_ids: tuple[str, ...] = (),
     after: Callable[[Applied], None] | None = None,
     mending: tuple[str, ...] = (),
+    tries: int = ATTEMPTS,
 ) -> Applied:
     """Apply states that were checked, in one transaction; what cannot be applied is deferred.
 
@@ -69,6 +71,10 @@ def apply_states(
         query_ids: The queries that brought them.
         after: Called in the same transaction, with what came of it.
         mending: Prefixes under which claims were wrong: what differs there is touched.
+        tries: How often it is tried where it conflicts with what others write.
+
+    Raises:
+        TransientError: It has conflicted that often.
     """
     ordered = sorted(states, key=lambda state: _order(node, state))
     has_application = node.executor.has_application
@@ -77,8 +83,7 @@ def apply_states(
         receiver = _Receiver(node, careful, query_ids, mending)
         node.store.hear(ordered)
         node.store.look_up((state.item_id for state in ordered), with_application=has_application)
-        for state in receiver.take_new(ordered):
-            receiver.receive(state)
+        receiver.receive_all(ordered)
         node.executor.record(node.store.connection, receiver.applied.told, origin)
         if after is not None:
             after(receiver.applied)
@@ -88,11 +93,11 @@ def apply_states(
     is_part = node.store.connection is not None and node.executor.has_application
     before = node.store.savepoint() if is_part else None
     try:
-        return node.store.run(lambda: work(False), user, "two-way sync")
+        return node.store.run(lambda: work(False), user, "two-way sync", tries)
     except _CannotApply:
         if before is not None:
             before.rollback()
-        return node.store.run(lambda: work(True), user, "two-way sync")
+        return node.store.run(lambda: work(True), user, "two-way sync", tries)
 
 
 def _order(node: Node, state: ItemState) -> tuple[bool, int, int]:
@@ -117,26 +122,40 @@ class _Receiver:
         self._lost = set(node.store.lost)
         self._has_application = node.executor.has_application
 
-    def take_new(self, ordered: Sequence[ItemState]) -> Sequence[ItemState]:
-        """Hold at once those states that are the first of their items; return the others, in their order.
-
-        Nothing can be in their way: no application, no doubt about what was held before, nobody who wrote
-        under this node's id.
-        """
-        tables = self.node.store.tables
-        is_special = self._query_ids or self._mending or self._lost or tables.by_query or tables.hidden
-        if self._has_application or is_special:
-            return ordered
-        places, me = self.node.store.unwritten.places, self._me
-        seen = Counter(state.item_id for state in ordered)
-        new: list[ItemState] = []
-        others: list[ItemState] = []
+    def receive_all(self, ordered: Sequence[ItemState]) -> None:
+        """Take states in this order; those that are the first of their items are held beforehand, at once."""
+        new = self._hold_new(ordered)
         for state in ordered:
-            is_new = places.get(state.item_id) is None and seen[state.item_id] == 1
-            (new if is_new and me not in state.vector and not state.hard else others).append(state)
-        bulk.put_new(self.node.store, new)
-        self.applied.states += new
-        return others
+            if state.item_id not in new:
+                self.receive(state)
+                continue
+            self.applied.states.append(state)
+            if self._has_application and state.is_live:
+                self.execute(state, None)
+
+    def _hold_new(self, ordered: Sequence[ItemState]) -> Set[str]:
+        """Hold the first states of items, where nothing can be in the way; return the ids of these items.
+
+        That would be: an object that the application has made by itself, doubt about what was held before,
+        or somebody who wrote under this node's id.
+        """
+        node, store, me = self.node, self.node.store, self._me
+        if self._query_ids or self._mending or self._lost or store.tables.by_query or store.tables.hidden:
+            return frozenset()
+        places, bound = store.unwritten.places, store.unwritten.bound
+        findable = {name: node.executor.may_find(name) for name in {state.entity_name for state in ordered}}
+        met = Counter(state.item_id for state in ordered)
+        new = {
+            state.item_id: state
+            for state in ordered
+            if places.get(state.item_id) is None
+            and me not in state.vector
+            and met[state.item_id] == 1
+            and not (state.hard or findable[state.entity_name])
+            and not (self._has_application and bound.get(state.item_id) is not None)
+        }
+        bulk.put_new(store, new.values())
+        return new.keys()
 
     def receive(self, remote: ItemState) -> None:
         node, store = self.node, self.node.store

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from BTrees.LLBTree import LLBTree
 
+from ...attempts import ATTEMPTS
 from ...peering.partitions import key_ranges
 from ..metadata.claims import absorbed
 from ..metadata.clocks import Stamps, following, merged
@@ -64,7 +65,7 @@ class BaseDataStore(ABC):
     # -- transactions ----------------------------------------------------------------------------
 
     @abstractmethod
-    def run(self, work: Callable[[], T], user: str = "", note: str = "") -> T:
+    def run(self, work: Callable[[], T], user: str = "", note: str = "", tries: int = ATTEMPTS) -> T:
         """Carry out ``work`` in one transaction and return what it returns.
 
         Inside another ``run`` it is part of that one's transaction.
@@ -72,8 +73,10 @@ class BaseDataStore(ABC):
         Args:
             work: Called with nothing, perhaps several times; must not do I/O.
             user, note: Who the transaction says it is.
+            tries: How often it is tried where it conflicts with what others write.
 
         Raises:
+            TransientError: It has conflicted that often.
             Exception: Whatever ``work`` raised; nothing of it has happened then.
         """
 
@@ -182,9 +185,14 @@ class BaseDataStore(ABC):
 
     def next_stamp(self, now: int) -> int:
         """Issue a stamp, above all that were ever issued or seen here, whatever the wall clock says."""
-        stamp = following(max(self.own_stamp, int(self.facts.get("seen", 0))), now)
-        self._set(self.facts, "own", stamp)
-        return stamp
+        return self.next_stamps(now, 1)[0]
+
+    def next_stamps(self, now: int, count: int) -> range:
+        """Issue some stamps, one after the other, each as :meth:`next_stamp` does; at least one."""
+        facts = self.facts
+        first = following(max(int(facts.get("own", 0)), int(facts.get("seen", 0))), now)
+        self._set(facts, "own", first + count - 1)
+        return range(first, first + count)
 
     def has_written(self, item_id: str, stamp: int) -> bool:
         """Tell whether this store has written to an item under the present id with this stamp."""
@@ -209,11 +217,17 @@ class BaseDataStore(ABC):
 
     def note_written(self, item_id: str, stamp: int) -> None:
         """Note a write under the present id; of somebody else, too, so that it is no news any more."""
-        issued = self.tables.issued.get(self.provider_id)
+        self.note_all_written({stamp: item_id})
+
+    def note_all_written(self, item_ids: Mapping[int, str]) -> None:
+        """Note many writes under the present id: stamp -> item id."""
+        me = self.provider_id
+        issued = self.tables.issued.get(me)
         if issued is None:
             issued = LLBTree()
-            self._set(self.tables.issued, self.provider_id, issued)
-        self._set(issued, stamp, _hash(item_id))
+            self._set(self.tables.issued, me, issued)
+        for stamp, item_id in item_ids.items():
+            self._set(issued, stamp, _hash(item_id))
 
     def see(self, stamp: int) -> None:
         """Note that a stamp was seen; what is issued from now on is above it."""

@@ -22,6 +22,7 @@ def put_new(store: BaseDataStore, states: Iterable[ItemState]) -> None:
     me = store.provider_id
     rows: dict[str, dict[IndexKey, bytes]] = {}
     numbers: dict[tuple[str, str], int] = {}
+    written_here: dict[int, str] = {}
     by_query, tombstones = store.tables.by_query or (), store.tables.tombstones
     unwritten = store.unwritten
     places, tally, note_entity = unwritten.places, unwritten.tally, unwritten.note_entity
@@ -38,10 +39,12 @@ def put_new(store: BaseDataStore, states: Iterable[ItemState]) -> None:
         places.set(item_id, pack_place(number, vector[home]))
         note_entity(state.entity_name, entity_key(state), b"")
         if me in vector:
-            store.note_written(item_id, vector[me])
+            written_here[vector[me]] = item_id
         if item_id not in by_query:
             tally.count(state, 1)
         if state.is_tombstone:
             store._insert(tombstones, (partition, item_id))
+    if written_here:
+        store.note_all_written(written_here)
     for provider in sorted(rows):
         store._extend(store.index_of(provider), rows[provider])

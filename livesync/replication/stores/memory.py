@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ...attempts import ATTEMPTS
 from ..stored import StoredReplica
 from .base import BaseDataStore, Savepoint
 from .unwritten import Unwritten
@@ -32,7 +33,7 @@ class MemoryDataStore(BaseDataStore):
         """What the current transaction has not written yet."""
         return self._unwritten
 
-    def run(self, work: Callable[[], T], user: str = "", note: str = "") -> T:
+    def run(self, work: Callable[[], T], user: str = "", note: str = "", tries: int = ATTEMPTS) -> T:
         """Carry out ``work``; where it raises, everything is as before."""
         if self._journal is not None:
             return work()

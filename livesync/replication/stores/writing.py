@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
 from dataclasses import replace
 
 from msgspec import structs
@@ -12,9 +13,11 @@ from ..metadata.applying import Merge, merge_states
 from ..metadata.changes import ConflictType
 from ..metadata.states import ItemState, written
 from ..models import bases
+from ..models.executor import Draft
 from ..node import Node
 from ..sessions import conflicts
 from ..stored import pack_apart, unpack
+from . import bulk
 from .base import BaseDataStore
 
 
@@ -78,6 +81,33 @@ def write(
     if hard:
         forget_payload(node.store, item_id)
     return state
+
+
+def write_new(node: Node, drafts: Sequence[Draft]) -> None:
+    """Stamp and hold local writes of items of which nothing is held: what :func:`write` does with each.
+
+    Args:
+        node: Who writes.
+        drafts: What the application has of them, each of another item that is not deferred; at least one.
+    """
+    store = node.store
+    me, collected = store.provider_id, store.collected()
+    stamps = store.next_stamps(node.now(), len(drafts))
+    bulk.put_new(
+        store,
+        [
+            written(
+                None,
+                draft.item_id,
+                draft.entity_name,
+                draft.partition,
+                draft.payload,
+                (me, stamp),
+                known=collected.get(draft.partition, {}).get(me, 0),
+            )
+            for draft, stamp in zip(drafts, stamps, strict=True)
+        ],
+    )
 
 
 def written_content(base: ItemState | None, payload: str | None) -> tuple[str, bool, bool]:

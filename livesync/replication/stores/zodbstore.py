@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from transaction import TransactionManager
 
-from ...attempts import attempts
+from ...attempts import ATTEMPTS, attempts
 from ...errors import NotInstalled, UpgradeNeeded, check_schema
 from ..pages import PageTree, RangeKey, Ranges
 from ..stored import ROOT_KEY, SCHEMA, StoredReplica
@@ -97,14 +97,14 @@ class ZODBDataStore(BaseDataStore):
         finally:
             self._thread.connection = self._thread.tables = None
 
-    def run(self, work: Callable[[], T], user: str = "", note: str = "") -> T:
+    def run(self, work: Callable[[], T], user: str = "", note: str = "", tries: int = ATTEMPTS) -> T:
         """Carry out ``work`` and commit; again where it conflicts."""
         if self.connection is not None:
             return work()
         manager = TransactionManager(explicit=True)
         connection = self.db.open(transaction_manager=manager)
         try:
-            for attempt in attempts(manager):
+            for attempt in attempts(manager, tries):
                 with attempt as current, self._current(connection):
                     if user:
                         current.setUser(user)
