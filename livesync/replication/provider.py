@@ -483,7 +483,8 @@ class BaseSyncProvider:
         Where that meets what the application writes, each chunk has a transaction of its own after all, and
         ``also`` is called in the last one.
         """
-        if len(chunks) > 1 and self.changes_executor.has_application:
+        is_whole = self.data_store.connection is None  # or else a part of a transaction that others end
+        if is_whole and len(chunks) > 1 and self.changes_executor.has_application:
             try:
                 return self._apply(offer, chunks, also, tries=1)
             except TransientError as exc:
