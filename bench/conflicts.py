@@ -108,8 +108,7 @@ class _Collector(threading.Thread):
     def run(self) -> None:
         manager = transaction.TransactionManager(explicit=True)
         connection = self._db.open(transaction_manager=manager)
-        moved = 0
-        while not (self._stop_asked.is_set() and not moved):
+        while True:
             last = self._stop_asked.is_set()
             manager.begin()
             try:
@@ -125,6 +124,10 @@ class _Collector(threading.Thread):
         connection.close()
 
     def stop(self) -> None:
+        """Let it collect what there is, once all commits are made, and end."""
+        ping = getattr(self._db.storage, "ping", None)
+        if ping is not None:
+            ping()  # ZEO: what other processes have committed has been heard of when this is answered
         self._stop_asked.set()
         self.join()
 

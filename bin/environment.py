@@ -70,7 +70,8 @@ def make(directory: Path, python: Path, extra: str, constraints: str) -> None:
         venv.create(directory, with_pip=False)
         pip = [sys.executable, "-m", "pip", "--python", str(python)]
     target = f"{CHECKOUT}[{extra}]" if extra else str(CHECKOUT)
-    options = ["-qq", "--disable-pip-version-check", "--no-input"]
+    # Of all that is installed little is ever imported: that is compiled when it first is.
+    options = ["-qq", "--disable-pip-version-check", "--no-input", "--no-compile"]
     if constraints:
         options += ["-c", str(CHECKOUT / constraints)]
     # Standard output is this script's answer, so pip talks on standard error.

@@ -13,7 +13,12 @@ import pytest
 from rich.console import Console
 
 ROOT = Path(__file__).parent.parent
-MARKS = {"drain": [pytest.mark.server], "machines": [pytest.mark.server, pytest.mark.slow]}
+LONG = "capture conflicts history history_large inflight latency memory peers request status_page sync"
+MARKS = {
+    "drain": [pytest.mark.server],
+    "machines": [pytest.mark.server, pytest.mark.slow],
+    **{name: [pytest.mark.slow] for name in LONG.split()},
+}
 NAMES = importlib.import_module("bench.__main__").NAMES
 
 

@@ -12,7 +12,13 @@ from livesync.cli.main import main as livesync
 from livesync.demo.commands import main as demo
 
 
-@pytest.mark.parametrize("host", ["livesync.demo.host:demo_host", "livesync.demo.host:demo_paths_host"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "livesync.demo.host:demo_host",
+        pytest.param("livesync.demo.host:demo_paths_host", marks=pytest.mark.slow),
+    ],
+)
 def test_after_every_step_the_index_equals_the_catalogue_for_each_audience(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:

@@ -903,6 +903,7 @@ def run_again_and_again(world: World, until: threading.Event, errors: list[BaseE
         connection.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quick", [False, True])
 def test_writers_and_a_runner_at_work_never_make_a_difference(
     index: Index, monkeypatch: pytest.MonkeyPatch, quick: bool

@@ -81,6 +81,7 @@ def test_it_is_the_same_version_as_without_freeing(connection, monkeypatch):
     assert docs.get_log()[0].id == again.get_log()[0].id
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_documents(connection):
     docs = VersionedCollection(connection, "docs", working=Listed(Made(2_000, 20_000)))
     tracemalloc.start()
