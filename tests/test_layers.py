@@ -1,6 +1,8 @@
 """The rooms of the house: which may import which, as a table."""
 
 import ast
+import re
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import livesync
 PACKAGE = Path(livesync.__file__).parent
 
 GROUND = {"attempts", "errors", "forms", "relcache", "relstorage", "zeoclient", "imports", "process"}
-GROUND |= {"httpcalls", "options", "database", "action", "host"}
+GROUND |= {"httpcalls", "keepers", "options", "database", "action", "host"}
 TRACK = GROUND | {"track", "timetable", "commits"}
 AGENT = TRACK | {"agent"}
 MANAGER = AGENT | {"conflicts", "leases", "status", "manager"}
@@ -24,6 +26,7 @@ ENGINES = {"peering", "replication", "versions"}
 MAY_IMPORT = {
     "errors": set(),
     "attempts": set(),
+    "keepers": set(),
     "conflicts": set(),
     "process": set(),
     "imports": set(),
@@ -72,10 +75,13 @@ MAY_IMPORT = {
 }
 
 
+@cache
 def modules():
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        yield parts, ast.parse(path.read_text("utf-8"))
+    """Return ``[(parts of the name, tree)]`` of all modules."""
+    return [
+        (path.relative_to(PACKAGE).with_suffix("").parts, ast.parse(path.read_text("utf-8")))
+        for path in sorted(PACKAGE.rglob("*.py"))
+    ]
 
 
 def is_for_types_only(node):
@@ -114,6 +120,7 @@ def room_named(name):
     return name if is_room else "__init__"
 
 
+@cache
 def edges():
     """Return ``{(room, other room): modules}`` of all imports, those inside functions included."""
     found = {}
@@ -164,6 +171,21 @@ def test_nothing_imports_the_demo():
 def test_siblings_do_not_know_one_another(siblings):
     for room in siblings:
         assert not MAY_IMPORT[room] & siblings
+
+
+def test_nobody_names_a_function_of_a_room_that_it_may_not_import():
+    """What is imported by its name is imported all the same."""
+    named = re.compile(r"livesync\.(\w+)[\w.]*:\w+")
+    wrong = {
+        f"{'/'.join(parts)}: {node.value}"
+        for parts, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for match in [named.fullmatch(node.value)]
+        if match and match[1] != parts[0] and match[1] not in MAY_IMPORT[parts[0]]
+    }
+
+    assert wrong == set()
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,12 @@ class StoredHistory(Persistent):
     def settings(self, settings: dict[str, Any]) -> None:
         self.references.settings = settings
 
+    def forget_object(self, object_id: str) -> bool:
+        """Erase what a document said at all versions: see :class:`~livesync.keepers.Keeper`."""
+        from .upkeep.erasing import forget_in  # which is made of these classes
+
+        return forget_in(self, object_id)
+
 
 class NotedDocuments(Persistent, MutableMapping[str, Any]):
     """Working documents of a collection without a host: a mapping that notes which ids were written.

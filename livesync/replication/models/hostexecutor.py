@@ -15,7 +15,7 @@ import msgspec
 from ...action import CREATED, DATA_CHANGED, DELETED
 from ...errors import NotInstalled
 from ...host import Host
-from ...imports import import_object
+from ...keepers import forget_object
 from ...manager import SyncManager
 from ...peering.partitions import check_partition
 from ..metadata.states import ItemState
@@ -28,12 +28,6 @@ from .model import ModelRegistry, SyncableModel, calculate_item_id, encode_paylo
 DOCUMENT: Final = "document"
 
 Recorder = Callable[[Any, Sequence[tuple[str, bool, bool]], str], None]
-
-
-#: Where a database's histories lie in its root, and what erases a document from them. By its name, since
-#: histories are another room, beside this one: where there are none, nothing of them is loaded.
-_HISTORY_KEYS: Final = ("livesync.versions", "livesync.versions.deltas")
-_ERASE: Final = "livesync.versions.upkeep.erasing:forget"
 
 
 class HostExecutor(ChangesExecutor):
@@ -220,16 +214,13 @@ class HostExecutor(ChangesExecutor):
         return None if merged is None else encode_payload(merged)
 
     def erase(self, store: BaseDataStore, object_id: str) -> None:
-        """Erase the object, as a document, from all versions that the database keeps.
+        """Have everybody forget the object who keeps what it said: all versions that the database keeps.
 
         Raises:
             InvalidOperation: A merge waits for its conflicts to be resolved: it may hold the document.
         """
-        if store.connection is None:
-            return
-        root = store.connection.root()
-        if any(key in root for key in _HISTORY_KEYS):
-            import_object(_ERASE)(root, object_id)
+        if store.connection is not None:
+            forget_object(store.connection.root(), object_id)
 
     def record(self, connection: Any, object_ids: Iterable[tuple[str, bool, bool]], origin: str) -> None:
         """Put what was applied on the track."""

@@ -103,11 +103,15 @@ def forget(root: Any, document_id: str, codec: Codec = CODEC, now_us: int | None
     histories: list[tuple[str, StoredHistory]] = sorted((find_histories(root) or {}).items())
     histories += sorted(root.get(DELTAS_KEY, {}).items())
     when = time.time_ns() // 1_000 if now_us is None else now_us
-    return tuple(
-        name
-        for name, stored in histories
-        if sum(erase(Contents(stored, codec), one, when) for one in addresses(stored, document_id))
-    )
+    return tuple(name for name, stored in histories if forget_in(stored, document_id, codec, when))
+
+
+def forget_in(
+    stored: StoredHistory, document_id: str, codec: Codec = CODEC, now_us: int | None = None
+) -> bool:
+    """Erase a document from one history; return whether it had it. See :func:`forget`."""
+    when = time.time_ns() // 1_000 if now_us is None else now_us
+    return bool(sum(erase(Contents(stored, codec), one, when) for one in addresses(stored, document_id)))
 
 
 def _erase_entries(contents: Contents, document_id: str) -> int:
