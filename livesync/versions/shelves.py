@@ -9,7 +9,7 @@ refers to, so that nodes are small, and short histories lie in the tree itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from BTrees.LOBTree import LOBTree
 from BTrees.OOBTree import OOBTree
@@ -100,6 +100,20 @@ class History:
         self._kept = self._tree[self._document_id] = kept
 
 
+class Place(NamedTuple):
+    """Where one document lies.
+
+    Attributes:
+        first: The id that its shelf begins with.
+        pack: Packed first states of the shelf.
+        history: Its history; one without a tail where it has none.
+    """
+
+    first: str
+    pack: bytes
+    history: History
+
+
 class Histories:
     """The histories of all documents that ever changed, by id.
 
@@ -126,10 +140,11 @@ class Histories:
             raise KeyError(document_id)
         return found
 
-    def made(self, document_id: str) -> History:
-        """Return a document's history; a new one is kept once its tail is set."""
-        tree = self._tree(document_id)
-        return History(tree, document_id, tree.get(document_id, b""))
+    def place(self, document_id: str) -> Place:
+        """Return where a document lies; a history that it has not yet is kept once its tail is set."""
+        first = self._shelves.maxKey(document_id)
+        pack, tree = self._shelves[first]
+        return Place(first, pack, History(tree, document_id, tree.get(document_id, b"")))
 
     def __delitem__(self, document_id: str) -> None:
         del self._tree(document_id)[document_id]

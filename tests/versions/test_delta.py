@@ -182,6 +182,30 @@ def test_an_item_edited_behind_a_new_one_is_still_an_edit():
     assert check(old, new)[0] < 80
 
 
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+@pytest.mark.parametrize("behind", [0, 1, 3])
+def test_one_item_of_a_list_is_edited_or_replaced_where_it_stands(ahead, behind):
+    before, after = list("abc")[:ahead], list("xyz")[:behind]
+    kept = [*([0, ahead] if ahead else [])], [*([ahead + 1, behind] if behind else [])]
+    talk, other = {"n": 1, "text": "a text that stays"}, {"n": 2, "text": "a text that stays"}
+
+    edited = delta.make([*before, talk, *after], [*before, other, *after], CODEC)
+    replaced = delta.make([*before, 1, *after], [*before, True, *after], CODEC)
+
+    assert edited.forward == [*kept[0], True, ahead, [[], ["n", 2]], *kept[1]]
+    assert edited.backward == [*kept[0], True, ahead, [[], ["n", 1]], *kept[1]]
+    assert CODEC.encode(replaced.forward) == CODEC.encode([*kept[0], [True], *kept[1]])
+    check([*before, talk, *after], [*before, other, *after])
+    check([*before, 1, *after], [*before, True, *after])
+
+
+def test_keys_that_come_and_go_leave_the_others_in_their_order():
+    for a in ("abcdef", "fbd", "xaybzc", "cba", ""):
+        for b in ("abcdef", "acxe", "zyxabc", "abc", "fedcba"):
+            check(dict.fromkeys(a, 1), dict.fromkeys(b, 1))
+            check(dict(zip(a, a)), dict(zip(b, b.upper())))
+
+
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers(-2, 9) | st.text("ab", max_size=3) | st.binary(max_size=3),
     lambda inner: st.lists(inner, max_size=5),

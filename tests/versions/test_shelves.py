@@ -11,7 +11,7 @@ IDS = st.text(alphabet="abc\ud800", max_size=3)
 
 def test_a_short_history_lies_in_its_tree_and_a_long_one_is_an_object():
     shelves = new_shelves()
-    history = Histories(shelves).made("a")
+    history = Histories(shelves).place("a").history
     history.tail = b"x" * 256
     assert shelves[""][1]["a"] == history.tail == b"x" * 256
     history.tail += b"y"
@@ -22,7 +22,7 @@ def test_a_short_history_lies_in_its_tree_and_a_long_one_is_an_object():
 
 def test_a_history_whose_tail_is_never_set_is_not_kept():
     histories = Histories(new_shelves())
-    histories.made("a")
+    histories.place("a")
     assert ("a" in histories, histories.get("a"), list(histories)) == (False, None, [])
 
 
@@ -32,7 +32,7 @@ def test_histories_are_found_whatever_shelves_are_made_between_them(steps, start
     for number, (document_id, what) in enumerate(steps):
         data = b"%d" % number
         if what == "history":
-            Histories(shelves).made(document_id).tail = histories[document_id] = data
+            Histories(shelves).place(document_id).history.tail = histories[document_id] = data
         elif what == "pack":
             keep_pack(shelves, document_id, data)
             packs[document_id] = data

@@ -33,7 +33,14 @@ from .texts import apply_text, diff_texts
 
 _PLAIN: Final = frozenset({int, bool, type(None)})
 _TEXT: Final = frozenset({str})
+
+#: Types whose values are the same exactly when they are equal.
+_COMPARABLE: Final = _PLAIN | _TEXT
+
 _NESTED: Final = frozenset({dict, list, tuple})
+
+#: In place of a value of a dict without the key.
+_MISSING: Final = object()
 
 
 def make(a: Any, b: Any, codec: Codec) -> Deltas | None:
@@ -96,50 +103,71 @@ def _applied(value: Any, delta: Delta) -> Any:
 
 
 class _Edits:
-    """One direction of a dict's delta, while it is put together."""
+    """One direction of a dict's delta, while it is put together.
 
-    __slots__ = ("deleted", "edited", "set")
+    Attributes:
+        edited: Keys and deltas.
+        set: Keys and values of what is new or replaced.
+        added: Keys of what is new.
+    """
+
+    __slots__ = ("added", "edited", "set")
 
     def __init__(self) -> None:
         self.edited: list[Any] = []
         self.set: list[Any] = []
-        self.deleted: list[Any] = []
+        self.added: list[Any] = []
 
-    def delta(self, old: dict[Any, Any], new: dict[Any, Any], is_ordered: bool) -> Delta:
+    def delta(self, deleted: list[Any], order: list[int]) -> Delta:
         """Return it; empty where nothing differs.
 
         Args:
-            old, new: The dicts.
-            is_ordered: Whether both have the same keys in the same order.
+            deleted: Keys that are gone.
+            order: See :meth:`order`.
         """
-        row = [self.edited, self.set, self.deleted, [] if is_ordered else self._order(old, new)]
-        while row and not row[-1]:
-            row.pop()
-        return row
+        if order:
+            return [self.edited, self.set, deleted, order]
+        if deleted:
+            return [self.edited, self.set, deleted]
+        if self.set:
+            return [self.edited, self.set]
+        return [self.edited] if self.edited else []
 
-    def _order(self, old: dict[Any, Any], new: dict[Any, Any]) -> list[int]:
-        """Return runs over the keys as they come out that put them into the order they have in ``new``."""
-        gone = set(self.deleted)
-        out = [key for key in old if key not in gone]
-        out.extend(key for key in self.set[::2] if key not in old)
-        if out == list(new):
+    def order(self, deleted: list[Any], keys: list[Any], others: list[Any]) -> list[int]:
+        """Return runs over the keys as they come out that put them into the order that they are to have.
+
+        Args:
+            deleted: Keys that are gone.
+            keys, others: All keys, as they are before and after.
+        """
+        if deleted:
+            gone = set(deleted)
+            keys = [key for key in keys if key not in gone]
+        out = keys + self.added
+        if out == others:
             return []
         place = {key: number for number, key in enumerate(out)}
-        return runs(place[key] for key in new)
+        return runs(map(place.__getitem__, others))
 
 
 def _dicts(a: dict[Any, Any], b: dict[Any, Any], codec: Codec) -> Deltas | None:
     if not _same_key_types(a, b):
         return replaced(a, b)
+    encode = codec.encode
     forward, backward = _Edits(), _Edits()
     for key, old in a.items():
-        if key not in b:
-            forward.deleted.append(key)
+        new = b.get(key, _MISSING)
+        if new is old:
+            continue
+        if new is _MISSING:
             backward.set += key, old
+            backward.added.append(key)
             continue
-        new = b[key]
-        if _is_same(old, new, codec):
-            continue
+        kind = type(old)
+        if kind is type(new) and (
+            old == new if kind in _COMPARABLE else kind in _NESTED and encode(old) == encode(new)
+        ):
+            continue  # as most are
         inner = make(old, new, codec)
         if inner is None:
             continue
@@ -149,25 +177,20 @@ def _dicts(a: dict[Any, Any], b: dict[Any, Any], codec: Codec) -> Deltas | None:
         else:
             forward.edited += key, inner.forward
             backward.edited += key, inner.backward
-    for key, new in b.items():
-        if key not in a:
-            forward.set += key, new
-            backward.deleted.append(key)
-    is_ordered = list(a) == list(b)
-    there = forward.delta(a, b, is_ordered)
-    return Deltas(there, backward.delta(b, a, is_ordered)) if there else None
+    return _finished(a, b, forward, backward)
 
 
-def _is_same(old: Any, new: Any, codec: Codec) -> bool:
-    """Tell whether two values of a dict are the same, if that is soon known."""
-    kind = type(old)
-    if new is old:
-        return True
-    if kind is not type(new):
-        return False
-    if kind is str or kind in _PLAIN:
-        return bool(old == new)
-    return kind in _NESTED and codec.encode(old) == codec.encode(new)
+def _finished(a: dict[Any, Any], b: dict[Any, Any], forward: _Edits, backward: _Edits) -> Deltas | None:
+    """Return the deltas of two dicts; what ``b`` has and ``a`` has not is still to be noted."""
+    keys, others = [*a], [*b]
+    if len(others) > len(keys) - len(backward.added):
+        forward.added.extend(key for key in others if key not in a)
+        for key in forward.added:
+            forward.set += key, b[key]
+    is_ordered = keys == others
+    there = forward.delta(backward.added, [] if is_ordered else forward.order(backward.added, keys, others))
+    back = backward.delta(forward.added, [] if is_ordered else backward.order(forward.added, others, keys))
+    return Deltas(there, back) if there else None
 
 
 def _same_key_types(a: dict[Any, Any], b: dict[Any, Any]) -> bool:

@@ -31,6 +31,9 @@ def diff_rows(a: Sequence[Any], b: Sequence[Any], codec: Codec, make: Make) -> D
     start, end = _common_ends(olds, news)
     if start + end == min(len(olds), len(news)):
         return Deltas(_put_in(b, start, end, len(a)), _put_in(a, start, end, len(b)))
+    if start + end + 1 == len(olds) == len(news):
+        size = len(olds[start]) + len(news[start])
+        return _one_edited(a[start], b[start], start, end, _smaller(a[start], b[start], size, codec, make))
     partner = _matched(olds, news, start, end)
     edits = _edited(a, b, olds, news, partner, codec, make)
     return Deltas(
@@ -55,6 +58,22 @@ def _put_in(items: Sequence[Any], start: int, end: int, others: int) -> Delta:
     if end:
         row += others - end, end
     return row or [[]]
+
+
+def _one_edited(old: Any, new: Any, start: int, end: int, deltas: Deltas | None) -> Deltas:
+    """Return the rows of two lists that differ in one item.
+
+    Args:
+        old, new: The item in each.
+        start, end: How many items both have in common before it and after it.
+        deltas: Between these two, if that is smaller.
+    """
+    ahead, behind = [0, start] if start else [], [start + 1, end] if end else []
+    if deltas is None:
+        return Deltas([*ahead, [new], *behind], [*ahead, [old], *behind])
+    return Deltas(
+        [*ahead, True, start, deltas.forward, *behind], [*ahead, True, start, deltas.backward, *behind]
+    )
 
 
 def _matched(olds: list[bytes], news: list[bytes], start: int, end: int) -> list[int]:

@@ -18,7 +18,7 @@ from ..diffs.delta import apply
 from ..diffs.threeway import ABSENT
 from ..names import Names
 from ..packets import Packet
-from ..shelves import keep_pack, packs_of
+from ..shelves import Place, keep_pack, packs_of
 from ..stored import StoredHistory
 from ..values import CODEC, Codec, hash_of
 from .changesets import (
@@ -167,8 +167,16 @@ class Contents:
         assert found is not None, "no content hash is None"
         return found
 
-    def state_unless(self, document_id: str, key: int, known: bytes | None) -> State | None:
+    def state_unless(
+        self, document_id: str, key: int, known: bytes | None, place: Place | None = None
+    ) -> State | None:
         """Return a document at a version; None where its content hash is ``known``, without reading it.
+
+        Args:
+            document_id: The document.
+            key: The version.
+            known: A content hash.
+            place: Where the document lies, if that was looked up.
 
         Raises:
             VersionPruned: The version's contents were pruned.
@@ -177,14 +185,14 @@ class Contents:
         if key == NO_VERSION:
             return None if known == b"" else _NEVER
         self.check_kept(key)
-        history = self.histories.get(document_id)
+        place = place or self.histories.place(document_id)
         try:
-            entries = None if history is None else Entries(history)
-            newest = None if entries is None else entries.newest(self.forks, key)
-            if entries is None or newest is None:
-                first = self._first(document_id)
+            entries = Entries(place.history)
+            newest = entries.newest(self.forks, key)
+            if newest is None:
+                first = self._first(document_id, place)
                 return None if first.hash == known else first
-            return None if newest.hash == known else self._resolved(document_id, entries, newest)
+            return None if newest.hash == known else self._resolved(document_id, place, entries, newest)
         except (BrokenDelta, BrokenValue, InvalidCollectionState, ormsgpack.MsgpackDecodeError) as exc:
             raise InvalidCollectionState(
                 f"document {document_id!r} cannot be read at version {key:#x}: {exc}"
@@ -237,7 +245,7 @@ class Contents:
         history = self.histories.get(document_id)
         return None if history is None else Entries(history).newest(self.forks, key)
 
-    def _resolved(self, document_id: str, entries: Entries, newest: Entry) -> State:
+    def _resolved(self, document_id: str, place: Place, entries: Entries, newest: Entry) -> State:
         chain: list[Any] = []
         weight = rows = 0
         entry = newest
@@ -252,7 +260,7 @@ class Contents:
                     base = State(None, b"", None, base=len(payload) // 3)
                     break
             if entry.up == PACKED:
-                base = self._first(document_id)
+                base = self._first(document_id, place)
                 if not base.hash:
                     raise InvalidCollectionState("its first state is missing")
                 break
@@ -288,8 +296,8 @@ class Contents:
 
     # -- first states ------------------------------------------------------------------------------
 
-    def _first(self, document_id: str) -> State:
-        encoded = self.first_bytes(document_id)
+    def _first(self, document_id: str, place: Place) -> State:
+        encoded = self._first_bytes(document_id, place.first, place.pack)
         if encoded is None:
             return _NEVER
         if encoded[:1] == ERASED:
@@ -308,7 +316,9 @@ class Contents:
     def first_bytes(self, document_id: str) -> bytes | None:
         """Return a document as it was first, encoded; None where it came later, or never."""
         first = self._shelves.maxKey(document_id)
-        pack = self._shelves[first][0]
+        return self._first_bytes(document_id, first, self._shelves[first][0])
+
+    def _first_bytes(self, document_id: str, first: str, pack: bytes) -> bytes | None:
         known = self._packs.get(first)
         if known is None or known.pack is not pack:
             if len(self._packs) >= _KEPT_PACKS:

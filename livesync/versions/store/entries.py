@@ -8,9 +8,8 @@ it is. A segment tells the versions of its entries without being read.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from enum import IntEnum
-from itertools import accumulate, pairwise
-from typing import Final, NamedTuple
+from itertools import accumulate, pairwise, repeat
+from typing import Any, Final, NamedTuple
 
 import ormsgpack
 from BTrees.LOBTree import LOBTree
@@ -28,15 +27,15 @@ TAIL_BYTES: Final = 1_024
 PACKED: Final = -1
 
 
-class Kind(IntEnum):
-    """What an entry's payload is."""
+class Kind:
+    """What an entry's payload is: plain numbers, as they are stored."""
 
-    WHOLE = 0
-    DELTA = 1
-    GONE = 2
-    SAME = 3
-    ERASED = 4
-    ROW = 5
+    WHOLE: Final = 0
+    DELTA: Final = 1
+    GONE: Final = 2
+    SAME: Final = 3
+    ERASED: Final = 4
+    ROW: Final = 5
 
 
 #: Kinds that say what a document is by another entry.
@@ -92,10 +91,23 @@ def unpack_entries(data: bytes) -> list[Entry]:
     """
     if not data:
         return []
+    fields = iter(_unpack_fields(data))
     try:
-        flat = ormsgpack.unpackb(without_sum(data, "a part of a document's history"))
-        return [Entry(*flat[start : start + _WIDTH]) for start in range(0, len(flat), _WIDTH)]
-    except (ValueError, TypeError) as exc:
+        return [*map(tuple.__new__, repeat(Entry), zip(*repeat(fields, _WIDTH), strict=True))]
+    except ValueError as exc:
+        raise InvalidCollectionState(f"stored entries are damaged: {exc}") from exc
+
+
+def _unpack_fields(data: bytes) -> list[Any]:
+    """Return the fields of entries, one after the other."""
+    if not data:
+        return []
+    try:
+        fields = ormsgpack.unpackb(without_sum(data, "a part of a document's history"))
+        if type(fields) is not list:
+            raise ValueError("they are no row")
+        return fields
+    except ValueError as exc:
         raise InvalidCollectionState(f"stored entries are damaged: {exc}") from exc
 
 
@@ -117,15 +129,15 @@ class Entries:
 
     def on_line(self, line: int, position: int) -> Entry | None:
         """Return the newest entry of a line at or before a position."""
-        found = None
-        for entry in self.tail:
-            if line_of(entry.key) == line and position_of(entry.key) <= position:
-                found = entry
-        if found is None and self._segments is not None:
-            for entry in self._segment_before(line, position):
-                if position_of(entry.key) <= position:
-                    found = entry
-        return found
+        first, last = key_of(line, 0), key_of(line, position)
+        for entry in reversed(self.tail):
+            if first <= entry.key <= last:
+                return entry
+        if self._segments is not None:
+            for entry in reversed(self._segment_before(line, position)):
+                if entry.key <= last:
+                    return entry
+        return None
 
     def exactly(self, key: int) -> Entry:
         """Return the entry of a version.
@@ -211,11 +223,11 @@ def append(history: History, entry: Entry) -> None:
         history: Of the document.
         entry: The newest on its line.
     """
-    if len(history.tail) > TAIL_BYTES:
+    tail = history.tail
+    if len(tail) > TAIL_BYTES:
         _spill(history)
-        history.tail = pack_entries([entry])
-    else:
-        history.tail = pack_entries([*unpack_entries(history.tail), entry])
+        tail = b""
+    history.tail = with_sum(ormsgpack.packb([*_unpack_fields(tail), *entry]))
 
 
 def _spill(history: History) -> None:

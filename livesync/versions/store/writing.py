@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from ...errors import InvalidCollectionState, UnkeptValue
 from ..diffs import delta
 from ..diffs.threeway import ABSENT
+from ..shelves import History
 from ..values import hash_of
 from .changesets import ERASED, GONE, NOTHING, SHORT, Row
 from .contents import Contents, State
@@ -56,8 +58,9 @@ class Why(NamedTuple):
 
 
 class _Written(NamedTuple):
-    """One document of a version, worked out."""
+    """One document of a version, worked out: what becomes of its history, and of the version's rows."""
 
+    history: History
     entry: Entry
     row: Row
     before: bytes
@@ -188,17 +191,19 @@ def write_version(
         InvalidCollectionState: A document cannot be read as it was; nothing was written.
     """
     written = []
-    for change in sorted(changes, key=lambda change: change.document_id):
+    for change in sorted(changes, key=itemgetter(0)):
         one = _worked_out(contents, key, parent, change)
         if one is not None:
             written.append(one)
     if not written and len(parents) < 2:
         return None
-    for one in written:
-        append(contents.histories.made(one.row.document_id), one.entry)
-    if written:
-        contents.keep_rows(key, [one.row for one in written])
-    hashes = [(one.row.document_id, one.before, one.entry.hash) for one in written]
+    rows, hashes = [], []
+    for history, entry, row, before in written:
+        append(history, entry)
+        rows.append(row)
+        hashes.append((row.document_id, before, entry.hash))
+    if rows:
+        contents.keep_rows(key, rows)
     created = sum(not before for _, before, _ in hashes)
     deleted = sum(not after for _, _, after in hashes)
     counts = Counts(created, len(hashes) - created - deleted, deleted)
@@ -230,7 +235,7 @@ def write_known(contents: Contents, key: int, record: Record, base: int, changes
             f"version {record.id.hex()[:12]} holds other documents than its record says"
         )
     for one in written:
-        append(contents.histories.made(one.row.document_id), one.entry)
+        append(one.history, one.entry)
     if written:
         contents.keep_rows(key, [one.row for one in written])
     contents.stored.records[key] = record.packed()
@@ -247,7 +252,7 @@ def write_row(contents: Contents, key: int, parent: int, change: Change) -> Row 
     written = _worked_out(contents, key, parent, change)
     if written is None:
         return None
-    append(contents.histories.made(change.document_id), written.entry)
+    append(written.history, written.entry)
     others = [row for row in contents.rows(key) if row.document_id != change.document_id]
     rows = sorted([*others, written.row], key=lambda row: row.document_id)
     contents.keep_rows(key, rows)
@@ -258,18 +263,19 @@ def _worked_out(contents: Contents, key: int, parent: int, change: Change) -> _W
     document_id, value, same, told = change
     body = None if value is ABSENT else encoded(contents, document_id, value)
     after = (told or b"") if body is None else hash_of(body)
-    old = contents.state_unless(document_id, parent, after)
+    place = contents.histories.place(document_id)
+    old = contents.state_unless(document_id, parent, after, place)
     if old is None or (body is None and old.value is ABSENT and told is None):
         return None  # it is the same; or it was erased, and nothing is left that could be deleted
     if body is None and after:
         row = Row(document_id, ERASED, ERASED if old.hash else GONE, _short(old.hash), _short(after))
-        return _Written(Entry(key, Kind.ERASED, key, after, b""), row, old.hash)
+        return _Written(place.history, Entry(key, Kind.ERASED, key, after, b""), row, old.hash)
     forward, backward = _deltas(contents, old, value)
     entry = _entry(contents, key, old, body, after, forward)
     if same is not None:
         entry = Entry(key, Kind.SAME, same, after, b"")
     row = Row(document_id, forward, backward, _short(old.hash), _short(after))
-    return _Written(entry, row, old.hash)
+    return _Written(place.history, entry, row, old.hash)
 
 
 def _short(content_hash: bytes) -> bytes:
