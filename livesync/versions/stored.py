@@ -25,7 +25,7 @@ ROOT_KEY: Final = "livesync.versions"
 DELTAS_KEY: Final = "livesync.versions.deltas"
 
 #: What ``StoredHistory.schema`` is for data of this code.
-SCHEMA: Final = 6
+SCHEMA: Final = 7
 
 
 class ChangeSet(Persistent):

@@ -62,41 +62,61 @@ class Row(NamedTuple):
 
 def change_set(rows: Sequence[Row], frames: Frames, dictionary: int = 0) -> ChangeSet:
     """Return rows, which are sorted by id, as they are stored; ``dictionary`` is what their deltas know."""
-    pages = list(_parts(rows, _PAGE_ROWS, _PAGE_BYTES))
+    sizes = [len(row.forward) + len(row.backward) for row in rows]
+    pages = [rows[start:end] for start, end in _parts(sizes, _PAGE_ROWS, _PAGE_BYTES)]
     if len(pages) == 1:
         return ChangeSet(_packed(pages[0], frames, dictionary))
     return ChangeSet([(page[0].document_id, Packet(_packed(page, frames, dictionary))) for page in pages])
 
 
-def _parts(rows: Sequence[Row], most_rows: int, most_bytes: int) -> Iterator[Sequence[Row]]:
-    """Yield rows in parts, one at least: of so many rows, and bytes of deltas where it is not one row."""
-    start = size = 0
-    for number, row in enumerate(rows):
-        weight = len(row.forward) + len(row.backward)
-        if number - start >= most_rows or (number > start and size + weight > most_bytes):
-            yield rows[start:number]
-            start, size = number, 0
-        size += weight
-    yield rows[start:]
+def _parts(sizes: Sequence[int], most: int, most_bytes: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of parts, one at least: of so many items, and bytes where it is not one item."""
+    start = total = 0
+    for number, size in enumerate(sizes):
+        if number - start >= most or (number > start and total + size > most_bytes):
+            yield start, number
+            start, total = number, 0
+        total += size
+    yield start, len(sizes)
 
 
 def _packed(rows: Sequence[Row], frames: Frames, dictionary: int) -> bytes:
-    """Return a page: ids, hashes, how many rows each frame has, and the frames of deltas."""
+    """Return a page: ids, hashes, and the deltas there, and back, in frames of their own.
+
+    Who goes one way reads that one alone.
+    """
     ids = frames.pack(ormsgpack.packb([row.document_id for row in rows]))
     hashes = b"".join(part for row in rows for part in (row.before, row.after))
-    parts = list(_parts(rows, _PAGE_ROWS, _FRAME_BYTES))
-    deltas = [ormsgpack.packb([one for row in part for one in (row.forward, row.backward)]) for part in parts]
-    packed = [frames.pack(one, dictionary) for one in deltas]
-    return with_sum(ormsgpack.packb([ids, hashes, [len(part) for part in parts], *packed]))
+    there, back = [row.forward for row in rows], [row.backward for row in rows]
+    fields = [*_framed(there, frames, dictionary), *_framed(back, frames, dictionary)]
+    return with_sum(ormsgpack.packb([ids, hashes, *fields]))
+
+
+def _framed(deltas: Sequence[bytes], frames: Frames, dictionary: int) -> tuple[list[int], list[bytes]]:
+    """Return how many deltas each frame has, and the frames."""
+    parts = list(_parts([*map(len, deltas)], _PAGE_ROWS, _FRAME_BYTES))
+    packed = [frames.pack(ormsgpack.packb(deltas[start:end]), dictionary) for start, end in parts]
+    return [end - start for start, end in parts], packed
 
 
 class _Page(NamedTuple):
-    """A page of rows, opened: its frames are still packed."""
+    """A page of rows, opened: the frames of deltas, there and back, are still packed."""
 
     ids: list[str]
     hashes: bytes
-    counts: list[int]
-    frames: list[bytes]
+    there_counts: list[int]
+    there: list[bytes]
+    back_counts: list[int]
+    back: list[bytes]
+
+    def shorts(self) -> tuple[bytes, ...]:
+        """Return the short hashes before and after, in turn."""
+        return unpack(f"{SHORT}s" * (2 * len(self.ids)), self.hashes)
+
+    def deltas(self, frames: Frames, is_back: bool) -> list[bytes]:
+        """Return the deltas of one way."""
+        packed = self.back if is_back else self.there
+        return [delta for frame in packed for delta in ormsgpack.unpackb(frames.unpack(frame))]
 
 
 class _Known(NamedTuple):
@@ -108,8 +128,8 @@ class _Known(NamedTuple):
 
 
 def _opened(page: bytes, frames: Frames) -> _Page:
-    ids, hashes, counts, *packed = ormsgpack.unpackb(without_sum(page, "a stored change set"))
-    return _Page(ormsgpack.unpackb(frames.unpack(ids)), hashes, counts, packed)
+    ids, *fields = ormsgpack.unpackb(without_sum(page, "a stored change set"))
+    return _Page(ormsgpack.unpackb(frames.unpack(ids)), *fields)
 
 
 def _pages(stored: ChangeSet, frames: Frames) -> Iterator[_Page]:
@@ -121,25 +141,31 @@ def _pages(stored: ChangeSet, frames: Frames) -> Iterator[_Page]:
 
 
 class Columns(NamedTuple):
-    """Rows of a page, a column for each field of :class:`Row`."""
+    """Rows of a page as they are for one way, a column for each field.
+
+    Attributes:
+        ids: The documents.
+        deltas: What is to be applied on this way.
+        starts, ends: Short hashes of what the documents are before and after that.
+    """
 
     ids: Sequence[str]
-    forward: Sequence[bytes]
-    backward: Sequence[bytes]
-    before: Sequence[bytes]
-    after: Sequence[bytes]
+    deltas: Sequence[bytes]
+    starts: Sequence[bytes]
+    ends: Sequence[bytes]
 
 
-def columns_of(stored: ChangeSet, frames: Frames) -> Iterator[Columns]:
-    """Yield the rows of a change set, sorted by id, page by page.
+def columns_of(stored: ChangeSet, frames: Frames, is_back: bool) -> Iterator[Columns]:
+    """Yield the rows of a change set for the way there, or back, sorted by id, page by page.
 
     Raises:
         InvalidCollectionState: It is damaged.
     """
     for page in _pages(stored, frames):
-        parts = [part for frame in page.frames for part in ormsgpack.unpackb(frames.unpack(frame))]
-        shorts = unpack(f"{SHORT}s" * (len(page.hashes) // SHORT), page.hashes)
-        yield Columns(page.ids, parts[::2], parts[1::2], shorts[::2], shorts[1::2])
+        shorts = page.shorts()
+        before, after = shorts[::2], shorts[1::2]
+        starts, ends = (after, before) if is_back else (before, after)
+        yield Columns(page.ids, page.deltas(frames, is_back), starts, ends)
 
 
 def rows_of(stored: ChangeSet, frames: Frames) -> Iterator[Row]:
@@ -148,8 +174,10 @@ def rows_of(stored: ChangeSet, frames: Frames) -> Iterator[Row]:
     Raises:
         InvalidCollectionState: It is damaged.
     """
-    for columns in columns_of(stored, frames):
-        yield from map(Row._make, zip(*columns, strict=True))
+    for page in _pages(stored, frames):
+        shorts = page.shorts()
+        there, back = page.deltas(frames, is_back=False), page.deltas(frames, is_back=True)
+        yield from map(Row, page.ids, there, back, shorts[::2], shorts[1::2])
 
 
 class Forwards:
@@ -184,9 +212,9 @@ class Forwards:
         place = bisect_left(ids, document_id)
         if ids[place : place + 1] != [document_id]:
             raise InvalidCollectionState("its change set does not name it")
-        for at, count in enumerate(known.page.counts):
+        for at, count in enumerate(known.page.there_counts):
             if place < count:
-                return self._deltas(known, at)[2 * place]
+                return self._deltas(known, at)[place]
             place -= count
         raise InvalidCollectionState("a stored change set has too few rows")
 
@@ -200,7 +228,7 @@ class Forwards:
     def _deltas(self, known: _Known, at: int) -> list[bytes]:
         deltas = known.deltas.get(at)
         if deltas is None:
-            unpacked = self._frames.unpack(known.page.frames[at])
+            unpacked = self._frames.unpack(known.page.there[at])
             self._count(len(unpacked))
             deltas = known.deltas[at] = ormsgpack.unpackb(unpacked)
         return deltas

@@ -443,11 +443,11 @@ class Contents:
         if stored is not None:
             yield from rows_of(stored, self.frames)
 
-    def columns(self, key: int) -> Iterator[Columns]:
-        """Yield what :meth:`rows` does, many rows at once."""
-        stored = self.stored.changes.get(key)
+    def columns(self, key: int, is_back: bool) -> Iterator[Columns]:
+        """Yield what :meth:`rows` does, many rows at once, for one way."""
+        stored = self._changes.get(key)
         if stored is not None:
-            yield from columns_of(stored, self.frames)
+            yield from columns_of(stored, self.frames, is_back)
 
     def keep_rows(self, key: int, rows: Sequence[Row]) -> None:
         """Keep what a version changed, sorted by id."""

@@ -45,20 +45,20 @@ class Steps:
         self._later: dict[str, list[bytes] | None] = {}
         way = way_between(contents.forks, start, end)
         for key in way.up:
-            for ids, _, deltas, ends, starts in contents.columns(key):
-                self._note(ids, deltas, starts, ends)
+            for columns in contents.columns(key, is_back=True):
+                self._note(*columns)
         for key in way.down:
-            for ids, deltas, _, starts, ends in contents.columns(key):
-                self._note(ids, deltas, starts, ends)
+            for columns in contents.columns(key, is_back=False):
+                self._note(*columns)
 
     def _note(
         self, ids: Sequence[str], deltas: Sequence[bytes], starts: Sequence[bytes], ends: Sequence[bytes]
     ) -> None:
-        first, later = self._first, self._later
+        first, later, all_starts = self._first, self._later, self._starts
         for document_id, delta, start in zip(ids, deltas, starts, strict=True):
             if document_id not in first:
                 first[document_id] = delta
-                self._starts[document_id] = start
+                all_starts[document_id] = start
             elif delta[:2] in _ANEW:
                 first[document_id] = delta
                 later.pop(document_id, None)
