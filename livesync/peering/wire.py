@@ -139,8 +139,12 @@ Count = Annotated[int, Meta(ge=0, le=2**62)]
 Dot = tuple[Name, Stamp]
 #: provider -> newest stamp.
 Clock = Annotated[dict[str, Stamp], Meta(max_length=100_000)]
-#: Stamps, the newest first; the last may be 0.
-Trail = Annotated[tuple[Annotated[int, Meta(ge=0, le=MAX_STAMP)], ...], Meta(min_length=1, max_length=20)]
+#: See :mod:`livesync.replication.metadata.lives`.
+Life = Annotated[int, Meta(ge=0, lt=2**62)]
+#: (life, stamp).
+Deed = tuple[Life, Stamp]
+#: Where a life begins: (life, provider, parent, until).
+Birth = tuple[Annotated[int, Meta(ge=1, lt=2**62)], Name, Life, Annotated[int, Meta(ge=0, le=MAX_STAMP)]]
 #: prefix -> clock.
 Claims = Annotated[dict[str, Clock], Meta(max_length=100_000)]
 
@@ -421,6 +425,7 @@ class Offer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     collected: Claims = field(default_factory=dict)
     snapshots: Annotated[list[Prefix], Meta(max_length=100_000)] = field(default_factory=list)
     digests: Annotated[dict[str, Digest], Meta(max_length=100_000)] = field(default_factory=dict)
+    lives: Annotated[list[Birth], Meta(max_length=1_000_000)] = field(default_factory=list)
     total: Count = 0
 
 
@@ -509,7 +514,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
         payload: JSON text, as the application serialized it.
         vector: Left out where it is just the dot.
         inserted: Left out where it is the dot.
-        trail: Left out where the dot is the only write that it has seen.
+        life: The life in which it was made.
+        met: The newest writes that it has seen beside, by life.
     """
 
     id: Name
@@ -521,7 +527,8 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown
     length: Annotated[int, Meta(ge=1, le=2**62)] = 1
     hard: bool = False
     inserted: Dot | None = None
-    trail: Trail = (0,)
+    life: Life = 0
+    met: Annotated[tuple[Deed, ...], Meta(max_length=10_000)] = ()
 
 
 class Buffer(Input, frozen=True):

@@ -95,7 +95,7 @@ def _restamp_all(node: Node, ids: list[str], old: str) -> None:
         if state is not None and state.hard:
             touch(node, state)
         elif state is not None and old in state.vector:
-            stamp = store.next_stamp(node.now())
+            stamp = node.next_stamp()
             store.put(state.restamped(old, store.provider_id, stamp), state)
 
 

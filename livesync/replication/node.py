@@ -41,6 +41,14 @@ class Node:
         """Return the wall clock as a stamp."""
         return stamp_of_epoch(self.clock())
 
+    def next_stamp(self) -> int:
+        """Issue a stamp of the store's, within its transaction."""
+        return self.store.next_stamp(self.now(), self.new_id)
+
+    def next_stamps(self, count: int) -> range:
+        """Issue some stamps of the store's, one after the other, within its transaction; at least one."""
+        return self.store.next_stamps(self.now(), count, self.new_id)
+
     def latest(self) -> int:
         """Return the newest stamp that is believed."""
         return self.now() + round(self.max_drift_s * 1_000_000)

@@ -17,6 +17,7 @@ from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent import Persistent
 
 from ..track.stored import StoredLease
+from .metadata.lives import Birth
 from .metadata.states import ItemState
 from .pages import LARGE, Packed, PageTree
 
@@ -24,7 +25,7 @@ from .pages import LARGE, Packed, PageTree
 ROOT_KEY: Final = "livesync.replication"
 
 #: What ``StoredReplica.schema`` is for data of this code.
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 
 
 class StoredReplica(Persistent):
@@ -45,6 +46,8 @@ class StoredReplica(Persistent):
         collected: partition -> clock of the tombstones that were collected there, as pairs.
         issued: provider (this one) -> stamp -> hash of the item's id: all writes under its id that are known.
         heard: provider -> newest stamp of it in what was received.
+        lives: life -> packed birth (:func:`pack_birth`).
+        lives_of: (provider, ``until`` of a birth, life).
         marks: Own stamps that were ever told as the newest.
         conflicts: (created, log id) -> dict.
         conflicts_of: (item id, created, log id).
@@ -82,6 +85,8 @@ class StoredReplica(Persistent):
         self.collected = OOBTree()
         self.issued = OOBTree()
         self.heard = OOBTree()
+        self.lives = LOBTree()
+        self.lives_of = OOTreeSet()
         self.marks = LLTreeSet()
         self.conflicts = OOBTree()
         self.conflicts_of = OOTreeSet()
@@ -114,7 +119,8 @@ def pack(state: ItemState) -> bytes:
             state.length,
             state.hard,
             state.inserted,
-            state.trail,
+            state.life,
+            state.met,
         )
     )
 
@@ -127,7 +133,7 @@ def pack_apart(state: ItemState) -> bytes | Packed:
 
 def unpack(item_id: str, packed: bytes | Packed) -> ItemState:
     """Return the state of what :func:`pack` or :func:`pack_apart` returned."""
-    entity_name, partition, payload, dot, vector, length, hard, inserted, trail = ormsgpack.unpackb(
+    entity_name, partition, payload, dot, vector, length, hard, inserted, life, met = ormsgpack.unpackb(
         packed.data if isinstance(packed, Packed) else packed
     )
     return ItemState(
@@ -140,7 +146,8 @@ def unpack(item_id: str, packed: bytes | Packed) -> ItemState:
         length,
         hard,
         tuple(inserted),
-        tuple(trail),
+        life,
+        tuple(map(tuple, met)) if met else (),
     )
 
 
@@ -167,6 +174,16 @@ def unpack_place(packed: bytes) -> tuple[int, int]:
     """Return the number of the place, and the stamp."""
     number, stamp = ormsgpack.unpackb(packed)
     return number, stamp
+
+
+def pack_birth(birth: Birth) -> bytes:
+    """Return where a life begins, as MessagePack."""
+    return ormsgpack.packb((birth.provider, birth.parent, birth.until, birth.depth, birth.skip))
+
+
+def unpack_birth(packed: bytes) -> Birth:
+    """Return what :func:`pack_birth` was given."""
+    return Birth(*ormsgpack.unpackb(packed))
 
 
 def pack_bound(object_id: str, digest: bytes) -> bytes:

@@ -10,7 +10,11 @@ from msgspec import structs
 from livesync.replication import ConflictType
 from livesync.replication.metadata.applying import merge_states
 from livesync.replication.metadata.clocks import merged
+from livesync.replication.metadata.lives import born, nothing_known
 from livesync.replication.metadata.states import written
+
+#: One for each provider.
+LIVES = {"a": 1, "b": 2, "c": 3}
 
 
 @st.composite
@@ -30,7 +34,7 @@ def histories(draw):
             # clocks are wrong: only what a node has seen is certainly older
             seen = max(nodes[name].vector.values()) if nodes[name] else 0
             at = max(seen + 1, draw(st.integers(1, 20)))
-            nodes[name] = written(nodes[name], "i", "thing", "F1", payload, (name, at), hard)
+            nodes[name] = written(nodes[name], "i", "thing", "F1", payload, (name, at), hard, LIVES[name])
         if nodes[name] is not None:
             found.append(nodes[name])
     return found
@@ -69,11 +73,11 @@ def test_ranks_agree_with_causality(states):
 def test_who_has_seen_a_write_has_met_it_where_nobody_was_restored(states):
     for one in states:
         for other in states:
-            assert one.has_met(other.dot) == one.has_seen(other.dot)
+            assert one.has_met(other) == one.has_seen(other.dot)
 
 
-def write(before, payload, provider, stamp, hard=False):
-    return written(before, "i", "thing", "F1", payload, (provider, stamp), hard)
+def write(before, payload, provider, stamp, hard=False, life=0, find=nothing_known):
+    return written(before, "i", "thing", "F1", payload, (provider, stamp), hard, life, find)
 
 
 BASE = write(None, "1", "a", 1)
@@ -188,31 +192,51 @@ def test_a_write_under_an_id_that_was_in_use_already_shows():
     assert merge_states(write(BASE, None, "a", 10), copied).is_impossible
 
 
-def test_what_one_provider_wrote_in_two_lives_was_not_seen_although_the_clock_says_so():
-    lost, since = write(BASE, "2", "a", 2), write(BASE, "3", "a", 3)
-    both = merge_states(lost, since)
+#: Lives of provider a: 12 and 13 both come from a copy that was made when 11 had issued 5.
+BIRTHS = {11: born(nothing_known, 11, "a", 0, 0)}
+BIRTHS[12] = born(BIRTHS.get, 12, "a", 11, 5)
+BIRTHS[13] = born(BIRTHS.get, 13, "a", 11, 5)
+
+
+def lived(before, payload, stamp, life, provider="a"):
+    return write(before, payload, provider, stamp, life=life, find=BIRTHS.get)
+
+
+@pytest.mark.parametrize("stamp", [6, 7], ids=["the same stamp", "a later one"])
+@pytest.mark.parametrize("others", [0, 30])
+def test_what_one_provider_wrote_in_two_lives_was_not_seen_although_the_clock_says_so(stamp, others):
+    first = lived(None, "1", 5, 11)
+    lost, since = lived(first, "2", 6, 12), lived(first, "3", stamp, 13)
+    for number in range(others):
+        since = lived(since, f"4{number}", stamp + 1 + number, 99, "b")
+    union = merge_states(lost, since, find=BIRTHS.get)
 
     assert since.has_seen(lost.dot)
-    assert not since.has_met(lost.dot)
-    assert (both.state, both.loser) == (since, lost)
-    assert both.state.has_met(lost.dot)
-    assert merge_states(both.state, lost).loser is None
+    assert not since.has_met(lost, BIRTHS.get)
+    assert since.has_met(first, BIRTHS.get)
+    assert (union.state, union.loser) == (since, lost)
+    assert union.state.has_met(lost, BIRTHS.get)
+    assert merge_states(union.state, lost, find=BIRTHS.get).loser is None
 
 
-def test_of_many_writes_the_last_few_are_remembered():
-    state = BASE
-    for stamp in range(2, 100):
-        state = write(state, str(stamp), "ab"[stamp % 2], stamp)
+def test_a_later_life_has_seen_what_the_earlier_wrote_and_a_state_names_the_last_writes_only():
+    state = lived(None, "1", 4, 11)
+    for stamp in range(5, 60, 2):
+        early, state = state, lived(state, str(stamp), stamp, 11 if stamp < 6 else 12)
+        assert state.has_met(early, BIRTHS.get)
+        early, state = state, lived(state, str(stamp), stamp + 1, 99, "b")
+        assert state.has_met(early, BIRTHS.get)
 
-    assert state.trail == (98, 97, 96, 95, 94, 93, 92, 91, 90)
-    assert all(state.has_met(("ab"[stamp % 2], stamp)) for stamp in range(1, 100))
+    assert state.met == ((12, 59),)
 
 
-def test_an_item_that_is_made_again_says_nothing_of_what_was_collected():
-    again = written(None, "i", "thing", "F1", "2", ("a", 9), known=5)
+def test_of_a_change_of_which_nobody_says_in_which_life_it_was_made_the_clock_is_believed():
+    change = structs.replace(write(BASE, "2", "b", 2), met=((0, 2),))
+    later = lived(change, "3", 9, 12)
 
-    assert again.has_met(("a", 5))
-    assert not again.has_met(("a", 6))
+    assert later.has_met(lived(None, "1", 1, 11), BIRTHS.get)
+    assert later.has_met(change, BIRTHS.get)
+    assert lived(change, "3", 9, 12).has_met(structs.replace(change, life=98), BIRTHS.get)
 
 
 def test_a_state_is_a_value_that_no_garbage_collector_goes_through():

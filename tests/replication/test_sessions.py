@@ -599,9 +599,10 @@ def forked(abc, new_provider, tools, clock):
     """A function: b has writes of a's lost time, c has those that a has made since it was restored."""
     a, b, c = abc
 
-    def make(before, lost, since, since_s=2000, by_c=()):
+    def make(before, lost, since, since_s=2000, by_c=(), lag_s=0):
         for payload in before:
             tools.put(a, "1", payload)
+        clock.now -= lag_s
         tools.sync(a, b)
         tools.sync(a, c)
         image = image_of(a.data_store)
@@ -627,10 +628,16 @@ def losers_of(*providers):
     return {log.item_change_loser.serialization_result.serialized_item for log in logs}
 
 
-@pytest.mark.parametrize("before", [[], ["0"], ["0", "1", "2", "3", "4", "5", "6"]], ids=len)
+MANY = [str(number) for number in range(300, 312)]
+
+
+@pytest.mark.parametrize("before", [[], ["0"], MANY], ids=len)
 @pytest.mark.parametrize(
     ("lost", "since", "since_s", "by_c", "held", "loser"),
     [
+        (["10"], MANY, 2000, [], "311", "10"),
+        (["10"], ["20"], 2000, MANY, "311", "10"),
+        (["10"], MANY, 2000, MANY, "311", "10"),
         (["10"], ["20"], 2000, [], "20", "10"),
         (["10"], ["20", "21"], 2000, [], "21", "10"),
         (["10"], ["20"], 2000, ["30"], "30", "10"),
@@ -646,6 +653,31 @@ def test_what_was_told_since_a_restore_does_not_hide_what_was_told_before_it(
     tools.sync(b, c)
     tools.sync(b, c)
     tools.sync(b, c)
+
+    assert tools.contents(b) == tools.contents(c) == {"1": held}
+    assert losers_of(b, c) == {loser}
+
+
+@pytest.mark.parametrize(
+    ("lost", "since", "by_c", "held", "loser"),
+    [
+        (["10"], ["20"], [], "20", "10"),
+        (["20"], ["10"], [], "20", "10"),
+        (["10"], ["20"], ["30"], "30", "10"),
+        (["10"], ["20"], MANY, "311", "10"),
+        (["10", "11"], ["20", "21"], ["30"], "30", "11"),
+        (["10", "11"], ["20"], [], "11", "20"),
+        (["10"], ["20", "21"], [], "21", "10"),
+    ],
+)
+def test_two_lives_that_issued_the_same_timestamps_have_not_seen_one_another(
+    forked, tools, lost, since, by_c, held, loser
+):
+    """Their clock lags behind what was seen, so that each write has the next timestamp, in both."""
+    b, c = forked(["1"], lost, since, 2000, by_c, lag_s=9000)
+    for _ in range(4):
+        send(b, c)
+        send(c, b)
 
     assert tools.contents(b) == tools.contents(c) == {"1": held}
     assert losers_of(b, c) == {loser}
@@ -688,11 +720,12 @@ GOOD = written(None, "i", "thing", "F1", "1", ("a", 5))
         (replace(GOOD, length=0), "was never created"),
         (replace(GOOD, vector={"b": 3}), "has not seen the write"),
         (replace(GOOD, vector={"a": 5, "b": -3}), "impossible clock"),
-        (replace(GOOD, trail=(6, 0)), "its clock does not know"),
-        (replace(GOOD, trail=(-1,)), "its clock does not know"),
-        (replace(GOOD, trail=()), "its clock does not know"),
-        (replace(GOOD, trail=(4, 4)), "in no order"),
-        (replace(GOOD, trail=(4, -1)), "in no order"),
+        (replace(GOOD, met=((1, 6),)), "its clock does not know"),
+        (replace(GOOD, met=((1, 0),)), "its clock does not know"),
+        (replace(GOOD, met=((-1, 4),)), "its clock does not know"),
+        (replace(GOOD, met=((1 << 62, 4),)), "its clock does not know"),
+        (replace(GOOD, life=-1), "in no life"),
+        (replace(GOOD, life=1 << 62), "in no life"),
         (replace(GOOD, hard=True), "still says something"),
     ],
 )

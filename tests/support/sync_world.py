@@ -14,7 +14,7 @@ from livesync.errors import ItemErased
 from livesync.peering.partitions import contained_in_any, contains, minimal
 from livesync.replication.metadata.changes import ConflictType, Operation
 from livesync.replication.metadata.digests import Digest, digest_of
-from livesync.replication.metadata.states import TRAIL_LENGTH, written
+from livesync.replication.metadata.states import written
 from livesync.replication.models.executor import ChangesExecutor
 from livesync.replication.provider import BaseSyncProvider
 from livesync.replication.sessions import conflicts
@@ -129,20 +129,24 @@ class World:
         failures: float = 0.0,
         hard: bool = True,
         digests: bool = True,
-        strict: bool = True,
+        dense: bool = False,
     ) -> None:
         self.rng = random.Random(seed)
         self.ids = random.Random(f"{seed} ids")
         self.seed, self.new_store = seed, STORES[kind]
         self.ticks = 0
-        self.failures, self.restores, self.hard, self.digests = failures, restores, hard, digests
-        #: Whether the limit counts as a loss that docs/design/replication.rst names: :meth:`is_forked`.
-        self.strict = strict
+        #: Few items, many restores, news by way of others: what happens to what two lives have written.
+        self.dense = dense
+        self.partitions = ("F1", "F1:U1") if dense else PARTITIONS
+        self.names = 1 if dense else 4
+        self.failures, self.restores, self.digests = failures, restores, digests
+        self.hard = hard and not dense
         self.writes: list[tuple] = []  # (item id, dot, payload or None, vector, hard)
         self.causes: dict[tuple, set[int]] = {}  # content -> numbers of the writes that its maker knew
         self.gone: set[int] = set()  # writes that nobody has any more, or a log of, since a restore
-        count = nodes or self.rng.randint(2, 5)
-        rights = [("",), *(self.rng.choice(RIGHTS) for _ in range(count - 1))]
+        count = nodes or self.rng.randint(4 if dense else 2, 5)
+        possible = RIGHTS[:3] if dense else RIGHTS
+        rights = [("",), *(self.rng.choice(possible) for _ in range(count - 1))]
         self.nodes = [SimulatedNode(self, f"n{number}", right) for number, right in enumerate(rights)]
         self.restored = False
 
@@ -160,21 +164,28 @@ class World:
         rng = self.rng
         self.ticks += rng.choice((0, 0, 1, 5))
         node = rng.choice(self.nodes)
-        draw = rng.random()
+        draw = rng.random() * (1.2 if self.dense else 1)
         if draw < 0.44:
-            self.edit(node)
+            for _ in range(rng.choice((1, 1, 12)) if self.dense else 1):
+                self.edit(node)
         elif draw < 0.5:
             self.move(node)
         elif draw < 0.9:
-            other = rng.choice([found for found in self.nodes if found is not node])
-            self.sync(node, other)
+            self.sync(node, rng.choice(self._others(node)))
         elif draw < 0.94:
             node.offset = rng.randint(-36_000, 36_000)
         elif self.restores:
-            if draw < 0.98 or not node.images:
+            if draw < (1.06 if self.dense else 0.98) or not node.images:
                 node.save_image()
             else:
                 self.restore(node)
+
+    def _others(self, node: SimulatedNode) -> list[SimulatedNode]:
+        """Return with whom a node syncs: with everybody, or with its neighbours."""
+        if not self.dense:
+            return [found for found in self.nodes if found is not node]
+        place = self.nodes.index(node)
+        return [found for found in self.nodes if abs(self.nodes.index(found) - place) == 1]
 
     def restore(self, node: SimulatedNode) -> None:
         """Restore a node from one of its images; note what nobody else had."""
@@ -190,8 +201,8 @@ class World:
 
     def edit(self, node: SimulatedNode) -> None:
         rng = self.rng
-        partition = rng.choice([found for found in PARTITIONS if node.may_hold(found)])
-        item_id = f"{partition}/{rng.randint(0, 3)}"
+        partition = rng.choice([found for found in self.partitions if node.may_hold(found)])
+        item_id = f"{partition}/{rng.randint(0, self.names - 1)}"
         held = node.state(item_id)
         draw = rng.random()
         if held is not None and held.is_live and draw < 0.25:
@@ -208,7 +219,7 @@ class World:
         if not live:
             return False
         state = rng.choice(sorted(live, key=lambda found: found.item_id))
-        places = [found for found in PARTITIONS if node.may_hold(found) and found != state.partition]
+        places = [found for found in self.partitions if node.may_hold(found) and found != state.partition]
         if not places:
             return False
         partition, name = rng.choice(places), state.item_id.rpartition("/")[2]
@@ -304,7 +315,7 @@ class World:
         rng = self.rng
         prefixes = self.common(source, target)
         if rng.random() < 0.4 if narrow is None else narrow:
-            narrow = [found for found in PARTITIONS if contained_in_any(prefixes, found)]
+            narrow = [found for found in self.partitions if contained_in_any(prefixes, found)]
             prefixes = minimal(rng.sample(narrow, min(len(narrow), 2))) if narrow else ()
         if not prefixes:
             return
@@ -453,30 +464,7 @@ class World:
         for number, (item_id, dot, payload, *_) in enumerate(self.writes):
             if number in self.gone or number in found:
                 continue
-            if not self.strict and self.is_forked(number):
-                continue
             assert full[item_id].hard, f"seed {self.seed}: {item_id}: {dot} {payload} vanished in silence"
-
-    def is_forked(self, number: int) -> bool:
-        """Tell whether a restored node had written under the same timestamp, or nobody remembers this one.
-
-        What is remembered is the item's last few writes.
-        """
-        item_id, dot, *_ = self.writes[number]
-        others = [
-            other
-            for place, other in enumerate(self.writes)
-            if other[0] == item_id and place != number and (other[1][0] == dot[0] or other[1][1] > dot[1])
-        ]
-        if any(other[1] == dot for other in others):
-            return True
-        unseen = any(other[1][0] == dot[0] and number not in self._behind(other) for other in others)
-        return unseen and sum(other[1][1] > dot[1] for other in others) > TRAIL_LENGTH
-
-    def _behind(self, write: tuple) -> set[int]:
-        """Return what the maker of a write had seen."""
-        number = self.writes.index(write)
-        return next((found for found in self.causes.values() if max(found) == number), set())
 
     def check_writes(self, full) -> None:
         """Assert that no write is lost: it is the content, was seen by what beat it, or is in a log."""

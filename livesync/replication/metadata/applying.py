@@ -14,7 +14,8 @@ from msgspec.structs import replace
 
 from .changes import ConflictType, Operation
 from .clocks import merged
-from .states import ItemState, trail_of
+from .lives import FindBirth, newest_deeds, nothing_known
+from .states import ItemState
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,36 +38,37 @@ class Merge:
     is_impossible: bool = False
 
 
-def merge_states(local: ItemState | None, remote: ItemState, is_foreign: bool = False) -> Merge:
+def merge_states(
+    local: ItemState | None,
+    remote: ItemState,
+    is_foreign: bool = False,
+    find: FindBirth = nothing_known,
+) -> Merge:
     """Return what becomes of a local state when a remote one comes in.
 
     Args:
         local: What is held; None: nothing.
         remote: What comes in.
         is_foreign: It has seen what somebody else wrote under the receiver's id: no clock can tell which of
-            the two has seen the other.
+            the two has seen the other, only lives can.
+        find: Tells where lives begin.
     """
     if local is None:
         return Merge(remote, is_new_content=remote.is_live)
     vector = merged(local.vector, remote.vector)
     remote_wins = remote.rank > local.rank
     winner, loser = (remote, local) if remote_wins else (local, remote)
-    state = replace(winner, vector=vector, trail=_both_trails(winner, loser))
+    met = newest_deeds(find, winner.own_deeds, winner.met, loser.deeds)
+    state = replace(winner, vector=vector, met=met)
     is_new = remote_wins and remote.content != local.content
     impossible = is_foreign or (loser.has_seen(winner.dot) and local.content != remote.content)
-    seen = winner.has_met(loser.dot) and not impossible
-    if seen or _say_the_same(local, remote) or local.rank == remote.rank:
+    is_certain = not impossible or bool(winner.life and loser.life)
+    if _say_the_same(local, remote) or local.rank == remote.rank:
         return Merge(state, is_new)
+    if is_certain and winner.has_met(loser, find):
+        return Merge(state, is_new, is_impossible=is_foreign)
     kind = conflict_type(operation_of(local), operation_of(remote))
     return Merge(state, is_new, loser, kind, impossible)
-
-
-def _both_trails(winner: ItemState, loser: ItemState) -> tuple[int, ...]:
-    """Return the trail of the winner once it has met the loser."""
-    if winner.dot == loser.dot and winner.trail == loser.trail:
-        return winner.trail
-    own = () if winner.dot == loser.dot else (loser.dot[1],)
-    return trail_of((*own, *winner.trail, *loser.trail), max(winner.trail[-1], loser.trail[-1]))
 
 
 def _say_the_same(local: ItemState, remote: ItemState) -> bool:

@@ -9,7 +9,8 @@ import msgspec
 from ...errors import ChangesRefused, ClockAhead
 from ...peering.partitions import check_partition, contained_in_any
 from .clocks import Stamps, moment_of
-from .states import NO_TRAIL, ItemState, newest_stamp
+from .lives import LIFE_END
+from .states import ItemState, newest_stamp
 
 MAX_ID_LENGTH = 512
 
@@ -87,18 +88,16 @@ def _check_history(state: ItemState) -> None:
         raise ChangesRefused(f"item {state.item_id!r} has not seen the write that made it")
     if not all(provider and stamp > 0 for provider, stamp in state.vector.items()):
         raise ChangesRefused(f"item {state.item_id!r} has an impossible clock")
-    if state.trail != NO_TRAIL:
-        _check_trail(state)
+    if not 0 <= state.life < LIFE_END:
+        raise ChangesRefused(f"item {state.item_id!r} was made in no life")
+    if state.met:
+        _check_met(state)
 
 
-def _check_trail(state: ItemState) -> None:
-    newest, *others = state.trail or (-1,)
-    if not 0 <= newest <= max(state.vector.values()):
+def _check_met(state: ItemState) -> None:
+    newest = max(state.vector.values())
+    if not all(0 <= life < LIFE_END and 0 < stamp <= newest for life, stamp in state.met):
         raise ChangesRefused(f"item {state.item_id!r} has seen a write that its clock does not know")
-    for stamp in others:
-        if not 0 <= stamp < newest:
-            raise ChangesRefused(f"item {state.item_id!r} has seen writes in no order")
-        newest = stamp
 
 
 def _check_payload(state: ItemState) -> None:

@@ -52,7 +52,7 @@ def state_of(change: ItemChange) -> ItemState:
         length,
         change.hard,
         inserted,
-        (max(vector.values()),),  # a change does not say more than its clock does
+        met=((0, max(vector.values())),),  # a change does not say more than its clock does
     )
 
 

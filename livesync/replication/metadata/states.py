@@ -16,15 +16,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .clocks import Stamps
+from .lives import Deed, FindBirth, has_lived_through, newest_deeds, nothing_known
 
 #: Who wrote something, and when: (provider, stamp).
 Dot = tuple[str, int]
-
-#: Writes of an item that its state remembers one by one, beside its dot (:attr:`ItemState.trail`).
-TRAIL_LENGTH: Final = 8
-
-#: The trail of the first write of an item.
-NO_TRAIL: Final = (0,)
 
 _NAMESPACE: Final = uuid.UUID("6d1c2d53-41b5-5f0a-9d6e-0a2f6f1c8f04")
 
@@ -45,9 +40,10 @@ class ItemState(Struct, frozen=True, eq=False, gc=False):
         length: Odd: live; even: deleted.
         hard: Deleted for good: the id is closed.
         inserted: The write that first made the item, as the writer of this content saw it.
-        trail: Stamps of the last few writes that this state has seen beside its dot, the newest first, and
-            last the stamp up to which it says no more than ``vector``. It tells apart what one provider has
-            written in two lives, which ``vector`` cannot. What a node remembers: states are equal without it.
+        life: The life in which it was made (``lives.py``); 0: nobody has said.
+        met: The newest writes that it has seen beside its dot, by life: those that none of the others comes
+            after. With ``life`` this tells apart what one provider has written in two lives, which ``vector``
+            cannot. A stamp with life 0 says up to where ``vector`` is believed. States are equal without.
     """
 
     item_id: str
@@ -59,7 +55,8 @@ class ItemState(Struct, frozen=True, eq=False, gc=False):
     length: int
     hard: bool
     inserted: Dot
-    trail: tuple[int, ...] = NO_TRAIL
+    life: int = 0
+    met: tuple[Deed, ...] = ()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ItemState):
@@ -113,14 +110,31 @@ class ItemState(Struct, frozen=True, eq=False, gc=False):
         """Tell whether this state knew of a write when it was made."""
         return self.vector.get(dot[0], 0) >= dot[1]
 
-    def has_met(self, dot: Dot) -> bool:
-        """Tell whether it knew of that very write, and not just of later ones by the same provider.
+    @property
+    def own_deeds(self) -> tuple[Deed, ...]:
+        """The write that made this content, by its life; none where nobody has said which that is."""
+        return ((self.life, self.dot[1]),) if self.life else ()
 
-        They differ only where the provider has written in two lives, one of which was undone by a restore.
+    @property
+    def deeds(self) -> tuple[Deed, ...]:
+        """The newest writes that it has seen, with its own."""
+        return (*self.own_deeds, *self.met)
+
+    def has_met(self, other: ItemState, find: FindBirth = nothing_known) -> bool:
+        """Tell whether it knew of the very write that made ``other``, and not just of that stamp.
+
+        They differ only where a provider has written in two lives of which neither comes from the other.
+
+        Args:
+            other: Another state of this item.
+            find: Tells where lives begin.
         """
-        if self.vector.get(dot[0], 0) < dot[1]:
+        if not self.has_seen(other.dot):
             return False
-        return dot == self.dot or dot[1] <= self.trail[-1] or dot[1] in self.trail
+        life, stamp = other.life, other.dot[1]
+        if not life or (life == self.life and stamp <= self.dot[1]) or (life, stamp) in self.met:
+            return True
+        return any(has_lived_through(find, known, (life, stamp)) for known in self.deeds)
 
     def touched(self, provider: str, stamp: int) -> ItemState:
         """Return the same content, known to one more write: it travels under that provider's clock too."""
@@ -150,7 +164,8 @@ def written(
     payload: str | None,
     dot: Dot,
     hard: bool = False,
-    known: int = 0,
+    life: int = 0,
+    find: FindBirth = nothing_known,
 ) -> ItemState:
     """Return the state that a write makes of what its writer has seen.
 
@@ -160,7 +175,8 @@ def written(
         payload: JSON text; None deletes.
         dot: The write.
         hard: Delete for good.
-        known: Up to which stamp tombstones of the writer's were collected, for where nothing was there.
+        life: The writer's.
+        find: Tells where lives begin.
     """
     assert before is not None or payload is not None, "nothing was there to delete"
     length = 0 if before is None else before.length
@@ -178,19 +194,9 @@ def written(
         length,
         hard or bool(before and before.hard),
         before.inserted if before else dot,
-        trail_of((before.dot[1], *before.trail), before.trail[-1]) if before else (known,),
+        life,
+        newest_deeds(find, ((life, dot[1]),) if life else (), (), before.deeds) if before else (),
     )
-
-
-def trail_of(stamps: tuple[int, ...], floor: int = 0) -> tuple[int, ...]:
-    """Return a trail (:attr:`ItemState.trail`).
-
-    Args:
-        stamps: Of writes that were seen, in any order; more than are remembered raise the floor.
-        floor: The stamp up to which nothing is known one by one.
-    """
-    kept = sorted({stamp for stamp in stamps if stamp > floor}, reverse=True)
-    return (*kept[:TRAIL_LENGTH], kept[TRAIL_LENGTH] if len(kept) > TRAIL_LENGTH else floor)
 
 
 def newest_stamp(states: Iterable[ItemState]) -> int:

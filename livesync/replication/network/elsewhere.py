@@ -56,6 +56,9 @@ class ElsewhereDataStore(BaseDataStore):
         """Nothing: it refuses, as :meth:`run` does."""
         self._refuse()
 
+    def _found_life(self) -> int:
+        self._refuse()
+
     def _set(self, tree: Any, key: Any, value: Any) -> None:
         self._refuse()
 

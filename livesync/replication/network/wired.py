@@ -63,6 +63,7 @@ def offer_to_wire(offer: Offer, total: int = 0) -> wire.Offer:
         collected=claims_to_wire(offer.collected),
         snapshots=list(offer.snapshots),
         digests=dict(offer.digests),
+        lives=list(offer.lives),
         total=total,
     )
 
@@ -97,6 +98,7 @@ def offer_of(told: wire.Offer, transfer_id: str, filter_: tuple[str, ...]) -> Of
         told.collected,
         tuple(sorted(told.snapshots)),
         told.digests,
+        tuple(told.lives),
     )
 
 
@@ -139,7 +141,8 @@ def item_to_wire(state: ItemState) -> wire.Item:
         length=state.length,
         hard=state.hard,
         inserted=None if state.inserted == dot else state.inserted,
-        trail=state.trail,
+        life=state.life,
+        met=state.met,
     )
 
 
@@ -156,7 +159,8 @@ def state_of(told: wire.Item) -> ItemState:
         told.length,
         told.hard,
         told.inserted or dot,
-        told.trail,
+        told.life,
+        told.met,
     )
 
 

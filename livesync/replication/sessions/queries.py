@@ -18,6 +18,7 @@ from ..metadata.clocks import Stamps, descends
 from ..metadata.query import Query, select
 from ..metadata.states import ItemState
 from ..node import Node
+from ..stores import lifetimes
 from . import journal, receiving
 
 if TYPE_CHECKING:
@@ -124,6 +125,10 @@ def run(
         store.run(lambda: journal.save(store, key, origin, subscriber, status, ended, query.id, reason))
 
     note(SyncSessionStatus.IN_PROGRESS)
+    claims = store.read(store.claims)
+    lives = source.data_store.read(lambda: lifetimes.told_to(source.data_store, claims, bool(news.states)))
+    if lives:
+        store.run(lambda: lifetimes.learn(store, lives))
     latest = node.now() + round(node.max_drift_s * 1_000_000)
     try:
         for number, begin in enumerate(range(0, len(news.states), source.max_num)):

@@ -26,7 +26,8 @@ from ..models import bases, moves
 from ..models.executor import Draft
 from ..node import Node
 from ..stored import unpack
-from ..stores import bulk, writing
+from ..stores import bulk, lifetimes, writing
+from ..stores.base import BaseDataStore
 from . import comparing, conflicts, journal
 from .conflicts import LogEntry
 from .steps import Chunk, Offer
@@ -168,13 +169,12 @@ class _Receiver:
                 self.execute(local, local)
         is_mended = bool(self._mending) and contained_in_any(self._mending, remote.partition)
         is_foreign = self._is_foreign(remote)
-        if local is not None and not is_foreign and _is_known(local, remote, is_mended):
+        if local is not None and not is_foreign and _is_known(store, local, remote, is_mended):
             return
         union = self._merged(local, remote, is_foreign)
         state = union.state
         if self._has_to_be_touched(union, local, remote, is_mended):
-            stamp = store.next_stamp(node.now())
-            state = state.touched(store.provider_id, stamp)
+            state = state.touched(store.provider_id, node.next_stamp())
         bases.keep(node, local, state.dot)
         store.put(state, local)
         if state.hard and not (local is not None and local.hard):
@@ -214,7 +214,7 @@ class _Receiver:
         return True
 
     def _merged(self, local: ItemState | None, remote: ItemState, is_foreign: bool) -> Merge:
-        union = merge_states(local, remote, is_foreign)
+        union = merge_states(local, remote, is_foreign, self.node.store.birth_of)
         if local is None or union.loser is None or union.is_impossible or not may_be_merged(local, remote):
             return union
         try:
@@ -230,9 +230,18 @@ class _Receiver:
             return replace(union, loser=None, conflict_type=None)
         store = self.node.store
         store.see(newest_stamp([local, remote]))
-        dot = (store.provider_id, store.next_stamp(self.node.now()))
+        dot = (store.provider_id, self.node.next_stamp())
         bases.keep(self.node, remote)
-        state = written(winner, winner.item_id, winner.entity_name, winner.partition, payload, dot)
+        state = written(
+            winner,
+            winner.item_id,
+            winner.entity_name,
+            winner.partition,
+            payload,
+            dot,
+            life=store.life,
+            find=store.birth_of,
+        )
         return Merge(state, payload != local.payload)
 
     def execute(self, state: ItemState, before: ItemState | None) -> None:
@@ -305,11 +314,12 @@ class _Receiver:
             self.applied.exceptions.append(conflicts.load(self.node.store, new))
 
 
-def _is_known(local: ItemState, remote: ItemState, is_mended: bool) -> bool:
+def _is_known(store: BaseDataStore, local: ItemState, remote: ItemState, is_mended: bool) -> bool:
     """Tell whether a state brings nothing: the chunk came twice, or what it says by another way."""
     if is_mended:
         return local == remote  # what vectors say is in doubt
-    return local.rank >= remote.rank and descends(local.vector, remote.vector) and local.has_met(remote.dot)
+    is_seen = local.rank >= remote.rank and descends(local.vector, remote.vector)
+    return is_seen and local.has_met(remote, store.birth_of)
 
 
 def take_local_edit(node: Node, remote: ItemState) -> ItemState | None:
@@ -380,6 +390,7 @@ def begin(node: Node, offer: Offer) -> None:
         if not contained_in_any(offer.prefixes, prefix):
             raise ChangesRefused(f"the peer claims {prefix!r}, which is outside the filter of this session")
     check_claims((*offer.claims.values(), *offer.collected.values()), node.latest())
+    lifetimes.learn(store, offer.lives)
     if offer.session_id not in store.tables.incoming:
         store._set(
             store.tables.incoming,

@@ -7,10 +7,11 @@ from functools import partial
 from typing import Final
 
 from ...peering.partitions import contained_in_any, minimal
-from ..metadata.claims import Covers, Range, cover, pinned
+from ..metadata.claims import Covers, Range, cover, pinned, ranges
 from ..metadata.clocks import Stamps, descends
 from ..metadata.states import ItemState
 from ..node import Node
+from ..stores import lifetimes
 from . import comparing
 from .steps import Chunk, Cursor, Offer
 
@@ -43,6 +44,7 @@ def make_offer(node: Node, prefixes: Iterable[str], receiver: Mapping[str, Stamp
         collected,
         snapshots,
         comparing.told(store, wanted),
+        lifetimes.told_to(store, receiver, bool(snapshots or ranges(claims, receiver))),
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from ..metadata.claims import Range, ranges
 from ..metadata.clocks import Stamps
+from ..metadata.lives import Told
 from ..metadata.states import ItemState
 from ..stores.base import IndexKey
 
@@ -51,6 +52,7 @@ class Offer:
         collected: By partition, the clocks of tombstones that the sender has not got any more.
         snapshots: Partitions that come as a whole: what is missing is gone.
         digests: By prefix, the digest of what the sender held then (``digests.py``).
+        lives: Those that the receiver may not know of (``lives.py``).
     """
 
     session_id: str
@@ -61,6 +63,7 @@ class Offer:
     collected: Mapping[str, Stamps] = field(default_factory=dict)
     snapshots: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
+    lives: tuple[Told, ...] = ()
 
     def ranges(self) -> list[Range]:
         """Return what is sent, in the order in which it is."""

@@ -20,6 +20,7 @@ from ..metadata.claims import absorbed
 from ..metadata.clocks import Stamps, following, merged
 from ..metadata.digests import Digest
 from ..metadata.ids import NewId, random_id
+from ..metadata.lives import Birth
 from ..metadata.states import ItemState
 from ..pages import PageTree, RangeKey, Ranges
 from ..stored import (
@@ -33,6 +34,7 @@ from ..stored import (
     unpack_bound,
     unpack_place,
 )
+from . import lifetimes
 from .unwritten import Learned, Unwritten
 
 T = TypeVar("T")
@@ -183,13 +185,37 @@ class BaseDataStore(ABC):
         """The newest stamp that was issued under the present id; 0: none."""
         return int(self.facts.get("own", 0))
 
-    def next_stamp(self, now: int) -> int:
-        """Issue a stamp, above all that were ever issued or seen here, whatever the wall clock says."""
-        return self.next_stamps(now, 1)[0]
+    @property
+    def newest_issued(self) -> int:
+        """The newest stamp that was issued under any id; 0: none."""
+        return self.own_stamp or int(self.facts.get("issued", 0))
 
-    def next_stamps(self, now: int, count: int) -> range:
+    @property
+    def life(self) -> int:
+        """The life in which this store issues stamps (``lives.py``); 0: it has issued none."""
+        return int(self.facts.get("life", 0))
+
+    def birth_of(self, life: int) -> Birth | None:
+        """Return where a life begins; None where nobody has told."""
+        return lifetimes.birth_of(self, life)
+
+    @abstractmethod
+    def _found_life(self) -> int:
+        """Return the life that was the store's before anything was stamped since the data were opened."""
+
+    def next_stamp(self, now: int, new_id: NewId = random_id) -> int:
+        """Issue a stamp, above all that were ever issued or seen here, whatever the wall clock says.
+
+        The first one since the data were opened begins a new life: nobody can tell whether they are where
+        that one left them, or an old copy.
+        """
+        return self.next_stamps(now, 1, new_id)[0]
+
+    def next_stamps(self, now: int, count: int, new_id: NewId = random_id) -> range:
         """Issue some stamps, one after the other, each as :meth:`next_stamp` does; at least one."""
         facts = self.facts
+        if self.life == self._found_life():
+            lifetimes.begin(self, new_id)
         first = following(max(int(facts.get("own", 0)), int(facts.get("seen", 0))), now)
         self._set(facts, "own", first + count - 1)
         return range(first, first + count)
@@ -262,6 +288,7 @@ class BaseDataStore(ABC):
             )
         self._set(self.facts, "provider_id", new_id())
         self._set(self.facts, "database_id", new_id())
+        self._set(self.facts, "issued", self.newest_issued)
         self._set(self.facts, "own", 0)
         self._remove(self.tables.issued, old)
         for stamp in list(self.tables.marks):

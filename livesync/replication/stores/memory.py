@@ -22,6 +22,7 @@ class MemoryDataStore(BaseDataStore):
         self._tables = StoredReplica()
         self._journal: list[Callable[[], None]] | None = None
         self._unwritten = Unwritten()
+        self._life: int | None = None
 
     @property
     def tables(self) -> StoredReplica:
@@ -67,6 +68,11 @@ class MemoryDataStore(BaseDataStore):
     def _note(self, undo: Callable[[], None]) -> None:
         assert self._journal is not None, "a store is written inside run() only"
         self._journal.append(undo)
+
+    def _found_life(self) -> int:
+        if self._life is None:
+            self._life = self.life
+        return self._life
 
     def _set(self, tree: Any, key: Any, value: Any) -> None:
         before = tree.get(key, _ABSENT)

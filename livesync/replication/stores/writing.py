@@ -64,13 +64,14 @@ def write(
     if held is None and payload is None:
         raise ChangesRefused(f"there is no item {item_id!r} to delete")
     bases.keep(node, held)
-    stamp = store.next_stamp(node.now())
-    dot, known = (store.provider_id, stamp), store.collected_in(partition).get(store.provider_id, 0)
-    state = written(base, item_id, entity_name, partition, payload, dot, hard, known)
+    dot = (store.provider_id, node.next_stamp())
+    state = written(
+        base, item_id, entity_name, partition, payload, dot, hard, life=store.life, find=store.birth_of
+    )
     if open_entry is None or held is None:
         store.put(state, held)
     else:
-        union = merge_states(held, state)
+        union = merge_states(held, state, find=store.birth_of)
         state = union.state
         store.put(state, held)
         note_conflict(node, union)
@@ -91,8 +92,8 @@ def write_new(node: Node, drafts: Sequence[Draft]) -> None:
         drafts: What the application has of them, each of another item that is not deferred; at least one.
     """
     store = node.store
-    me, collected = store.provider_id, store.collected()
-    stamps = store.next_stamps(node.now(), len(drafts))
+    stamps = node.next_stamps(len(drafts))
+    me, life = store.provider_id, store.life
     bulk.put_new(
         store,
         [
@@ -103,7 +104,7 @@ def write_new(node: Node, drafts: Sequence[Draft]) -> None:
                 draft.partition,
                 draft.payload,
                 (me, stamp),
-                known=collected.get(draft.partition, {}).get(me, 0),
+                life=life,
             )
             for draft, stamp in zip(drafts, stamps, strict=True)
         ],
@@ -117,7 +118,7 @@ def written_content(base: ItemState | None, payload: str | None) -> tuple[str, b
 
 def touch(node: Node, state: ItemState) -> ItemState:
     """Let an item travel under this node's clock too; its content and rank stay."""
-    touched = state.touched(node.store.provider_id, node.store.next_stamp(node.now()))
+    touched = state.touched(node.store.provider_id, node.next_stamp())
     node.store.put(touched, state)
     return touched
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from transaction import TransactionManager
 
@@ -17,6 +18,9 @@ from .base import BaseDataStore, Savepoint
 from .unwritten import Unwritten
 
 T = TypeVar("T")
+
+#: The life of each database when this process first stamped something in it: stores come and go.
+_LIVES_FOUND: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
 
 class ZODBDataStore(BaseDataStore):
@@ -128,6 +132,10 @@ class ZODBDataStore(BaseDataStore):
         assert self.connection is not None
         self._settle()
         return _ZODBSavepoint(self.connection.transaction_manager.savepoint(), self.unwritten)
+
+    def _found_life(self) -> int:
+        found = _LIVES_FOUND.get(self.db)
+        return _LIVES_FOUND.setdefault(self.db, self.life) if found is None else found
 
     def _set(self, tree: Any, key: Any, value: Any) -> None:
         tree[key] = value
