@@ -141,7 +141,7 @@ class Page(Persistent):
     def set_many(self, rows: Mapping[str, Value | None]) -> None:
         """Set the values of many keys; None takes one out."""
         self.changes.update(rows)
-        self.size += sum(len(key) + len(value or "") for key, value in rows.items())
+        self.size += sum(map(len, rows)) + sum(map(len, filter(None, rows.values())))
 
     def _p_resolveConflict(self, old: bytes, committed: bytes, new: bytes) -> bytes:  # noqa: N802
         """Unite two changes that concern different keys, and took none away.
@@ -395,7 +395,7 @@ def _map_header(count: int) -> bytes:
 
 def _cuts(keys: list[str], rows: dict[str, Value]) -> list[int]:
     """Return where to cut these keys into as few parts as fit into pages, of one size; never at an end."""
-    sizes = list(accumulate(_size(key, rows) for key in keys))
+    sizes = list(accumulate(_sizes(keys, rows)))
     parts = max(2, -(-sizes[-1] // PAGE_SIZE))
     found = (bisect_left(sizes, sizes[-1] * part / parts) for part in range(1, parts))
     return sorted({min(max(cut, 1), len(keys) - 1) for cut in found})
@@ -413,8 +413,7 @@ def _full_until(keys: list[str], rows: dict[str, Value], end: int) -> list[int]:
 
 def _filled(keys: list[str], rows: dict[str, Value]) -> list[int]:
     found, size = [], 0
-    for number, key in enumerate(keys):
-        own = len(key) + len(rows[key]) + _AROUND
+    for number, own in enumerate(_sizes(keys, rows)):
         size += own
         if number and size > PAGE_SIZE:
             found.append(number)
@@ -422,5 +421,5 @@ def _filled(keys: list[str], rows: dict[str, Value]) -> list[int]:
     return found
 
 
-def _size(key: str, rows: dict[str, Value]) -> int:
-    return len(key) + len(rows[key]) + _AROUND
+def _sizes(keys: list[str], rows: dict[str, Value]) -> list[int]:
+    return [len(key) + len(rows[key]) + _AROUND for key in keys]

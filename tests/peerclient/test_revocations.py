@@ -118,7 +118,8 @@ def test_one_that_comes_to_the_server_in_the_middle_ends_the_session_at_the_next
     with pytest.raises(PeerSaysNo, match="revoked"):
         getattr(client, f"initiate_{direction}")(Filter("F1"))
 
-    assert seen == [5, 10]
+    # a client that receives had asked for one more buffer by then, and may have been given it before
+    assert seen in ([5, 10], [5, 10, 15][: 3 if direction == "pull" else 2])
     # what had come before is neither claimed nor passed for the whole
     receiver = world if direction == "push" else home
     sender = "home" if direction == "push" else "server"

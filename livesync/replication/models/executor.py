@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,13 @@ class ChangesExecutor:
     def depth(self, entity_name: str) -> int:
         """Return how deep a model lies below those that it depends on: parents are applied first."""
         return 0
+
+    def at_once(self, store: BaseDataStore) -> AbstractContextManager[None]:
+        """Return a context in which items are executed one after the other, in this thread.
+
+        What has to be set up for each of them may be set up once.
+        """
+        return nullcontext()
 
     def execute(self, store: BaseDataStore, state: ItemState, object_id: str | None) -> Draft | None:
         """Make the application's object what ``state`` says.

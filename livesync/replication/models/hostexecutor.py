@@ -6,8 +6,10 @@ and is made there by ``Host.restore``: any application whose host takes document
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 import msgspec
@@ -50,6 +52,7 @@ class HostExecutor(ChangesExecutor):
         models = host.sync_models() if models is None else models
         self.models = models if isinstance(models, ModelRegistry) else ModelRegistry(models)
         self._record = recorder or record_in_inbox
+        self._thread = threading.local()
 
     def knows(self, entity_name: str) -> bool:
         """Tell whether this is a registered model, or a document."""
@@ -134,6 +137,20 @@ class HostExecutor(ChangesExecutor):
 
     # -- making it what the store says ---------------------------------------------------------------
 
+    @contextmanager
+    def at_once(self, store: BaseDataStore) -> Iterator[None]:
+        """Return a context in which the host is set up once for all objects of models."""
+        with self.host.at(store.connection) as host:
+            self._thread.host = host
+            try:
+                yield
+            finally:
+                self._thread.host = None
+
+    def _at(self, store: BaseDataStore) -> AbstractContextManager[Host]:
+        host: Host | None = getattr(self._thread, "host", None)
+        return self.host.at(store.connection) if host is None else nullcontext(host)
+
     def execute(self, store: BaseDataStore, state: ItemState, object_id: str | None) -> Draft | None:
         """Make the application's object what ``state`` says."""
         if state.entity_name == DOCUMENT:
@@ -160,7 +177,7 @@ class HostExecutor(ChangesExecutor):
         self, store: BaseDataStore, model: type[SyncableModel], state: ItemState, object_id: str | None
     ) -> Draft | None:
         assert store.connection is not None
-        with self.host.at(store.connection) as host:
+        with self._at(store) as host:
             current = None if object_id is None else host.get(object_id)
             home = model.sync_home(store.connection.root())
             if not state.is_live:

@@ -6,8 +6,7 @@ applied, and not before. A session that is given up is cleaned (``cleaning.py``)
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,9 +25,9 @@ from ..models import bases, moves
 from ..models.executor import Draft
 from ..node import Node
 from ..stored import unpack
-from ..stores import bulk, lifetimes, writing
+from ..stores import lifetimes, writing
 from ..stores.base import BaseDataStore
-from . import comparing, conflicts, journal
+from . import comparing, conflicts, journal, newcomers
 from .conflicts import LogEntry
 from .steps import Chunk, Offer
 
@@ -122,41 +121,46 @@ class _Receiver:
         self._me = node.store.provider_id
         self._lost = set(node.store.lost)
         self._has_application = node.executor.has_application
+        self._maker = newcomers.Maker(node, self.applied.told)
 
     def receive_all(self, ordered: Sequence[ItemState]) -> None:
         """Take states in this order; those that are the first of their items are held beforehand, at once."""
-        new = self._hold_new(ordered)
-        for state in ordered:
-            if state.item_id not in new:
-                self.receive(state)
-                continue
-            self.applied.states.append(state)
-            if self._has_application and state.is_live:
-                self.execute(state, None)
+        tables, executor = self.node.store.tables, self.node.executor
+        is_special = self._query_ids or self._mending or self._lost or tables.by_query or tables.hidden
+        new = {} if is_special else newcomers.hold_new(self.node, ordered)
+        if not self._has_application:
+            self.applied.states += new.values()
+            for state in ordered if len(new) < len(ordered) else ():
+                if state.item_id not in new:
+                    self.receive(state)
+            return
+        known = {name for name in {state.entity_name for state in new.values()} if executor.knows(name)}
+        with executor.at_once(self.node.store):
+            for state in ordered:
+                if state.item_id not in new:
+                    self._settle_made()
+                    self.receive(state)
+                    continue
+                self.applied.states.append(state)
+                if not state.is_live:
+                    continue
+                if self._careful or state.entity_name not in known:
+                    self.execute(state, None)
+                else:
+                    self._make(state)
+            self._settle_made()
 
-    def _hold_new(self, ordered: Sequence[ItemState]) -> Set[str]:
-        """Hold the first states of items, where nothing can be in the way; return the ids of these items.
+    def _make(self, state: ItemState) -> None:
+        try:
+            self._maker.make(state)
+        except TransientError:
+            raise
+        except Exception as exc:
+            raise _CannotApply from exc
 
-        That would be: an object that the application has made by itself, doubt about what was held before,
-        or somebody who wrote under this node's id.
-        """
-        node, store, me = self.node, self.node.store, self._me
-        if self._query_ids or self._mending or self._lost or store.tables.by_query or store.tables.hidden:
-            return frozenset()
-        places, bound = store.unwritten.places, store.unwritten.bound
-        findable = {name: node.executor.may_find(name) for name in {state.entity_name for state in ordered}}
-        met = Counter(state.item_id for state in ordered)
-        new = {
-            state.item_id: state
-            for state in ordered
-            if places.get(state.item_id) is None
-            and me not in state.vector
-            and met[state.item_id] == 1
-            and not (state.hard or findable[state.entity_name])
-            and not (self._has_application and bound.get(state.item_id) is not None)
-        }
-        bulk.put_new(store, new.values())
-        return new.keys()
+    def _settle_made(self) -> None:
+        for state, draft in self._maker.settle():
+            self._bind(state, draft, None)
 
     def receive(self, remote: ItemState) -> None:
         node, store = self.node, self.node.store
