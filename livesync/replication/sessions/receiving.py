@@ -6,8 +6,9 @@ applied, and not before. A session that is given up is cleaned (``cleaning.py``)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 from msgspec import structs
@@ -121,7 +122,6 @@ class _Receiver:
         self._me = node.store.provider_id
         self._lost = set(node.store.lost)
         self._has_application = node.executor.has_application
-        self._maker = newcomers.Maker(node, self.applied.told)
 
     def receive_all(self, ordered: Sequence[ItemState]) -> None:
         """Take states in this order; those that are the first of their items are held beforehand, at once."""
@@ -134,32 +134,37 @@ class _Receiver:
                 if state.item_id not in new:
                     self.receive(state)
             return
-        known = {name for name in {state.entity_name for state in new.values()} if executor.knows(name)}
-        with executor.at_once(self.node.store):
-            for state in ordered:
+        known = {state.entity_name for state in new.values() if not self._careful and state.is_live}
+        known = {name for name in known if executor.knows(name)}
+
+        def is_made(state: ItemState) -> bool:
+            return state.is_live and state.entity_name in known and state.item_id in new
+
+        for are_made, states in groupby(ordered, is_made):
+            if are_made:
+                self._make(states)
+                continue
+            for state in states:
                 if state.item_id not in new:
-                    self._settle_made()
                     self.receive(state)
                     continue
                 self.applied.states.append(state)
-                if not state.is_live:
-                    continue
-                if self._careful or state.entity_name not in known:
+                if state.is_live:
                     self.execute(state, None)
-                else:
-                    self._make(state)
-            self._settle_made()
 
-    def _make(self, state: ItemState) -> None:
+    def _make(self, states: Iterable[ItemState]) -> None:
+        """Make objects in the application of which there is none, of models that it knows."""
+        maker = newcomers.Maker(self.node, self.applied.told)
         try:
-            self._maker.make(state)
+            with self.node.executor.at_once(self.node.store):
+                for state in states:
+                    self.applied.states.append(state)
+                    maker.make(state)
         except TransientError:
             raise
         except Exception as exc:
             raise _CannotApply from exc
-
-    def _settle_made(self) -> None:
-        for state, draft in self._maker.settle():
+        for state, draft in maker.settle():
             self._bind(state, draft, None)
 
     def receive(self, remote: ItemState) -> None:
