@@ -34,7 +34,8 @@ class WorkingCopy(ABC):
 
     def read(self, ids: Iterable[str]) -> Iterator[tuple[str, Any]]:
         """Yield (id, document) for each of the ids, as :meth:`get` returns it."""
-        return ((document_id, self.get(document_id)) for document_id in ids)
+        ids = list(ids)
+        return zip(ids, map(self.get, ids))
 
     @abstractmethod
     def write(self, documents: Iterable[tuple[str, Any]]) -> None:

@@ -18,6 +18,7 @@ import ormsgpack
 from ...errors import InvalidCollectionState
 from ..packets import Packet
 from ..stored import ChangeSet
+from .checks import CHECK, UNKNOWN
 from .frames import Frames
 from .sums import with_sum, without_sum
 
@@ -51,6 +52,7 @@ class Row(NamedTuple):
         forward: Encoded delta from the parent's document; :data:`GONE`: it was deleted.
         backward: The way back; :data:`GONE`: it was created. Either may be :data:`ERASED`.
         before, after: The first bytes of the content hashes; :data:`NOTHING` where there is none.
+        check_before, check_after: Checks of the documents (:mod:`~livesync.versions.store.checks`).
     """
 
     document_id: str
@@ -58,6 +60,8 @@ class Row(NamedTuple):
     backward: bytes
     before: bytes
     after: bytes
+    check_before: bytes = UNKNOWN
+    check_after: bytes = UNKNOWN
 
 
 def change_set(rows: Sequence[Row], frames: Frames, dictionary: int = 0) -> ChangeSet:
@@ -81,15 +85,16 @@ def _parts(sizes: Sequence[int], most: int, most_bytes: int) -> Iterator[tuple[i
 
 
 def _packed(rows: Sequence[Row], frames: Frames, dictionary: int) -> bytes:
-    """Return a page: ids, hashes, and the deltas there, and back, in frames of their own.
+    """Return a page: ids, hashes, checks, and the deltas there, and back, in frames of their own.
 
     Who goes one way reads that one alone.
     """
     ids = frames.pack(ormsgpack.packb([row.document_id for row in rows]))
     hashes = b"".join(part for row in rows for part in (row.before, row.after))
     there, back = [row.forward for row in rows], [row.backward for row in rows]
+    checks = b"".join(part for row in rows for part in (row.check_before, row.check_after))
     fields = [*_framed(there, frames, dictionary), *_framed(back, frames, dictionary)]
-    return with_sum(ormsgpack.packb([ids, hashes, *fields]))
+    return with_sum(ormsgpack.packb([ids, hashes, checks, *fields]))
 
 
 def _framed(deltas: Sequence[bytes], frames: Frames, dictionary: int) -> tuple[list[int], list[bytes]]:
@@ -104,6 +109,7 @@ class _Page(NamedTuple):
 
     ids: list[str]
     hashes: bytes
+    checks: bytes
     there_counts: list[int]
     there: list[bytes]
     back_counts: list[int]
@@ -112,6 +118,10 @@ class _Page(NamedTuple):
     def shorts(self) -> tuple[bytes, ...]:
         """Return the short hashes before and after, in turn."""
         return unpack(f"{SHORT}s" * (2 * len(self.ids)), self.hashes)
+
+    def all_checks(self) -> tuple[bytes, ...]:
+        """Return the checks before and after, in turn."""
+        return unpack(f"{CHECK}s" * (2 * len(self.ids)), self.checks)
 
     def deltas(self, frames: Frames, is_back: bool) -> list[bytes]:
         """Return the deltas of one way."""
@@ -146,7 +156,7 @@ class Columns(NamedTuple):
     Attributes:
         ids: The documents.
         deltas: What is to be applied on this way.
-        starts, ends: Short hashes of what the documents are before and after that.
+        starts, ends: Checks of what the documents are before and after that.
     """
 
     ids: Sequence[str]
@@ -162,8 +172,8 @@ def columns_of(stored: ChangeSet, frames: Frames, is_back: bool) -> Iterator[Col
         InvalidCollectionState: It is damaged.
     """
     for page in _pages(stored, frames):
-        shorts = page.shorts()
-        before, after = shorts[::2], shorts[1::2]
+        checks = page.all_checks()
+        before, after = checks[::2], checks[1::2]
         starts, ends = (after, before) if is_back else (before, after)
         yield Columns(page.ids, page.deltas(frames, is_back), starts, ends)
 
@@ -175,9 +185,9 @@ def rows_of(stored: ChangeSet, frames: Frames) -> Iterator[Row]:
         InvalidCollectionState: It is damaged.
     """
     for page in _pages(stored, frames):
-        shorts = page.shorts()
         there, back = page.deltas(frames, is_back=False), page.deltas(frames, is_back=True)
-        yield from map(Row, page.ids, there, back, shorts[::2], shorts[1::2])
+        shorts, checks = page.shorts(), page.all_checks()
+        yield from map(Row, page.ids, there, back, shorts[::2], shorts[1::2], checks[::2], checks[1::2])
 
 
 class Forwards:

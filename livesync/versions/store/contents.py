@@ -63,6 +63,7 @@ class State(NamedTuple):
         deltas: How many deltas were applied, ``weight`` the bytes of those that the document's entries hold.
         rows: How many change sets were read for it.
         base: Bytes of the whole that they were applied to, as it is stored.
+        body: The document's canonical bytes; b"" where there is none.
     """
 
     value: Any
@@ -72,6 +73,7 @@ class State(NamedTuple):
     weight: int = 0
     base: int = 0
     rows: int = 0
+    body: bytes = b""
 
     @property
     def key(self) -> int:
@@ -272,9 +274,10 @@ class Contents:
         value = base.value
         for delta in reversed(chain):
             value = apply(value, delta)
-        if hash_of(self.codec.encode(value)) != newest.hash:
+        body = self.codec.encode(value)
+        if hash_of(body) != newest.hash:
             raise InvalidCollectionState("it is not what was registered")
-        return State(value, newest.hash, newest, len(chain), weight, base.base, rows)
+        return State(value, newest.hash, newest, len(chain), weight, base.base, rows, body)
 
     def _whole(self, entry: Entry) -> State:
         """Return what an entry that needs no other says."""
@@ -302,7 +305,8 @@ class Contents:
             return _NEVER
         if encoded[:1] == ERASED:
             return State(ABSENT, encoded[1:], None)
-        return State(self.codec.decode(encoded), hash_of(encoded), None, base=len(encoded) // 3)
+        value = self.codec.decode(encoded)
+        return State(value, hash_of(encoded), None, base=len(encoded) // 3, body=encoded)
 
     def pack_of(self, document_id: str) -> dict[str, bytes]:
         """Return the pack of first states that a document's lies in, if it has one: id -> encoded."""

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from ...errors import InvalidOperation
 from ..diffs.threeway import ABSENT
-from ..values import hash_of
-from .changesets import ERASED, GONE, NOTHING, SHORT
+from .changesets import ERASED, GONE
+from .checks import NOTHING, check_of
 from .contents import Contents, applied
 from .tree import way_between
 from .writing import LONGEST_CHAIN, differs
@@ -87,8 +87,8 @@ class Steps:
     def walked(self, documents: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
         """Yield (id, document at the end) for documents as they are at the start.
 
-        Each is compared with its hash before and after. Where what comes out differs, or the way is long, the
-        document is read as it was kept there. The short hash before is a hint, as it decides nothing alone.
+        Each is compared with its check before and after; where one differs, or is not known, with its whole
+        hash before, and it is read as it was kept at the end. It is also where the way is long.
 
         Raises:
             InvalidOperation: A document is not what it was at the start.
@@ -102,8 +102,8 @@ class Steps:
 
     def _check_unchanged(self, ids: Sequence[str], values: Sequence[Any]) -> None:
         starts = map(self._starts.__getitem__, ids)
-        for one, value, short, start in zip(ids, values, self._shorts(values), starts):
-            if short != start and differs(self._contents, one, value, self._start):
+        for one, value, check, start in zip(ids, values, self._checks(values), starts):
+            if check != start and differs(self._contents, one, value, self._start):
                 raise InvalidOperation(
                     f"document {one!r} was changed, and nobody has said so: commit the change first"
                 )
@@ -117,13 +117,13 @@ class Steps:
         for place, deltas in more:
             for delta in islice(decoded, len(deltas)):
                 ended[place] = applied(ended[place], delta)
-        shorts = map(self._ends.__getitem__, ids)
+        checks = map(self._ends.__getitem__, ids)
         return [
-            value if found == short else contents.value(one, end)
-            for one, value, found, short in zip(ids, ended, self._shorts(ended), shorts)
+            value if found == check else contents.value(one, end)
+            for one, value, found, check in zip(ids, ended, self._checks(ended), checks)
         ]
 
-    def _shorts(self, values: Iterable[Any]) -> list[bytes]:
-        """Return the short hashes of documents."""
+    def _checks(self, values: Iterable[Any]) -> list[bytes]:
+        """Return the checks of documents."""
         encode = self._contents.codec.encode
-        return [NOTHING if value is ABSENT else hash_of(encode(value))[:SHORT] for value in values]
+        return [NOTHING if value is ABSENT else check_of(encode(value)) for value in values]

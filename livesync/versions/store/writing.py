@@ -12,6 +12,7 @@ from ..diffs.threeway import ABSENT
 from ..shelves import History
 from ..values import hash_of
 from .changesets import ERASED, GONE, NOTHING, SHORT, Row
+from .checks import kept_check
 from .contents import Contents, State
 from .entries import Entry, Kind, append
 from .frames import SAMPLE_BYTES, sampled
@@ -268,18 +269,34 @@ def _worked_out(contents: Contents, key: int, parent: int, change: Change) -> _W
     if old is None or (body is None and old.value is ABSENT and told is None):
         return None  # it is the same; or it was erased, and nothing is left that could be deleted
     if body is None and after:
-        row = Row(document_id, ERASED, ERASED if old.hash else GONE, _short(old.hash), _short(after))
+        row = new_row(document_id, (ERASED, ERASED if old.hash else GONE), old, after, b"")
         return _Written(place.history, Entry(key, Kind.ERASED, key, after, b""), row, old.hash)
-    forward, backward = _deltas(contents, old, value)
-    entry = _entry(contents, key, old, body, after, forward)
+    deltas = _deltas(contents, old, value)
+    entry = _entry(contents, key, old, body, after, deltas[0])
     if same is not None:
         entry = Entry(key, Kind.SAME, same, after, b"")
-    row = Row(document_id, forward, backward, _short(old.hash), _short(after))
+    row = new_row(document_id, deltas, old, after, body or b"")
     return _Written(place.history, entry, row, old.hash)
 
 
-def _short(content_hash: bytes) -> bytes:
-    return content_hash[:SHORT] or NOTHING
+def new_row(document_id: str, deltas: tuple[bytes, bytes], old: State, after: bytes, body: bytes) -> Row:
+    """Return a row.
+
+    Args:
+        document_id: The document.
+        deltas: There and back.
+        old: What it was.
+        after: Content hash of what it becomes; b"": it is gone.
+        body: Canonical bytes of that; b"": it is gone, or they are not known.
+    """
+    return Row(
+        document_id,
+        *deltas,
+        old.hash[:SHORT] or NOTHING,
+        after[:SHORT] or NOTHING,
+        kept_check(old.hash, old.body),
+        kept_check(after, body),
+    )
 
 
 def _deltas(contents: Contents, old: State, new: Any) -> tuple[bytes, bytes]:

@@ -10,6 +10,8 @@ from ..deltatrees.opening import opened
 from ..diffs.threeway import ABSENT
 from ..names import Names
 from ..store.changesets import ERASED, NOTHING, SHORT
+from ..store.checks import NOTHING as NO_CHECK
+from ..store.checks import UNKNOWN, check_of
 from ..store.contents import PRUNED, Contents
 from ..store.entries import Entries
 from ..store.records import Record, made_id, new_state, rows_hash, state_change
@@ -132,6 +134,14 @@ def _deltas(contents: Contents, key: int, parent: int, where: str) -> Iterator[F
             continue
         if not _same(contents, forth, new) or not _same(contents, back, old):
             yield Fault(where, row.document_id, "a delta of its change set leads elsewhere")
+        if not _fits(contents, old, row.check_before) or not _fits(contents, new, row.check_after):
+            yield Fault(where, row.document_id, "a check of its change set is another document's")
+
+
+def _fits(contents: Contents, value: object, check: bytes) -> bool:
+    if value is ABSENT:
+        return check in (NO_CHECK, UNKNOWN)
+    return check in (UNKNOWN, check_of(contents.codec.encode(value)) or check)
 
 
 def _same(contents: Contents, one: object, other: object) -> bool:

@@ -19,6 +19,7 @@ from ...errors import InvalidOperation
 from ..several.parts import addresses
 from ..stash import applied_stash, packed_stash
 from ..store.changesets import ERASED, GONE, Row, rows_of
+from ..store.checks import NOTHING, UNKNOWN
 from ..store.contents import Contents
 from ..store.entries import Entries, Entry, Kind, rewritten
 from ..store.frames import Frames, sampled
@@ -136,8 +137,12 @@ def _erase_row(contents: Contents, document_id: str, key: int) -> None:
 
 
 def _erased_row(row: Row) -> Row:
-    forward = GONE if row.forward == GONE else ERASED
-    return row._replace(forward=forward, backward=GONE if row.backward == GONE else ERASED)
+    return row._replace(
+        forward=GONE if row.forward == GONE else ERASED,
+        backward=GONE if row.backward == GONE else ERASED,
+        check_before=NOTHING if row.check_before == NOTHING else UNKNOWN,
+        check_after=NOTHING if row.check_after == NOTHING else UNKNOWN,
+    )
 
 
 def _erase_first(contents: Contents, document_id: str) -> int:

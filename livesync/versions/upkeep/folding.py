@@ -13,10 +13,10 @@ from typing import NamedTuple
 from ...errors import InvalidCollectionState
 from ..diffs import delta
 from ..diffs.threeway import ABSENT
-from ..store.changesets import ERASED, GONE, NOTHING, SHORT, Row
+from ..store.changesets import ERASED, GONE, Row
 from ..store.contents import Contents, State
 from ..store.entries import CHAINED, PACKED, Entries, Entry, Kind, rebuilt
-from ..store.writing import LONGEST_CHAIN, MOST_ROWS
+from ..store.writing import LONGEST_CHAIN, MOST_ROWS, new_row
 
 
 class Fold(NamedTuple):
@@ -124,7 +124,7 @@ def _row(contents: Contents, document_id: str, old: State, new: State) -> Row:
         forward = encode([None, new.value])
     elif old.value is not ABSENT:
         backward = encode([None, old.value])
-    return Row(document_id, forward, backward, old.hash[:SHORT] or NOTHING, new.hash[:SHORT] or NOTHING)
+    return new_row(document_id, (forward, backward), old, new.hash, new.body)
 
 
 def _handed_on(contents: Contents, heir: int, last: Entry, old: State, new: State, row: Row) -> Entry:
