@@ -23,12 +23,18 @@ def status(session: Session) -> int:
     """Show which version the documents come from, and what has changed since."""
     out = session.out
     with looking(session) as collection:
-        found = {**collection.status(), "remotes": [one._asdict() for one in collection.standings()]}
+        found = {
+            **collection.status(),
+            "open": [list(place) for place in collection.open_versions],
+            "remotes": [one._asdict() for one in collection.standings()],
+        }
     number, branch = found["current_version"], found["current_branch"]
     where = f"version {number} of {branch}"
     out.line(f"HEAD is detached at {where}" if found["detached"] else f"On branch {branch}, {_at(number)}")
     if found["has_conflicts"]:
         out.line("A merge waits for its conflicts: livesync version conflicts")
+    for open_number, open_branch in found["open"]:
+        out.line(f"Version {open_number} of {open_branch} is open: livesync version close {open_branch}")
     if found["has_stash"]:
         out.line("Something is stashed: livesync version stash apply")
     for kind, ids in found["documents"].items():

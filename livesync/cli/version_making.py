@@ -85,6 +85,20 @@ def register(session: Session) -> int:
     return _told(session, changing(session, work), "nothing to register: the documents are as registered")
 
 
+def close(session: Session) -> int:
+    """Write the record of a branch's oldest open version."""
+    args = session.args
+
+    def work(collection: VersionedCollection) -> dict[str, Any]:
+        _ = collection.contents
+        if args.message is None and collection.open_versions:
+            raise UsageError("say why: give --message")
+        made = collection.close_version(args.message or "", args.branch, author=args.author)
+        return version_of(collection, collection.find(*made)[1])
+
+    return _told(session, changing(session, work))
+
+
 def _told(session: Session, version: dict[str, Any] | None, otherwise: str = "") -> int:
     session.out.line(otherwise if version is None else line_of(version))
     session.out.json({"version": version})

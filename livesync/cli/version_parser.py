@@ -81,6 +81,15 @@ def _add_making(commands: Commands) -> None:
     )
     _said(_named(register), default="what was noted with the changes, as recorded")
     register.add_argument("-b", "--branch", metavar="NAME", help="a new branch's, where HEAD is detached")
+    close = commands.add(
+        "close",
+        "version_making:close",
+        "make an open version one as any other",
+        "Write the record of a branch's oldest open version, which deltas were added to one by one: then it"
+        " is a version as any other. Where the documents are at the end of the branch, they follow.",
+    )
+    _said(_named(close))
+    close.add_argument("branch", nargs="?", metavar="BRANCH", help="which branch (default: the current one)")
     status = commands.add(
         "status",
         "version_looking:status",

@@ -42,7 +42,7 @@ EXPECTED = {
     },
     "livesync peer cert": {"list", "show", "root", "request", "push", "sign", "import", "distrust", "revoke"},
     "livesync version": {
-        *("init", "register", "status", "stash", "discard", "log", "show", "diff", "history"),
+        *("init", "register", "close", "status", "stash", "discard", "log", "show", "diff", "history"),
         *(
             "checkout",
             "branch",

@@ -1,12 +1,14 @@
 """livesync version: as people use it, mistakes included."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 import ZODB
 from ZODB.FileStorage import FileStorage
 
 from livesync.cli.main import main
+from livesync.versions import DeltasCollection
 
 
 class Desk:
@@ -506,3 +508,65 @@ def test_a_branch_without_versions_of_its_own_is_checked_out_by_its_name(begun):
     begun("checkout", "main")
     assert begun("checkout", "empty")[0] == 0
     assert begun("status")[1].startswith("On branch empty, no version of its own yet")
+
+
+@pytest.fixture
+def opened(begun):
+    """Version 1 of main, and version 0 of a branch from elsewhere, are open."""
+    db = ZODB.DB(FileStorage(str(begun.path)))
+    with db.transaction() as connection:
+        deltas = DeltasCollection(connection, "documents")
+        when, before = datetime(2030, 1, 1, tzinfo=UTC), [(0, "main")]
+        deltas.add_delta({"title": "A", "n": 1}, {"title": "A", "n": 2}, "a", 1, "main", when, before)
+        deltas.add_delta({}, {"title": "C"}, "c", 1, "main", when, before)
+        deltas.add_delta({"title": "B"}, {}, "b", 0, "elsewhere", when, before)
+    db.close()
+    return begun
+
+
+def test_an_open_version_is_shown_and_closed_and_the_documents_follow(opened):
+    assert opened("status")[1].splitlines() == [
+        "On branch main, version 0",
+        "Version 1 of main is open: livesync version close main",
+        "Version 0 of elsewhere is open: livesync version close elsewhere",
+        "nothing has changed",
+    ]
+    assert opened("fsck")[0] == 1
+    code, out, err = opened("close", "-m", "it came in parts", "--author", "ada")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].startswith("[main 1 ")
+    assert out.splitlines()[0].endswith("] it came in parts")
+    assert out.splitlines()[1] == " 1 created, 1 changed"
+    assert opened.documents() == {"a": {"title": "A", "n": 2}, "b": {"title": "B"}, "c": {"title": "C"}}
+    assert "Author:  ada" in opened("log")[1]
+    assert json.loads(opened("status", json_=True)[1])["open"] == [[0, "elsewhere"]]
+
+    version = json.loads(opened("close", "elsewhere", "-m", "too", json_=True)[1])["version"]
+
+    assert (version["branch"], version["version"], version["message"]) == ("elsewhere", 0, "too")
+    assert set(opened.documents()) == {"a", "b", "c"}
+    assert opened("fsck")[1] == "3 versions: nothing is wrong\n"
+    assert "is open" not in opened("status")[1]
+
+
+def test_what_cannot_be_closed_is_refused_in_one_line_and_nothing_is_lost(opened):
+    assert opened("close") == (2, "", "livesync: say why: give --message\n")
+    code, out, err = opened("close", "nowhere", "-m", "x")
+    assert (code, out, err) == (2, "", "livesync: no version of 'nowhere' is open\n")
+    opened.write(b={"title": "B", "n": 7})
+    code, out, err = opened("close", "-m", "x")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("livesync: there are changes: ")
+    assert opened.documents()["b"] == {"title": "B", "n": 7}
+    assert len(json.loads(opened("status", json_=True)[1])["open"]) == 2
+
+    assert opened("stash")[0] == 0
+    assert opened("close", "-m", "x")[0] == 0
+    assert opened("stash", "apply")[0] == 0
+    assert opened("register", "-m", "mine")[0] == 0
+    assert opened.documents() == {
+        "a": {"title": "A", "n": 2},
+        "b": {"title": "B", "n": 7},
+        "c": {"title": "C"},
+    }
+    assert opened("close", "-m", "x") == (2, "", "livesync: no version of 'main' is open\n")
