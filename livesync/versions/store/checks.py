@@ -8,7 +8,7 @@ which decide wherever a check differs or is not known.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from importlib import import_module
 from typing import Final
 
 #: Bytes of a check.
@@ -25,12 +25,16 @@ def _no_check(body: bytes) -> bytes:
     return b""
 
 
-_digest: Callable[[bytes], bytes] = _no_check
-with suppress(ImportError):  # without it hashes decide everything, which takes longer
-    from xxhash import xxh3_64_digest as _digest
+def _found() -> Callable[[bytes], bytes]:
+    try:
+        digest: Callable[[bytes], bytes] = import_module("xxhash").xxh3_64_digest
+    except ImportError:  # without it hashes decide everything, which takes longer
+        return _no_check
+    return digest
+
 
 #: Returns the check of a document's canonical bytes; b"", which is never kept, without ``xxhash``.
-check_of: Final = _digest
+check_of: Final = _found()
 
 
 def kept_check(content_hash: bytes, body: bytes) -> bytes:
