@@ -89,13 +89,25 @@ def forwarded(session: Session, argv: Sequence[str]) -> int | None:
     owner = read_owner(owner_path(file))
     if owner is None or not owner.is_alive():
         return None  # what was left by a process that is gone says nothing
-    if args.handler == "installing:destroy":
-        from .installing import agree_to_destroy
-
-        if not agree_to_destroy(session):
+    ask = _asking(args.handler)
+    if ask is not None:
+        if not ask(session):
             return ExitCode.OK
         argv = [*argv, "--yes"]
     return _sent(session, argv, owner, file)
+
+
+def _asking(handler: str) -> Callable[[Session], bool] | None:
+    """Return what asks before a command is carried out: here, where the person is."""
+    if handler == "installing:destroy":
+        from .installing import agree_to_destroy
+
+        return agree_to_destroy
+    if handler == "peer_erasing:erase":
+        from .peer_erasing import agree_to_erase
+
+        return agree_to_erase
+    return None
 
 
 def _is_for_here(session: Session) -> bool:

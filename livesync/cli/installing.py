@@ -133,12 +133,6 @@ def _what_goes(status: ManagerStatus, uri: str) -> list[str]:
 
 def _agreed(session: Session) -> bool:
     """Ask twice on standard error."""
-    if _answer(session, "Remove all this? [y/N] ").lower() not in ("y", "yes"):
+    if session.out.ask("Remove all this? [y/N] ").lower() not in ("y", "yes"):
         return False
-    return _answer(session, "It cannot be brought back. Type destroy to go on: ") == "destroy"
-
-
-def _answer(session: Session, question: str) -> str:
-    session.out.stderr.write(question)
-    session.out.stderr.flush()
-    return sys.stdin.readline().strip()
+    return session.out.ask("It cannot be brought back. Type destroy to go on: ") == "destroy"

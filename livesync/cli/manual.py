@@ -69,6 +69,7 @@ _EXAMPLES: Final = {
         "livesync peer init --root conferences": "Begin to sync, and say who may.",
         "livesync peer cert list": "Who has which certificate, and until when?",
         "livesync peer cert revoke 6dfc8ec7 --reason stolen": "A device is lost: it has no access any more.",
+        "livesync peer erase people/ada": "Somebody asks that their data be deleted, everywhere.",
         "livesync peer conflict list --open": "What could the application not take?",
         "livesync peer conflict show 3fa1": "What lost, beside what won.",
         "livesync peer conflict reinstate 3fa1": "Make what lost the item's content again.",

@@ -47,6 +47,12 @@ class Output:
         """Print a line on standard error."""
         _write(self.stderr, f"{printable(text)}\n")
 
+    def ask(self, question: str) -> str:
+        """Ask on standard error; return the line that is answered."""
+        _write(self.stderr, question)
+        self.stderr.flush()
+        return sys.stdin.readline().strip()
+
     def json(self, values: Mapping[str, Any]) -> None:
         """Print ``values`` as the JSON object of ``--json``: nothing without it."""
         if self.as_json:

@@ -12,6 +12,17 @@ def add_peer_commands(commands: Commands) -> None:
     """Add all commands of the group to ``commands``."""
     add_trust_commands(commands)
     add_client_commands(commands)
+    erase = commands.add(
+        "erase",
+        "peer_erasing:erase",
+        "delete something for good, on all nodes",
+        "Delete an object of the application, or an item of two-way sync, for good, after asking: from the"
+        " application, from everything that livesync keeps of it, its versions included, and on every node"
+        " that the deletion reaches. Its id is closed then: an edit that comes late does not bring it back."
+        " What the application deletes by itself stays in the store, so that it can be reinstated.",
+    )
+    erase.add_argument("target", metavar="OBJECT_ID", help="the object's id, or the item's")
+    erase.add_argument("--yes", action="store_true", help="do not ask, for scripts")
     _add_conflict_commands(commands.group("conflict", "look after what lost, or could not be applied"))
 
 

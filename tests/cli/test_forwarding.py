@@ -185,6 +185,23 @@ def test_whoever_says_no_destroys_nothing(index, monkeypatch):
     assert index("status").code == 0
 
 
+def test_what_deletes_for_good_asks_here_and_is_done_there(index, monkeypatch, host):
+    assert index("peer", "init").code == 0
+    assert "give --yes" in index("peer", "erase", "thing-01", "--host", HOST).err
+
+    asked = []
+    monkeypatch.setattr("sys.stdin", type("Terminal", (), {
+        "isatty": lambda self: True, "readline": lambda self: asked.append(1) or "erase\n"
+    })())  # fmt: skip
+    assert index("peer", "erase", "nothing", "--host", HOST).code == 3
+    answer = index("peer", "erase", "thing-01", "--host", HOST)
+
+    assert (answer.code, asked) == (6, [1])
+    assert answer.err.startswith("thing-01 will be deleted for good: ")
+    # by the process whose host only gives documents
+    assert answer.err.endswith("this host takes no documents back: it has no restore() of its own\n")
+
+
 def test_without_a_runner_there_the_command_says_what_can_be_done(cli, hosting):
     hosting("off")
 

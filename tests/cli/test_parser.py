@@ -37,7 +37,7 @@ EXPECTED = {
     "livesync dead": {"list", "show", "retry", "discard"},
     "livesync user": {"add", "list", "password", "role", "remove", "add_token", "remove_token"},
     "livesync peer": {
-        *("init", "cert", "scope", "conflict"),
+        *("init", "cert", "scope", "conflict", "erase"),
         *("add", "list", "remove", "sync", "status", "sessions", "resume", "cleanup"),
     },
     "livesync peer cert": {"list", "show", "root", "request", "push", "sign", "import", "distrust", "revoke"},

@@ -4,63 +4,14 @@ import sys
 from dataclasses import replace
 
 import pytest
-import ZODB
-from ZODB.FileStorage import FileStorage
+from support.twosites import TALK, Site, packed
 
 from livesync.cli.main import main
-from livesync.demo.editor import Editor
-from livesync.demo.host import demo_paths_host
-from livesync.demo.model import ROOT_KEY
-from livesync.demo.places import Place
-from livesync.demo.replay import prepare
-from livesync.demo.wiring import recorded
 from livesync.replication import (
-    HostExecutor,
     SyncLock,
     SyncOrchestrator,
-    TrackReader,
-    ZODBDataStore,
-    ZODBSyncProvider,
 )
 from livesync.replication.sessions import conflicts
-
-TALK = "pycon/pycon-2020/a"
-
-
-def packed(site):
-    """Return the bytes of a site's file without earlier revisions."""
-    with site:
-        site.db.pack()
-    return site.path.read_bytes()
-
-
-class Site:
-    def __init__(self, path, name, clock):
-        self.path, self.name, self.clock = path, name, clock
-
-    def __enter__(self):
-        self.db = ZODB.DB(FileStorage(str(self.path)))
-        prepare(self.db)
-        self.provider = ZODBSyncProvider(
-            self.name,
-            ZODBDataStore(self.db),
-            changes_executor=HostExecutor(demo_paths_host()),
-            reader=TrackReader(),
-            clock=self.clock,
-        )
-        return self
-
-    def __exit__(self, *_):
-        self.db.close()
-
-    def edit(self, title):
-        with recorded(self.db, demo_paths_host()), self.db.transaction() as connection:
-            editor = Editor(connection.root()[ROOT_KEY], lambda path: f"uid of {path}")
-            editor.write(Place("pycon-2020", "a"), {"title": title})
-
-    def title(self):
-        with self.db.transaction() as connection:
-            return connection.root()[ROOT_KEY].at_path("pycon/pycon-2020/a").title
 
 
 @pytest.fixture
@@ -163,9 +114,8 @@ def test_forgetting_an_object_erases_what_its_conflicts_said(peer, sites, capsys
     site = sites[1]
     assert "mine" in peer("show", conflict_id(peer))[1]
     if is_removed:
-        with site, recorded(site.db, demo_paths_host()), site.db.transaction() as connection:
-            Editor(connection.root()[ROOT_KEY], str).erase(connection.root()[ROOT_KEY].at_path(TALK))
         with site:
+            site.remove()
             site.provider.prepare()
 
     assert b"mine" in packed(site)
