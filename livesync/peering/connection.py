@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
+from urllib.parse import quote
 
 from ..errors import CertificateRefused, PeerSaysNo, PeerUnreachable, ProfileDiffers, UsageError
 from . import compression, wire
@@ -76,6 +77,10 @@ class PeerConnection:
         self._asking = Asking(self._http, retries or Retries(), ())
         self._encodings = tuple(name for name in compression.ENCODINGS if name in encodings)
         self._info: wire.Info | None = None
+        #: What the server told with that, and was not used yet.
+        self._revocations: dict[str, list[wire.Signed]] = {}
+        self._chains: dict[str, list[list[wire.Signed]]] = {}
+        self._nonces: dict[str, str] = {}
 
     @property
     def base_url(self) -> str:
@@ -100,16 +105,48 @@ class PeerConnection:
             PeerUnreachable: It gives no usable answer, or talks another version of the protocol.
         """
         if self._info is None:
-            info = self._asking.ask("GET", "/info", wire.Info)
-            if info.protocol != wire.PROTOCOL:
-                raise PeerUnreachable(
-                    f"{self.base_url} talks version {info.protocol} of the protocol, this livesync"
-                    f" version {wire.PROTOCOL}: the older one of both is to be updated"
-                )
-            self._asking.encodings = tuple(name for name in self._encodings if name in info.capabilities)
-            self.chunk_size = max(1, min(self.chunk_size, info.chunk_size))
-            self._info = info
+            self._meet_server({})
+        assert self._info is not None
         return self._info
+
+    def prepare_session(self, profile: str, certificate_ids: Sequence[str]) -> None:
+        """Ask who the server is, and for what else a session needs: a server that can tells it in one answer.
+
+        What it tells so is used once; nothing happens where it was asked before.
+
+        Args:
+            profile: Of the session.
+            certificate_ids: Of the certificates that it may begin with.
+
+        Raises:
+            PeerUnreachable: It gives no usable answer, or talks another version of the protocol.
+        """
+        headers = {wire.PROFILE: quote(profile, safe="")}
+        if certificate_ids:
+            headers[wire.CLIENTS] = ",".join(certificate_ids[: wire.MAX_CLIENTS])
+        if self._info is None:
+            self._meet_server(headers)
+
+    def _meet_server(self, headers: Mapping[str, str]) -> None:
+        def check(told: wire.Info) -> None:
+            if told.meeting is not None:
+                _check_revocations(told.meeting.revocations)
+                for signed in told.meeting.chains:
+                    self._checked_chain(signed, told.meeting.profile)
+
+        info = self._asking.ask("GET", "/info", wire.Info, headers=headers, check=check)
+        if info.protocol != wire.PROTOCOL:
+            raise PeerUnreachable(
+                f"{self.base_url} talks version {info.protocol} of the protocol, this livesync"
+                f" version {wire.PROTOCOL}: the older one of both is to be updated"
+            )
+        self._asking.encodings = tuple(name for name in self._encodings if name in info.capabilities)
+        self.chunk_size = max(1, min(self.chunk_size, info.chunk_size))
+        self._info = info
+        if info.meeting is not None:
+            self._revocations[info.meeting.profile] = info.meeting.revocations
+            self._chains[info.meeting.profile] = info.meeting.chains
+            self._nonces.update(info.meeting.nonces)
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -157,7 +194,11 @@ class PeerConnection:
         def check(told: wire.Certificates) -> None:
             found[:] = [self._checked_chain(signed, profile) for signed in told.chains]
 
-        self._asking.ask("GET", "/certificates", wire.Certificates, query=query, check=check)
+        met = self._chains.pop(profile, None) if primary_partition is None else None
+        if met is not None:
+            check(wire.Certificates(chains=met))
+        else:
+            self._asking.ask("GET", "/certificates", wire.Certificates, query=query, check=check)
         return [chain for chain in found if scope_definition_id in (None, chain[-1].scope_definition_id)]
 
     @staticmethod
@@ -287,7 +328,8 @@ class PeerConnection:
 
     def get_nonce(self, client: str) -> str:
         """Return a nonce for a client: the id of its certificate, or that a certificate is pushed."""
-        return self._asking.ask("POST", "/nonces", wire.Nonce, wire.NewNonce(client=client)).nonce
+        met = self._nonces.pop(client, None)
+        return met or self._asking.ask("POST", "/nonces", wire.Nonce, wire.NewNonce(client=client)).nonce
 
     def take_revocations(self, profile: str) -> int:
         """Take in what the server knows of revocations; return how many were new.
@@ -295,11 +337,17 @@ class PeerConnection:
         Raises:
             PeerUnreachable: There is no usable answer: one of them is none, for example. Nothing is kept.
         """
-        told = self._asking.ask(
-            "GET", "/revocations", wire.RevocationList, query={"profile": profile}, check=_check_revocations
-        )
+        told = self._revocations.pop(profile, None)
+        if told is None:
+            told = self._asking.ask(
+                "GET",
+                "/revocations",
+                wire.RevocationList,
+                query={"profile": profile},
+                check=lambda each: _check_revocations(each.revocations),
+            ).revocations
         now = self.clock()
-        return len(self.trust.run(lambda trust: trust.take_revocations(told.revocations, now)))
+        return len(self.trust.run(lambda trust: trust.take_revocations(told, now)))
 
     # -- sessions ------------------------------------------------------------------------------------
 
@@ -361,6 +409,6 @@ class PeerConnection:
         self._http.close()
 
 
-def _check_revocations(told: wire.RevocationList) -> None:
-    for each in told.revocations:
+def _check_revocations(told: Sequence[wire.Signed]) -> None:
+    for each in told:
         Revocation.read(each)

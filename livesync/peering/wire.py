@@ -5,7 +5,8 @@ Both ends, and the server's OpenAPI description, are made from what stands here.
 **Before a session** nothing is signed by a session's key; what travels is public, signed on its own, or
 sent with a password: ``GET info``, ``GET publickey``, ``GET certificates``, ``POST certificates`` (a signing
 request, with HTTP Basic), ``POST certificatechains`` (a signed chain is pushed for the server's public key),
-``POST nonces``, ``GET revocations``.
+``POST nonces``, ``GET revocations``. Whoever says with ``GET info`` of which profile a session is to begin,
+and with which certificates (:data:`PROFILE`, :data:`CLIENTS`), is told the rest with it (:class:`Meeting`).
 
 **A session** begins with ``POST syncsessions``, under an id that the client makes. That request and every one
 after it carries :data:`SESSION` and :data:`SEQUENCE` and is signed (RFC 9421) with the key of the client's
@@ -65,6 +66,12 @@ BASE: Final = "/peer/v1"
 #: Headers. The first two are signed, of requests and answers alike.
 SESSION: Final = "Livesync-Session"
 SEQUENCE: Final = "Livesync-Sequence"
+#: Of ``GET info``: the profile of the session that is to begin, percent-encoded, and the ids of the
+#: certificates that it may begin with, separated by commas. Whoever does not know them passes them over.
+PROFILE: Final = "Livesync-Profile"
+CLIENTS: Final = "Livesync-Clients"
+#: So many of these.
+MAX_CLIENTS: Final = 8
 #: What the sender of a message can do, words separated by commas; both use what both can.
 CAPABILITIES_HEADER: Final = "Livesync-Capabilities"
 
@@ -232,6 +239,22 @@ CODES: Final[Mapping[str, tuple[int, str, bool]]] = {
 # -- trust -----------------------------------------------------------------------------------------
 
 
+class Meeting(Value, frozen=True):
+    """What a client asks for before a session, told at once.
+
+    Attributes:
+        profile: Of which profile.
+        revocations: As ``GET revocations`` tells them.
+        chains: As ``GET certificates`` tells them.
+        nonces: Id of a client's certificate -> a nonce for it.
+    """
+
+    profile: str
+    revocations: list[Signed]
+    chains: list[list[Signed]]
+    nonces: dict[str, str]
+
+
 class Info(Value, frozen=True):
     """What a server says of itself to everybody.
 
@@ -244,6 +267,7 @@ class Info(Value, frozen=True):
         profiles: Of which it has certificates with a key.
         time: Its clock, epoch seconds.
         chunk_size: Items that it takes in a buffer, at most.
+        meeting: Where a session is to begin; None: that was not asked for.
     """
 
     name: str
@@ -254,6 +278,7 @@ class Info(Value, frozen=True):
     profiles: list[str]
     time: float
     chunk_size: int = CHUNK_SIZE
+    meeting: Meeting | None = None
 
 
 class Signed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A part of the address, or of the query."""
+    """A part of the address, of the query, or a header."""
 
     name: str
     where: str
@@ -34,7 +34,7 @@ class Call:
     Attributes:
         app: Who serves.
         request: As it came; its body is still packed.
-        path, query: Parameters, by name.
+        path, query, headers: Parameters, by name.
         body: Of the operation's type; None where it takes none.
         session: The sync session that the request is signed for; None outside of one.
         rights: Of the client whose session it is, or is to be.
@@ -46,6 +46,7 @@ class Call:
     request: Request
     path: Mapping[str, str]
     query: Mapping[str, str]
+    headers: Mapping[str, str]
     body: Any
     session: SyncSessionView | None = None
     rights: Rights | None = None
@@ -124,6 +125,22 @@ PARAMETERS: Final = {
             "query",
             "Only chains whose primary partition (the first prefix of the root's scope) this is.",
             _PREFIX,
+            required=False,
+        ),
+    ),
+    "meeting": (
+        Parameter(
+            wire.PROFILE,
+            "header",
+            "The profile of a session that is to begin, percent-encoded: its meeting is told, too.",
+            {"type": "string", "pattern": "^([A-Za-z0-9_.~-]|%[0-9A-Fa-f]{2}){1,1536}$"},
+            required=False,
+        ),
+        Parameter(
+            wire.CLIENTS,
+            "header",
+            "Ids of the certificates that it may begin with, separated by commas.",
+            {"type": "string", "pattern": "^[0-9a-f]{32}(,[0-9a-f]{32}){0,7}$"},
             required=False,
         ),
     ),

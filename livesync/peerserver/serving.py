@@ -220,6 +220,15 @@ class Exchange:
             raise Refused("bad_request", f"the query needs {', '.join(missing)}")
         return found
 
+    def _headers(self) -> dict[str, str]:
+        found = {}
+        for each in self.operation.parameters:
+            value = self.request.headers.get(each.name) if each.where == "header" else None
+            if value is not None:
+                _check_parameter(each, value)
+                found[each.name] = value
+        return found
+
     def _path(self) -> Mapping[str, str]:
         for each in self.operation.parameters:
             if each.where == "path":
@@ -238,8 +247,8 @@ class Exchange:
         digest: str = "",
         packed: bytes = b"",
     ) -> Call:
-        path, query = self._path(), self._query()
-        return Call(self.app, self.request, path, query, body, session, rights, digest, packed)
+        path, query, headers = self._path(), self._query(), self._headers()
+        return Call(self.app, self.request, path, query, headers, body, session, rights, digest, packed)
 
     # -- within a session --------------------------------------------------------------------------
 

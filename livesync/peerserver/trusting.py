@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from typing import Final
+from urllib.parse import unquote
 
 from .. import __version__
 from ..errors import NotAllowed
@@ -20,8 +21,14 @@ logger = logging.getLogger(__name__)
 def info(call: Call) -> wire.Info:
     """Tell what this server is, and can do."""
     app = call.app
-    keys = app.gate.keys
-    own = app.store.read(lambda: app.gate.trust().own_chains(keys))
+    profile = call.headers.get(wire.PROFILE)
+    clients = [each for each in call.headers.get(wire.CLIENTS, "").split(",") if each]
+
+    def look() -> tuple[list[tuple[Certificate, ...]], wire.Meeting | None]:
+        own = app.gate.trust().own_chains(app.gate.keys)
+        return own, None if profile is None else _meeting(call, unquote(profile), clients)
+
+    own, meeting = app.store.read(look)
     return wire.Info(
         name=app.name,
         version=__version__,
@@ -31,6 +38,19 @@ def info(call: Call) -> wire.Info:
         profiles=sorted({chain[-1].profile for chain in own}),
         time=app.clock(),
         chunk_size=app.chunk_size,
+        meeting=meeting,
+    )
+
+
+def _meeting(call: Call, profile: str, clients: list[str]) -> wire.Meeting:
+    """Return what else a session of a profile needs, within a transaction of the store."""
+    app = call.app
+    trust, now = app.gate.trust(), app.clock()
+    return wire.Meeting(
+        profile=profile,
+        revocations=app.gate.pending(profile),
+        chains=[[each.signed for each in chain] for chain in _shown(call, profile)],
+        nonces={client: trust.issue_nonce(client, now).value for client in clients},
     )
 
 
@@ -50,22 +70,23 @@ def _needs(call: Call, capability: str) -> None:
 
 def certificates(call: Call) -> wire.Certificates:
     """Tell the chains of this server's certificates of a profile that hold."""
-    app = call.app
     prefix = call.query.get("primary_partition")
-    now = app.clock()
+    chains = call.app.store.read(lambda: _shown(call, call.query["profile"], prefix))
+    return wire.Certificates(chains=[[each.signed for each in chain] for chain in chains])
 
-    def look() -> list[tuple[Certificate, ...]]:
-        trust = app.gate.trust()
-        return [
-            chain
-            for chain in trust.own_chains(app.gate.keys, call.query["profile"])
-            if chain[0].id in trust.roots
-            and not any(each.id in trust.revoked for each in chain)
-            and all(each.not_before <= now <= each.not_after for each in chain)
-            and (prefix is None or _speaks_of(chain[-1], prefix))
-        ]
 
-    return wire.Certificates(chains=[[each.signed for each in chain] for chain in app.store.read(look)])
+def _shown(call: Call, profile: str, prefix: str | None = None) -> list[tuple[Certificate, ...]]:
+    """Return the chains of a profile that hold, within a transaction of the store."""
+    app = call.app
+    trust, now = app.gate.trust(), app.clock()
+    return [
+        chain
+        for chain in trust.own_chains(app.gate.keys, profile)
+        if chain[0].id in trust.roots
+        and not any(each.id in trust.revoked for each in chain)
+        and all(each.not_before <= now <= each.not_after for each in chain)
+        and (prefix is None or _speaks_of(chain[-1], prefix))
+    ]
 
 
 def _speaks_of(certificate: Certificate, prefix: str) -> bool:
@@ -133,6 +154,7 @@ OPERATIONS: Final = (
         "Tell what this server is, and can do.",
         info,
         answer=wire.Info,
+        parameters=PARAMETERS["meeting"],
     ),
     Operation(
         "getPublicKey",

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -115,6 +115,8 @@ class Witness:
 
     path: Path
     place: str = ""
+    #: What was written last, so that the same is not written again; what the file holds is not looked at.
+    _said: list[str] = field(default_factory=list, compare=False, repr=False)
 
     def _place(self) -> str:
         return self.place or f"{self.path.name} in {self.path.parent.stat().st_ino}"
@@ -151,11 +153,15 @@ class Witness:
         me, own = store.read(lambda: (store.provider_id, store.own_stamp))
         aside = self.path.with_name(self.path.name + ".new")
         try:
+            said = json.dumps({"format": 1, "place": self._place(), "provider": me, "newest": own})
+            if self._said == [said] and self.path.exists():
+                return
             with aside.open("w", encoding="utf-8") as file:
-                json.dump({"format": 1, "place": self._place(), "provider": me, "newest": own}, file)
+                file.write(said)
                 file.flush()
                 os.fsync(file.fileno())
             aside.replace(self.path)
+            self._said[:] = [said]
         except OSError as exc:
             raise DatabaseError(
                 f"{self.path}, which says how far two-way sync has come, cannot be written:"

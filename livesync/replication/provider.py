@@ -476,12 +476,20 @@ class BaseSyncProvider:
         self._check(states, prefixes)
 
     def apply_checked(
-        self, offer: Offer, chunks: Sequence[Chunk], also: Callable[[], None] | None = None
+        self,
+        offer: Offer,
+        chunks: Sequence[Chunk],
+        also: Callable[[], None] | None = None,
+        careful: bool | None = None,
     ) -> int:
         """Apply chunks of a session that :meth:`check` has passed; what :meth:`receive` does after it.
 
         Where that meets what the application writes, each chunk has a transaction of its own after all, and
         ``also`` is called in the last one.
+
+        Raises:
+            CannotApply: The application cannot take an item; ``careful`` is False, and this is a part of a
+                transaction, of which nothing may be committed.
         """
         is_whole = self.data_store.connection is None  # or else a part of a transaction that others end
         if is_whole and len(chunks) > 1 and self.changes_executor.has_application:
@@ -491,7 +499,7 @@ class BaseSyncProvider:
                 logger.info("session %s: chunks are applied one by one: %s", offer.session_id, exc)
                 changed = sum(self._apply(offer, [chunk], None) for chunk in chunks[:-1])
                 return changed + self._apply(offer, chunks[-1:], also)
-        return self._apply(offer, chunks, also)
+        return self._apply(offer, chunks, also, careful=careful)
 
     def _apply(
         self,
@@ -499,6 +507,7 @@ class BaseSyncProvider:
         chunks: Sequence[Chunk],
         also: Callable[[], None] | None,
         tries: int = ATTEMPTS,
+        careful: bool | None = None,
     ) -> int:
         def after(done: receiving.Applied) -> None:
             receiving.note_chunks(self.node, offer, chunks, done)
@@ -508,7 +517,7 @@ class BaseSyncProvider:
         states = [state for chunk in chunks for state in chunk.states]
         mending = self.data_store.read(lambda: receiving.mending(self.node, offer.session_id))
         applied = receiving.apply_states(
-            self.node, states, offer.source, after=after, mending=mending, tries=tries
+            self.node, states, offer.source, after=after, mending=mending, tries=tries, careful=careful
         )
         self._tell(applied)
         return len(applied.states)

@@ -87,7 +87,7 @@ def test_what_was_changed_since_a_cut_comes_with_the_sync_that_goes_on(direction
     sender = home if direction == "push" else world
     sender.fill(1_200, "F1:z")
     peer = home.peer(proxy.url)
-    proxy.lose_after = 8
+    proxy.lose_after = 5
     with pytest.raises(SyncError):
         home.sync(peer, direction)
     # lies before what was read already

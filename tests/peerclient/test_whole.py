@@ -1,12 +1,15 @@
 """What fits into one buffer travels as a whole: few requests, few commits, and all or nothing of it."""
 
 import errno
+import json
 
 import pytest
+import requests
 from support.peer_serving import Served
 from webob import Request
 from ZODB.Connection import Connection
 
+from livesync.errors import PeerUnreachable
 from livesync.peering import wire
 from livesync.peering.http import PeerHTTP
 from livesync.peering.stages import Stage, Status
@@ -83,9 +86,66 @@ def test_a_small_sync_both_ways_takes_few_requests_and_commits(count, world, ser
 
     assert (outcome.pulled, outcome.pushed) == (count, count)
     assert home.contents() == world.contents()
-    assert len(asked) <= 9, asked
+    assert len(asked) <= 6, asked
     assert commits.count(home.db) <= 8
     assert commits.count(world.db) <= 5
+
+
+def test_a_server_that_tells_no_meeting_is_asked_for_the_rest(world, node, asked, stack):
+    """As servers did that passed over the headers."""
+
+    def older(environ, start_response):
+        for name in (wire.PROFILE, wire.CLIENTS):
+            environ.pop("HTTP_" + name.upper().replace("-", "_"), None)
+        return world.app(environ, start_response)
+
+    served = Served(older)
+    stack.callback(served.close)
+    home = node("home")
+    home.fill(3)
+
+    home.sync(home.peer(served.url))
+
+    assert home.contents() == world.contents()
+    assert asked[:5] == [
+        "GET /info",
+        "GET /revocations",
+        "GET /certificates",
+        "POST /nonces",
+        "POST /syncsessions",
+    ]
+
+
+def test_a_meeting_with_what_is_no_revocation_is_not_believed(world, node, stack):
+    def lying(environ, start_response):
+        response = Request(environ).get_response(world.app)
+        if environ["PATH_INFO"].endswith("/info"):
+            told = json.loads(response.body)
+            told["meeting"]["revocations"] = [{"text": "{}", "signature": "x"}]
+            response.body = json.dumps(told).encode()
+        return response(environ, start_response)
+
+    served = Served(lying)
+    stack.callback(served.close)
+    home = node("home")
+
+    with pytest.raises(PeerUnreachable, match="not believed"):
+        home.sync(home.peer(served.url))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (wire.PROFILE, ""),
+        (wire.PROFILE, "a b"),
+        (wire.CLIENTS, "x"),
+        (wire.CLIENTS, ",".join(["0" * 32] * 9)),
+    ],
+)
+def test_a_meeting_that_is_asked_for_otherwise_is_refused(name, value, served):
+    answer = requests.get(f"{served.url}{wire.BASE}/info", headers={name: value}, timeout=60)
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_request")
 
 
 def test_peers_that_send_nothing_as_a_whole_are_synced_with_all_the_same(world, served, node, asked):

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from .connection import NetworkSyncConnection
 
 
+def own_certificates(connection: NetworkSyncConnection, peer: Peer) -> list[str]:
+    """Return the ids of the certificates of this database that a session with a peer may begin with."""
+    if peer.certificate_id:
+        return [peer.certificate_id]
+    chains = connection.trust.read(lambda trust: trust.own_chains(connection.keys, peer.profile))
+    return [chain[-1].id for chain in chains]
+
+
 def choose(connection: NetworkSyncConnection, peer: Peer) -> tuple[Rights, Rights]:
     """Return the rights of both ends that a session with a peer begins with: those that allow the most.
 

@@ -47,7 +47,7 @@ from ..node import Node
 from ..provider import BaseSyncProvider
 from ..sessions.steps import Chunk, Cursor, Introduction, Offer
 from ..stores.paging import Pages, follows
-from .choosing import choose
+from .choosing import choose, own_certificates
 from .client import SyncSessionClient
 from .connection import NetworkSyncConnection
 from .elsewhere import ElsewhereDataStore
@@ -139,7 +139,7 @@ class RemoteProvider(BaseSyncProvider):
         if self._client is not None:
             self._client = connection.resume_sync_session(self._client.session_id)
             return self._client
-        connection.server_info  # noqa: B018 - before anything else: is anybody there?
+        connection.prepare_session(self.peer.profile, own_certificates(connection, self.peer))
         connection.take_revocations(self.peer.profile)
         self.max_num = self.takes_items = connection.chunk_size  # or less, as the node says
         own, server = choose(connection, self.peer)

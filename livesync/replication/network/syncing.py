@@ -22,7 +22,7 @@ from ..events import EventsManager
 from ..provider import ZODBSyncProvider
 from ..sessions.locking import DatabaseSyncLock
 from ..stores.zodbstore import ZODBDataStore
-from .choosing import choose, filter_of
+from .choosing import choose, filter_of, own_certificates
 from .client import SyncSessionClient
 from .connection import NetworkSyncConnection
 from .remote import RemoteProvider
@@ -204,7 +204,7 @@ class PeerSync:
         return RemoteProvider(self.connection(peer), peer)
 
     def _session(self, connection: NetworkSyncConnection, peer: Peer) -> SyncSessionClient:
-        connection.server_info  # noqa: B018 - before anything else: is anybody there?
+        connection.prepare_session(peer.profile, own_certificates(connection, peer))  # is anybody there?
         connection.take_revocations(peer.profile)
         own, server = choose(connection, peer)
         client = connection.create_sync_session(own.certificate_id, server.chain)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
@@ -24,6 +25,7 @@ from ...peering.records import Packet, StoredSessions, TransferRecord, TransferV
 from ...peering.stages import Stage, Status
 from ..metadata.clocks import moment_of
 from ..provider import BaseSyncProvider
+from ..sessions.receiving import CannotApply
 from ..sessions.sending import count_offered
 from ..sessions.steps import Chunk, Offer
 from ..stores.zodbstore import ZODBDataStore
@@ -348,7 +350,7 @@ class Transfer:
         bytes_received: int = 0,
         packed: bytes | None = None,
         *,
-        at_once: bool = False,
+        careful: bool | None = None,
     ) -> wire.Confirmed:
         """Take a buffer: once this returns, it is in the database for good. Again does no harm.
 
@@ -356,12 +358,14 @@ class Transfer:
             told: The buffer.
             bytes_received: Of its body, as it travelled.
             packed: The body itself, where it was packed with zstd: it is kept so where it has to wait.
-            at_once: Apply it, however small it is.
+            careful: Apply it, however small it is, as a part of a transaction that is taken back where the
+                application cannot take an item; True: it is applied so that this need not happen.
 
         Raises:
             BufferGap: It is not the one that is due.
             ChangesRefused, ClockAhead: It makes no sense; nothing of it is taken.
             TransferEnded: Nothing is received now.
+            CannotApply: ``careful`` is False, and the application cannot take an item.
         """
         record = self._receiving()
         if told.transfer_session_id != self.transfer_id:
@@ -374,8 +378,9 @@ class Transfer:
         self.provider.check(chunk.states, record.prefixes)
         items = record.waiting_items + len(chunk.states)
         characters = record.waiting_characters + sum(len(state.payload) for state in chunk.states)
-        if at_once or self.provider.has_enough(items, characters, APPLIED_AT_ONCE):
-            self._apply(chunk, lambda: self._note(told, chunk, len(refused), None, bytes_received))
+        if careful is not None or self.provider.has_enough(items, characters, APPLIED_AT_ONCE):
+            also = partial(self._note, told, chunk, len(refused), None, bytes_received)
+            self._apply(chunk, also, careful)
         else:
             kept = packed or compression.pack(_encode(told), "zstd")
             self.run(lambda: self._note(told, chunk, len(refused), kept, bytes_received))
@@ -405,13 +410,16 @@ class Transfer:
         if buffer.number or not buffer.last:
             raise BufferGap("a buffer that comes with its offer is the only one", 0)
 
-        def work() -> wire.Confirmed:
+        def work(careful: bool) -> wire.Confirmed:
             self.take_offer(offer)
-            confirmed = self.take(buffer, bytes_received, at_once=True)
+            confirmed = self.take(buffer, bytes_received, careful=careful)
             end()
             return confirmed
 
-        return self.run(work)
+        try:
+            return self.run(lambda: work(False))
+        except CannotApply:
+            return self.run(lambda: work(True))
 
     def _receiving(self) -> TransferView:
         view = self.view()
@@ -454,13 +462,13 @@ class Transfer:
             record.become(Stage.TRANSFERRING, Status.STARTED, now)
         record.last_active = now
 
-    def _apply(self, chunk: Chunk | None, also: Callable[[], None]) -> None:
+    def _apply(self, chunk: Chunk | None, also: Callable[[], None], careful: bool | None = None) -> None:
         """Apply the buffers that wait, and one more; all of them were looked at as they came."""
         offer = self.offer()
         chunks = self.store.read(lambda: self._waiting_chunks(offer.prefixes))
         if chunk is not None:
             chunks.append(chunk)
-        self.provider.apply_checked(offer, chunks, also)
+        self.provider.apply_checked(offer, chunks, also, careful)
         self.forget_waiting()
         self._written()
 

@@ -50,8 +50,8 @@ class Applied:
     exceptions: list[LogEntry] = field(default_factory=list)
 
 
-class _CannotApply(Exception):
-    """The application has raised: the chunk is applied again, with a savepoint for each item."""
+class CannotApply(Exception):
+    """Raised where the application has raised: all is applied again, with a savepoint for each item."""
 
 
 def apply_states(
@@ -62,6 +62,7 @@ def apply_states(
     after: Callable[[Applied], None] | None = None,
     mending: tuple[str, ...] = (),
     tries: int = ATTEMPTS,
+    careful: bool | None = None,
 ) -> Applied:
     """Apply states that were checked, in one transaction; what cannot be applied is deferred.
 
@@ -73,9 +74,12 @@ def apply_states(
         after: Called in the same transaction, with what came of it.
         mending: Prefixes under which claims were wrong: what differs there is touched.
         tries: How often it is tried where it conflicts with what others write.
+        careful: Whether each item has a savepoint: one that fails takes back nothing else then. None: first
+            without, and where that fails with them; within a transaction, with them.
 
     Raises:
         TransientError: It has conflicted that often.
+        CannotApply: The application cannot take an item; ``careful`` is False, and nothing may be committed.
     """
     ordered = sorted(states, key=lambda state: _order(node, state))
     has_application = node.executor.has_application
@@ -91,13 +95,13 @@ def apply_states(
         return receiver.applied
 
     user = f"peer:{origin}"
-    is_part = node.store.connection is not None and node.executor.has_application
-    before = node.store.savepoint() if is_part else None
+    if careful is None and node.store.connection is not None:
+        careful = True
     try:
-        return node.store.run(lambda: work(False), user, "two-way sync", tries)
-    except _CannotApply:
-        if before is not None:
-            before.rollback()
+        return node.store.run(lambda: work(bool(careful)), user, "two-way sync", tries)
+    except CannotApply:
+        if careful is not None:
+            raise
         return node.store.run(lambda: work(True), user, "two-way sync", tries)
 
 
@@ -264,7 +268,7 @@ class _Receiver:
             except TransientError:
                 raise
             except Exception as exc:
-                raise _CannotApply from exc
+                raise CannotApply from exc
             writing.settle_deferred(self.node, state.item_id)
             return
         savepoint = self.node.store.savepoint()
