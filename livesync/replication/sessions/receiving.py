@@ -167,7 +167,7 @@ class _Receiver:
         except TransientError:
             raise
         except Exception as exc:
-            raise _CannotApply from exc
+            raise CannotApply from exc
         for state, draft in maker.settle():
             self._bind(state, draft, None)
 
