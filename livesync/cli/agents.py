@@ -10,6 +10,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import NotInstalled, StateForbids, UsageError
+from ..web.words import plural
 from .exitcodes import ExitCode
 from .output import printable
 from .running import RUN_COUNTS
@@ -170,8 +171,8 @@ def _facts(status: AgentStatus, granularity: int) -> list[tuple[str, str]]:
         ("detail", status.detail),
         ("held", status.holder),
         ("pointer", "none" if status.state == "new" else moment(status.position, granularity)),
-        ("lag", f"{status.lag_actions:,} actions, {duration(status.lag_seconds)}"),
-        ("slow queue", f"{status.queued:,} objects" if status.queued else ""),
+        ("lag", f"{plural(status.lag_actions, 'action')}, {duration(status.lag_seconds)}"),
+        ("slow queue", plural(status.queued, "object") if status.queued else ""),
         ("schedule", describe_schedule(status.interval_s, status.cron, status.zone)),
         ("next run", "" if status.next_at is None else describe_next(status, time.time())),
         ("held back", held_back(status)),
@@ -211,7 +212,7 @@ def _describe_totals(totals: Mapping[str, Any]) -> str:
         return ""
     requests = totals.get("batches", 0)
     bound = totals_histogram(totals).quantile(0.95)
-    pace = "" if bound is None else f"; {requests:,} requests"
+    pace = "" if bound is None else f"; {plural(requests, 'request')}"
     if bound is not None and bound < math.inf:
         pace += f", 95 % of them within {bound:g} s"
     return f"{_describe_counts(totals) or 'nothing delivered'}{pace}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from ..web.words import plural
 from .tables import duration
 
 if TYPE_CHECKING:
@@ -73,4 +74,4 @@ def _problems(agent: AgentStatus, max_lag_s: float, max_dead: int) -> Iterator[t
     if agent.state == "active" and agent.last_error:
         yield Health.WARNING, f"{agent.id} had an error in its last run"
     if agent.dead > max_dead:
-        yield Health.WARNING, f"{agent.id} has {agent.dead} dead letters"
+        yield Health.WARNING, f"{agent.id} has {plural(agent.dead, 'dead letter')}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..database import connected
 from ..errors import UsageError
+from ..web.words import plural
 from .exitcodes import ExitCode
 from .exporting import counted, end_of_some
 from .output import encoded, printable
@@ -40,7 +41,7 @@ def list_letters(session: Session) -> int:
 
 
 def _line(letter: DeadLetter) -> str:
-    tries = "1 attempt" if letter.attempts == 1 else f"{letter.attempts:,} attempts"
+    tries = plural(letter.attempts, "attempt")
     since = "" if letter.attempts == 1 else f" since {utc(letter.first_time)}"
     what = f"{letter.agent_id} {letter.object_id} {letter.op}"
     return f"{utc(letter.time)} {what}, {tries}{since}: {letter.reason}"
@@ -92,9 +93,9 @@ def _facts(letter: DeadLetter) -> Iterator[tuple[str, str]]:
     if not letter.size:
         yield "document", "none was sent"
     elif letter.body is None:
-        yield "document", f"too long to be kept: {letter.size:,} bytes, digest {letter.digest}"
+        yield "document", f"too long to be kept: {plural(letter.size, 'byte')}, digest {letter.digest}"
     else:
-        yield "document", f"{letter.size:,} bytes, digest {letter.digest}:"
+        yield "document", f"{plural(letter.size, 'byte')}, digest {letter.digest}:"
 
 
 def retry(session: Session) -> int:
@@ -121,7 +122,8 @@ def discard(session: Session) -> int:
     args = session.args
     chosen = _chosen(args)
     gone = session.change_manager(lambda manager: discard_dead(manager, args.agent, chosen))
-    session.out.line(f"{gone:,} dead letters of agent {args.agent} are thrown away")
+    letters = plural(gone, f"dead letter of agent {args.agent} is", f"dead letters of agent {args.agent} are")
+    session.out.line(f"{letters} thrown away")
     session.out.json({"agent": args.agent, "discarded": gone})
     return ExitCode.OK
 

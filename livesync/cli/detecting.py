@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..database import connected
 from ..errors import DatabaseLocked
+from ..web.words import plural
 from .exitcodes import ExitCode
 from .exporting import counted
 from .output import printable
@@ -109,7 +110,8 @@ def _describe(session: Session, found: Detection) -> None:
     if args.limit and found.found > args.limit:
         out.line(f"no more than {args.limit:,} are named: --limit 0 --anew names all")
     if found.resumed:
-        out.line(f"the first {found.resumed:,} objects were looked at by an attempt that broke off")
+        first = plural(found.resumed, "object was", "objects were")
+        out.line(f"the first {first} looked at by an attempt that broke off")
     counts = [f"{found.checked:,} checked", f"{found.newer:,} stored since {_time(found.since)}"]
     counts.append(f"{found.found:,} of them unannounced")
     if found.not_stored:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..database import shown_uri
 from ..errors import LiveSyncError, OptionError
 from ..process import is_dead
+from ..web.words import plural
 from .exitcodes import ExitCode, code_of, gravest
 from .findings import Finding
 from .output import printable
@@ -157,7 +158,7 @@ def _clock(manager: SyncManager, now: float) -> Finding:
 def _lanes(manager: SyncManager) -> Finding:
     inbox = manager._inbox
     dead = sum(is_dead(owner[:3]) for owner in inbox.owners.values())
-    text = f"{len(inbox.blocks)} blocks, {len(inbox.owners)} owned by connections"
+    text = f"{plural(len(inbox.blocks), 'block')}, {len(inbox.owners)} owned by connections"
     if dead:
         text += f", {dead} of them of processes of this machine that are gone; these are used again"
     return Finding("lanes", text)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..action import DATA_CHANGED, check_actions
 from ..database import committed
+from ..web.words import plural
 from .exitcodes import ExitCode
 from .picking import spooled
 from .session import Session, as_usage
@@ -28,7 +29,8 @@ def enqueue(session: Session) -> int:
     finally:
         spool.close()
     session.out.line(
-        f"{queued:,} objects are queued; the next run sends them: livesync agent run {args.agent}"
+        f"{plural(queued, 'object is', 'objects are')} queued; the next run sends"
+        f" {'it' if queued == 1 else 'them'}: livesync agent run {args.agent}"
     )
     session.out.json({"agent": args.agent, "queued": queued})
     return ExitCode.OK

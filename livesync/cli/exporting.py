@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..database import connected
 from ..errors import UnknownAgentType, UsageError
+from ..web.words import plural
 from .exitcodes import ExitCode
 from .output import printable
 from .picking import picked, picks_some
@@ -136,7 +137,8 @@ def end_of_some(
     out.line(f"{agent_id}: {describe_counts(result)}" if count else f"{agent_id}: there is nothing to send")
     report_dead(out, agent_id, result)
     if not complete:
-        out.note(f"interrupted after {result.read:,} of {count:,} objects; the same command sends them all")
+        of = plural(count, "object")
+        out.note(f"interrupted after {result.read:,} of {of}; the same command sends them all")
         return ExitCode.INTERRUPTED
     return ExitCode.DEAD_LETTERS if result.dead else ExitCode.OK
 

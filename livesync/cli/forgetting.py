@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from ..web.words import plural
 from .exitcodes import ExitCode
 from .output import printable
 from .session import Session, as_usage
@@ -30,15 +31,17 @@ def forget(session: Session) -> int:
     synced = _from_two_way_sync(session, object_id)
     out.line(
         printable(
-            f"{object_id}: erased {gone.dead_letters} dead letters, {gone.queued} times in slow queues,"
-            f" {gone.texts} texts of errors{_named('agents', gone.agents)}"
+            f"{object_id}: erased {plural(gone.dead_letters, 'dead letter')},"
+            f" {plural(gone.queued, 'time')} in slow queues,"
+            f" {plural(gone.texts, 'text of an error', 'texts of errors')}{_named('agents', gone.agents)}"
         )
     )
     if synced is not None:
         out.line(
             printable(
-                f"two-way sync: erased in {synced.conflicts} conflicts, {synced.texts} texts of errors,"
-                f" {synced.transfers} waiting transfers ended{_named('items', synced.item_ids)}"
+                f"two-way sync: erased in {plural(synced.conflicts, 'conflict')},"
+                f" {plural(synced.texts, 'text of an error', 'texts of errors')},"
+                f" {plural(synced.transfers, 'waiting transfer')} ended{_named('items', synced.item_ids)}"
             )
         )
     if histories:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..database import missing_file, shown_uri
 from ..errors import NotInstalled, UsageError
+from ..web.words import plural
 from .exitcodes import ExitCode
 from .output import printable
 from .session import Session
@@ -122,11 +123,12 @@ def agree_to_destroy(session: Session) -> bool:
 def _what_goes(status: ManagerStatus, uri: str) -> list[str]:
     ids = ", ".join(agent.id for agent in status.agents)
     dead = sum(agent.dead for agent in status.agents)
+    agents = plural(len(status.agents), "agent with its pointer", "agents with their pointers")
     return [
         f"This goes from {uri}:",
-        f"  {len(status.agents)} agents with their pointers{': ' + ids if ids else ''}",
-        f"  {status.actions:,} actions on the track, {status.waiting:,} in the inbox",
-        f"  {dead:,} dead letters",
+        f"  {agents}{': ' + ids if ids else ''}",
+        f"  {plural(status.actions, 'action')} on the track, {status.waiting:,} in the inbox",
+        f"  {plural(dead, 'dead letter')}",
         "The application's objects stay, and so does what external services hold.",
     ]
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnknownPeer
+from ..web.words import plural
 from .exitcodes import ExitCode, gravest
 from .failures import Failure
 from .output import printable
@@ -184,8 +185,8 @@ def cleanup(session: Session) -> int:
     with session.database() as db:
         done = clean(open_provider(db, host, create=False), expires_s=args.older_than, selection=selection)
     out.line(
-        f"{done.sessions:,} sessions and {done.transfers:,} transfers ended, {done.touched:,} items touched,"
-        f" {done.forgotten:,} old records forgotten"
+        f"{plural(done.sessions, 'session')} and {plural(done.transfers, 'transfer')} ended,"
+        f" {plural(done.touched, 'item')} touched, {plural(done.forgotten, 'old record')} forgotten"
     )
     out.json(asdict(done))
     return ExitCode.OK

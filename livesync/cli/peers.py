@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LiveSyncError
+from ..web.words import plural
 from .exitcodes import ExitCode, gravest
 from .failures import Failure
 from .output import printable
@@ -105,12 +106,12 @@ def describe_outcome(outcome: SessionOutcome) -> str:
     if outcome.refused:
         counts.append(f"{outcome.refused:,} left out: they may not be written")
     if outcome.conflicts:
-        counts.append(f"{outcome.conflicts:,} conflicts")
+        counts.append(plural(outcome.conflicts, "conflict"))
     if outcome.resumed:
         counts.append("one that was cut went on")
     if outcome.error:
         return f"failed: {outcome.error}"
-    return f"{', '.join(counts)}; {outcome.bytes_received:,} bytes in, {outcome.bytes_sent:,} out"
+    return f"{', '.join(counts)}; {plural(outcome.bytes_received, 'byte')} in, {outcome.bytes_sent:,} out"
 
 
 def _as_json(peer: Peer) -> dict[str, Any]:
@@ -309,8 +310,10 @@ def _describe_transfer(view: TransferView) -> str:
     what = "sends" if view.is_sender else "receives"
     where = " ".join(prefix or ":" for prefix in view.prefixes)
     state = f"{view.stage.value} ({view.status.value})" if view.active else "ended"
-    items = f"{view.items:,} of {view.total:,}" if view.active and view.total else f"{view.items:,}"
-    parts = [f"{view.id[:8]} {what} {where}: {state}, {items} items in {view.confirmed:,} buffers"]
+    items = plural(view.items, "item")
+    if view.active and view.total:
+        items = f"{view.items:,} of {plural(view.total, 'item')}"
+    parts = [f"{view.id[:8]} {what} {where}: {state}, {items} in {plural(view.confirmed, 'buffer')}"]
     if view.refused:
         parts.append(f"{view.refused:,} left out")
     if view.error:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
+from ..web.words import plural
 from .output import Output
 from .tables import duration
 
@@ -84,6 +85,6 @@ class ProgressLines:
         if now - self._last < LINE_EVERY_S:
             return
         self._last = now
-        objects = f"{done:,} objects" if total is None else f"{done:,} of {total:,} objects"
+        objects = plural(done, "object") if total is None else f"{done:,} of {plural(total, 'object')}"
         pace = describe_pace(done, total, earlier, now - self._began)
         self._write(f"{self._agent_id}: {objects}{', ' if pace else ''}{pace}")

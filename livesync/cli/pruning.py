@@ -6,6 +6,7 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING
 
+from ..web.words import plural
 from .exitcodes import ExitCode
 from .session import Session, as_usage
 
@@ -28,7 +29,7 @@ def prune(session: Session) -> int:
         return pruned, held_back(manager, now)
 
     pruned, held = session.change_manager(change)
-    out.line(f"{pruned.dropped:,} actions dropped")
+    out.line(f"{plural(pruned.dropped, 'action')} dropped")
     for agent_id in pruned.left_behind:
         out.line(f"agent {agent_id} was left behind and is stopped: livesync agent export {agent_id}")
     for reader in held:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ..web.words import plural
 from .agents import held_back, shown_state
 from .check import check
 from .exitcodes import ExitCode
@@ -65,7 +66,7 @@ def _remarks(status: ManagerStatus) -> Iterator[str]:
             ("last error", agent.last_error),
             ("held", agent.holder),
             ("held back", held_back(agent)),
-            ("slow queue", f"{agent.queued:,} objects" if agent.queued else ""),
+            ("slow queue", plural(agent.queued, "object") if agent.queued else ""),
         )
         if text
     ]
@@ -78,12 +79,12 @@ def _track(status: ManagerStatus) -> Iterator[str]:
     for reader in status.readers:
         yield (
             f"reader:   {reader.id} at {moment(reader.position, status.granularity)}, lag"
-            f" {reader.lag_actions:,} actions, {duration(reader.lag_seconds)}"
+            f" {plural(reader.lag_actions, 'action')}, {duration(reader.lag_seconds)}"
         )
-    yield f"track:    {status.actions:,} actions at {status.entries:,} positions"
+    yield f"track:    {plural(status.actions, 'action')} at {plural(status.entries, 'position')}"
     if status.oldest is not None:
         yield f"oldest:   {moment(status.oldest, status.granularity)}"
         yield f"newest:   {moment(status.newest, status.granularity)}"
     yield f"sealed:   {moment(status.sealed, status.granularity)}"
-    yield f"waiting:  {status.waiting:,} actions in the inbox"
+    yield f"waiting:  {plural(status.waiting, 'action')} in the inbox"
     yield f"site:     {status.site or '(no name)'}"

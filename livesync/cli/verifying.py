@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from ..database import connected
+from ..web.words import plural
 from .exitcodes import ExitCode
 from .exporting import counted
 from .output import Output, printable
@@ -125,9 +126,10 @@ def _mended(session: Session, result: RunResult) -> ExitCode:
     agent_id = session.args.agent
     if result.stale:
         # the service holds what was never sent from here: its positions are ahead
+        stale = plural(result.stale, "object is as it was", "objects are as they were")
         session.out.note(
-            f"{result.stale:,} objects are as they were, since the service says that it has newer; empty it"
-            f" and send everything: livesync agent export {agent_id}"
+            f"{stale}, since the service says that it has newer; empty it and send everything: livesync agent"
+            f" export {agent_id}"
         )
     if result.dead:
         return ExitCode.DEAD_LETTERS

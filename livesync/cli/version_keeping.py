@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from ..web.words import plural
 from .collections import changing, line_of, looking, unknown_document, version_of
 from .exitcodes import ExitCode
 from .output import printable
@@ -44,7 +45,8 @@ def fsck(session: Session) -> int:
         for fault in faults:
             session.out.line(printable(str(fault)))
             add(fault._asdict())
-    session.out.line(f"{number:,} versions: " + (f"{len(faults):,} faults" if faults else "nothing is wrong"))
+    wrong = plural(len(faults), "fault") if faults else "nothing is wrong"
+    session.out.line(f"{plural(number, 'version')}: {wrong}")
     return ExitCode.DIFFERENT if faults else ExitCode.OK
 
 
@@ -66,7 +68,7 @@ def _in_slices(session: Session, take: Callable[[VersionedCollection], int], wha
     total = 0
     while number := changing(session, work):
         total += number
-    session.out.line(f"{total:,} versions {what}; space comes back when the database is packed")
+    session.out.line(f"{plural(total, 'version')} {what}; space comes back when the database is packed")
     session.out.json({what: total})
     return ExitCode.OK
 
@@ -114,7 +116,7 @@ def prune(session: Session) -> int:
             for number, branch in places:
                 session.out.line(printable(f"version {number} of {branch}"))
                 add({"version": number, "branch": branch})
-        session.out.line(f"{len(places):,} versions would be pruned")
+        session.out.line(f"{plural(len(places), 'version')} would be pruned")
         return ExitCode.OK
 
     return _in_slices(session, lambda collection: collection.prune(policy), "pruned")
@@ -139,7 +141,7 @@ def export(session: Session) -> int:
         raise UsageError(f"{path} cannot be written: {exc.strerror or exc}") from exc
     finally:
         aside.unlink(missing_ok=True)
-    session.out.line(printable(f"{number:,} versions written to {path}"))
+    session.out.line(printable(f"{plural(number, 'version')} written to {path}"))
     session.out.json({"versions": number, "file": str(path)})
     return ExitCode.OK
 

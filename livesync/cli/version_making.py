@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from ..web.words import plural
 from .collections import changing, line_of, looking, version_of
 from .exitcodes import ExitCode
 from .output import printable
@@ -38,7 +39,7 @@ def collections(session: Session) -> int:
         return sum(one.startswith(f"{name}:") for _, one in collection.changes())
 
     number = changing(session, work)
-    out.line(printable(f"{args.collection} follows {name}, too: register its {number:,} documents."))
+    out.line(printable(f"{args.collection} follows {name}, too: register its {plural(number, 'document')}."))
     out.json({"collection": args.collection, "added": name, "documents": number})
     return ExitCode.OK
 
@@ -64,7 +65,7 @@ def _list_collections(session: Session) -> int:
         for row in rows:
             of = f", of {', '.join(row['collections'])}" if row["collections"] else ""
             where = f"at version {row['version']} of {row['branch']}"
-            session.out.line(printable(f"{row['name']}  {row['versions']:,} versions, {where}{of}"))
+            session.out.line(printable(f"{row['name']}  {plural(row['versions'], 'version')}, {where}{of}"))
             add(row)
     if not rows:
         session.out.line("there are no versions yet: livesync version init makes the first")
@@ -221,7 +222,7 @@ def discard(session: Session) -> int:
     if not session.args.yes and not _is_sure(session, len(changed)):
         raise UsageError("nothing was discarded: say yes, or give --yes")
     changing(session, lambda collection: collection.discard_changes())
-    session.out.line(f"Changes of {len(changed):,} documents discarded.")
+    session.out.line(f"Changes of {plural(len(changed), 'document')} discarded.")
     session.out.json({"discarded": len(changed)})
     return ExitCode.OK
 
@@ -229,5 +230,5 @@ def discard(session: Session) -> int:
 def _is_sure(session: Session, number: int) -> bool:
     if session.is_hosted or not sys.stdin.isatty():
         return False
-    session.out.note(f"Changes of {number:,} documents will be lost. Discard them? [yes/no]")
+    session.out.note(f"Changes of {plural(number, 'document')} will be lost. Discard them? [yes/no]")
     return sys.stdin.readline().strip().lower() == "yes"

@@ -57,8 +57,9 @@ class HeldBack:
         if not self.is_agent:
             who = f"reader {self.agent_id}"
             remedy = f"let it read ({_remedy(self.agent_id)}),"
+        actions = "1 action" if self.actions == 1 else f"{self.actions:,} actions"
         return (
-            f"{who} holds back {self.actions:,} actions of up to {self.days:.0f} days (about"
+            f"{who} holds back {actions} of up to {self.days:.0f} days (about"
             f" {self.bytes / 1e6:,.0f} MB): {remedy} or leave it behind with: livesync prune"
             " --leave-behind"
         )

@@ -201,7 +201,7 @@ def test_a_service_that_is_away_keeps_the_letters(dead, shop):
 
 
 def test_what_is_discarded_is_gone(dead_alone):
-    assert dead_alone("dead", "discard", "shop", "a").out == "1 dead letters of agent shop are thrown away\n"
+    assert dead_alone("dead", "discard", "shop", "a").out == "1 dead letter of agent shop is thrown away\n"
     assert letters(dead_alone) == ["b"]
     assert dead_alone("dead", "discard", "shop", "--all", "--json").get_json() == {
         "format": 1,
@@ -251,7 +251,7 @@ def test_what_is_forgotten_leaves_no_trace_but_on_the_track(dead_alone):
 
     assert answer.code == 0
     assert (
-        answer.lines[0] == "a: erased 1 dead letters, 1 times in slow queues, 0 texts of errors (agents shop)"
+        answer.lines[0] == "a: erased 1 dead letter, 1 time in slow queues, 0 texts of errors (agents shop)"
     )
     assert "livesync agent enqueue AGENT a" in answer.out
     assert letters(dead_alone) == ["b"]

@@ -169,7 +169,7 @@ def test_an_interrupted_one_says_that_the_same_command_goes_on(live, quietly, mo
     monkeypatch.setattr(detecting, "stopping", lambda: _Stopping(lambda: False))
     second = live("agent", "detect", "table")
     assert second.lines[0].startswith("b ")
-    assert "the first 1 objects were looked at" in second.out
+    assert "the first 1 object was looked at" in second.out
 
 
 class _Stopping:

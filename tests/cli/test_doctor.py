@@ -173,7 +173,7 @@ def test_a_reader_for_whose_sake_much_is_kept_is_a_problem(healthy, change):
 
     assert answer.code == 1
     (problem,) = problems(answer)
-    assert problem.startswith("PROBLEM  track: reader livesync.replication holds back 1 actions of up to ")
+    assert problem.startswith("PROBLEM  track: reader livesync.replication holds back 1 action of up to ")
 
 
 # -- services ------------------------------------------------------------------------------------

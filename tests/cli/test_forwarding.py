@@ -113,7 +113,7 @@ def test_every_command_works_although_the_application_has_the_file_open(index, f
         "index: 16 checked, 16 expected, 16 held, 0 missing"
     )
     (tmp_path / "ids").write_text("cup\n")
-    assert index("agent", "enqueue", "index", "--ids", "ids").out.startswith("1 objects are queued")
+    assert index("agent", "enqueue", "index", "--ids", "ids").out.startswith("1 object is queued")
     assert index("agent", "remove", "index").code == 0
     host.quit()
 

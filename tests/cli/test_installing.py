@@ -115,8 +115,8 @@ def test_destroy_lists_what_goes_and_asks_twice(installed, monkeypatch, change):
     answer = installed("destroy")
 
     assert answer.code == 0
-    assert "1 agents with their pointers: search" in answer.err
-    assert "1 actions on the track" in answer.err
+    assert "1 agent with its pointer: search" in answer.err
+    assert "1 action on the track" in answer.err
     assert answer.err.count("? [y/N]") == 1
     assert installed("status").code == 11
     assert change(lambda root: dict(root)) == {"application": "its own"}

@@ -122,7 +122,7 @@ def test_forgetting_an_object_erases_what_its_conflicts_said(peer, sites, capsys
     code, out = forget(site, TALK, capsys)
 
     assert code == 0
-    assert "two-way sync: erased in 1 conflicts, 0 texts of errors, 0 waiting transfers ended (items " in out
+    assert "two-way sync: erased in 1 conflict, 0 texts of errors, 0 waiting transfers ended (items " in out
     shown = peer("show", conflict_id(peer))[1]
     assert "mine" not in shown
     assert "theirs" not in shown
@@ -181,4 +181,4 @@ def test_an_object_is_forgotten_where_nothing_but_the_package_itself_is_installe
     code, out = forget(sites[1], TALK, capsys)
 
     assert code == 0
-    assert "two-way sync: erased in 1 conflicts" in out
+    assert "two-way sync: erased in 1 conflict" in out

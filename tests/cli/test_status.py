@@ -79,7 +79,7 @@ def test_what_is_wrong_is_named(found, health, text):
 def test_the_gravest_decides_and_comes_first():
     result = check(status_of(agent(dead=1), agent("b", "stopped", reason="failing|x")), 60, 0)
 
-    assert result.line.startswith("LIVESYNC CRITICAL - b is stopped (failing/x); a has 1 dead letters | ")
+    assert result.line.startswith("LIVESYNC CRITICAL - b is stopped (failing/x); a has 1 dead letter | ")
     assert result.line.count("|") == 1
 
 
@@ -147,7 +147,7 @@ def test_who_runs_an_agent_and_what_is_queued_is_told(busy, held_elsewhere):
 def test_what_waits_is_counted(busy, change):
     change(lambda root: root["livesync"].record([ActionWrapper(0, "x", ["created"])]))
 
-    assert "waiting:  1 actions in the inbox" in busy("status").lines
+    assert "waiting:  1 action in the inbox" in busy("status").lines
 
 
 def test_a_reader_that_is_no_agent_is_told(busy, change):

@@ -145,10 +145,10 @@ def test_several_collections_have_one_history(catalogue):
 
 
 def test_histories_are_listed_and_may_follow_more_collections(catalogue):
-    assert catalogue("collections")[1] == ("catalogue  1 versions, at version 0 of main, of events, talks\n")
+    assert catalogue("collections")[1] == ("catalogue  1 version, at version 0 of main, of events, talks\n")
     catalogue.write_mapping("people", p1={"name": "Ada"})
     code, out, _ = catalogue("collections", "-c", "catalogue", "--add", "people")
-    assert (code, out) == (0, "catalogue follows people, too: register its 1 documents.\n")
+    assert (code, out) == (0, "catalogue follows people, too: register its 1 document.\n")
     catalogue("register", "-c", "catalogue", "-m", "people, too")
     found = json.loads(catalogue("collections", json_=True)[1])["histories"]
     assert [one["collections"] for one in found] == [["events", "people", "talks"]]
@@ -180,7 +180,7 @@ def test_a_bundle_of_several_collections_is_read_elsewhere(catalogue, tmp_path, 
     there = Desk(tmp_path / "there.fs", capsys)
     there.write(z={})
     assert there("import", file, "-c", "catalogue")[0] == 0
-    assert there("collections")[1] == "catalogue  1 versions, at version 0 of main, of events, talks\n"
+    assert there("collections")[1] == "catalogue  1 version, at version 0 of main, of events, talks\n"
     assert json.loads(there("show", "main", "events:e1", "-c", "catalogue")[1]) == {"year": 2017}
 
 
@@ -207,7 +207,7 @@ def test_an_id_is_forgotten_in_all_collections_where_nothing_but_a_history_is_ke
     assert "history: erased from all versions of catalogue\n" in told.out
     assert catalogue("show", "0", "talks:t1", "-c", "catalogue")[0] != 0
     assert json.loads(catalogue("show", "0", "events:e1", "-c", "catalogue")[1]) == {"year": 2017}
-    assert catalogue("fsck", "-c", "catalogue")[1] == "1 versions: nothing is wrong\n"
+    assert catalogue("fsck", "-c", "catalogue")[1] == "1 version: nothing is wrong\n"
 
 
 def test_a_branch_is_deleted_once_it_is_merged_or_by_force(torn):
@@ -261,7 +261,7 @@ def test_a_stash_and_what_is_discarded(begun):
     assert begun("stash", "discard")[1] == "Nothing is stashed.\n"
     code, _, err = begun("discard")
     assert (code, "--yes" in err) == (2, True)
-    assert begun("discard", "--yes")[1] == "Changes of 1 documents discarded.\n"
+    assert begun("discard", "--yes")[1] == "Changes of 1 document discarded.\n"
     assert begun("discard")[1] == "nothing to discard\n"
 
 

@@ -204,7 +204,7 @@ def test_what_nobody_goes_on_with_is_cleaned_up(home, world, served, stack, monk
 
     assert early.out.startswith("0 sessions and 0 transfers ended")
     assert other.out.startswith("0 sessions and 0 transfers ended")
-    assert done.out.startswith("1 sessions and 1 transfers ended")
+    assert done.out.startswith("1 session and 1 transfer ended")
     assert json.loads(home("--json", "peer", "sessions", "--active").out)["sessions"] == []
 
 
