@@ -4,8 +4,9 @@ The public names of trust, each loaded at first use. (A ``Filter`` here is one o
 ``livesync.replication`` is one of fields.)
 """
 
-from importlib import import_module as _import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..imports import at_first_use as _at_first_use
 
 if TYPE_CHECKING:
     from .certificates import Certificate as Certificate
@@ -66,14 +67,4 @@ __all__ = [
     "verify_chain",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(_import_module(f".{_HOMES[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = _at_first_use(__name__, _HOMES, globals())

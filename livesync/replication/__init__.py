@@ -3,8 +3,9 @@
 The public names, each loaded at first use.
 """
 
-from importlib import import_module as _import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..imports import at_first_use as _at_first_use
 
 if TYPE_CHECKING:
     from .events import EventsManager as EventsManager
@@ -149,14 +150,4 @@ __all__ = [
     "open_provider",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(_import_module(f".{_HOMES[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = _at_first_use(__name__, _HOMES, globals())

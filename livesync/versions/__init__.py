@@ -1,24 +1,16 @@
 """The history of documents: versions of a collection, branches, deltas and three-way merges."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from typing import TYPE_CHECKING, Any
+from ..imports import at_first_use as _at_first_use
 
 if TYPE_CHECKING:
     from .collection import VersionedCollection as VersionedCollection
     from .deltatrees.deltas import DeltasCollection as DeltasCollection
 
+# the pure core needs no database
+_HOMES = {"DeltasCollection": "deltatrees.deltas", "VersionedCollection": "collection"}
+
 __all__ = ["DeltasCollection", "VersionedCollection"]
 
-
-def __getattr__(name: str) -> Any:
-    """Load a public name at its first use: the pure core needs no database."""
-    if name == "VersionedCollection":
-        from .collection import VersionedCollection
-
-        return VersionedCollection
-    if name == "DeltasCollection":
-        from .deltatrees.deltas import DeltasCollection
-
-        return DeltasCollection
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = _at_first_use(__name__, _HOMES, globals())
