@@ -150,8 +150,8 @@ Clock = Annotated[dict[str, Stamp], Meta(max_length=100_000)]
 Life = Annotated[int, Meta(ge=0, lt=2**62)]
 #: (life, stamp).
 Deed = tuple[Life, Stamp]
-#: Where a life begins: (life, provider, parent, until).
-Birth = tuple[Annotated[int, Meta(ge=1, lt=2**62)], Name, Life, Annotated[int, Meta(ge=0, le=MAX_STAMP)]]
+#: Where a life begins: (life, parent, until).
+Birth = tuple[Annotated[int, Meta(ge=1, lt=2**62)], Life, Annotated[int, Meta(ge=0, le=MAX_STAMP)]]
 #: prefix -> clock.
 Claims = Annotated[dict[str, Clock], Meta(max_length=100_000)]
 
@@ -440,6 +440,7 @@ class Offer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Its session id is the transfer's.
 
     Attributes:
+        lives: By provider.
         total: How many items there are, for who shows how far it has come; 0: nobody knows.
     """
 
@@ -450,7 +451,7 @@ class Offer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     collected: Claims = field(default_factory=dict)
     snapshots: Annotated[list[Prefix], Meta(max_length=100_000)] = field(default_factory=list)
     digests: Annotated[dict[str, Digest], Meta(max_length=100_000)] = field(default_factory=dict)
-    lives: Annotated[list[Birth], Meta(max_length=1_000_000)] = field(default_factory=list)
+    lives: Annotated[dict[Name, list[Birth]], Meta(max_length=100_000)] = field(default_factory=dict)
     total: Count = 0
 
 

@@ -8,6 +8,7 @@ from support.peer_serving import NetworkNode, Served
 from support.peer_world import FULL, World
 from ZODB.FileStorage import FileStorage
 
+from livesync.replication import SyncLock, SyncOrchestrator
 from livesync.replication.identity import WITNESS_SUFFIX
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_fsync")]
@@ -109,6 +110,41 @@ def test_a_server_that_was_restored_is_noticed_by_its_client(world, place, tmp_p
 
     assert restored.provider.provider_id != "city"
     assert {"lost", "new"} <= everybody_agrees(home, restored).keys()
+
+
+def losers(*nodes):
+    logs = [log for node in nodes for log in node.provider.conflict_logs()]
+    return {log.item_change_loser.serialization_result.serialized_item for log in logs}
+
+
+@pytest.mark.parametrize("edits", [["2"], [str(number) for number in range(2, 16)]], ids=len)
+def test_what_a_client_has_told_since_it_was_restored_hides_no_change_of_the_lost_time(
+    world, served, place, tmp_path, monkeypatch, edits
+):
+    """The clock stands still: the edit that was lost and the first one since have the same timestamp."""
+    without_witness(monkeypatch)
+    here = place("home")
+    home = NetworkNode(world, "home", FULL, {}, db=here.open())
+    desk = NetworkNode(world, "desk", FULL, {})
+    at_desk = desk.peer(served.url)
+    home.put("talk", '"0"')
+    home.sync(home.peer(served.url))
+    desk.sync(at_desk)
+    backup = here.backup(tmp_path / "backup.fs")
+    home.put("talk", '"1 lost"')
+    SyncOrchestrator(SyncLock(), [home.provider, desk.provider], 60).run()
+
+    here.restore(backup)
+    restored = NetworkNode(world, "restored", FULL, {}, db=here.open(), provider_id=None)
+    for text in edits:
+        restored.put("talk", f'"{text}"')
+    restored.sync(restored.registry.get("server"))
+    assert restored.provider.provider_id == "home"  # it has not noticed
+    for _ in range(3):
+        desk.sync(at_desk)
+
+    assert everybody_agrees(desk, world) == {"talk": f'"{edits[-1]}"'}
+    assert losers(desk, world) == {'"1 lost"'}
 
 
 def _served_again(world, db):

@@ -1,11 +1,18 @@
 """Lives: which of one provider's writes come from one another."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from support.sync_world import image_of
 
+from livesync.forms import decode_json
+from livesync.peering import wire
 from livesync.replication.metadata.lives import born, has_lived_through, newest_deeds, random_life
+from livesync.replication.metadata.states import written
+from livesync.replication.network.wired import item_to_wire, offer_of, offer_to_wire, state_of
+from livesync.replication.sessions.steps import Offer
 from livesync.replication.stores import lifetimes
 from livesync.replication.stores.memory import MemoryDataStore
 
@@ -94,6 +101,17 @@ def test_a_new_life_is_a_number_that_fits():
     assert all(0 < life < 1 << 62 for life in lives)
 
 
+def test_lives_travel_with_items_and_offers():
+    state = written(None, "i", "thing", "F1", "1", ("a", 9), life=(1 << 62) - 1)
+    state = structs.replace(state, vector={"a": 9, "b": 8}, met=((7, 8), (0, 2)))
+    offer = Offer("s", "a", ("",), {}, {}, lives=((7, "b", 6, 5), (6, "b", 0, 0), (5, "a", 0, 0)))
+    item = decode_json(msgspec.json.encode(item_to_wire(state)), wire.Item)
+    told = decode_json(msgspec.json.encode(offer_to_wire(offer)), wire.Offer)
+
+    assert (state_of(item).life, state_of(item).met) == (state.life, state.met)
+    assert offer_of(told, "s", ("",)).lives == offer.lives
+
+
 def stamped(store, *times):
     store.run(lambda: store.begin("a"))
     return [store.run(lambda now=now: store.next_stamp(now)) for now in times]
@@ -174,3 +192,11 @@ def test_those_are_told_that_began_since_what_is_claimed_and_the_last_few_where_
     assert sorted(news) == [*range(24, 40), *range(124, 140)]
     other.run(lambda: lifetimes.learn(other, store.read(lambda: lifetimes.told_to(store, {}, False))))
     assert other.read(lambda: dict(other.tables.lives)) == store.read(lambda: dict(store.tables.lives))
+
+
+def test_of_very_many_the_last_ones_are_told(monkeypatch):
+    monkeypatch.setattr(lifetimes, "MOST_TOLD", 5)
+    store = MemoryDataStore()
+    store.run(lambda: lifetimes.learn(store, [(life, "a", life - 1, 10 * life) for life in range(1, 40)]))
+
+    assert told(store, {}) == [35, 36, 37, 38, 39]

@@ -683,6 +683,48 @@ def test_two_lives_that_issued_the_same_timestamps_have_not_seen_one_another(
     assert losers_of(b, c) == {loser}
 
 
+@pytest.mark.parametrize("lag_s", [0, 9000], ids=["on time", "lagging"])
+@pytest.mark.parametrize("count", [1, 12])
+def test_what_a_copy_writes_beside_its_original_hides_nothing_that_the_original_wrote(
+    abc, new_provider, tools, clock, lag_s, count
+):
+    a, b, c = abc
+    tools.put(a, "1", "0")
+    tools.sync(a, b)
+    tools.sync(a, c)
+    clock.now -= lag_s
+    copied = new_provider("a", image_of(a.data_store))
+    for number in range(count):
+        tools.put(a, "1", f"1{number:02}")
+        tools.put(copied, "1", f"2{number:02}")
+    tools.sync(a, b)
+    tools.sync(copied, c)
+    assert a.provider_id == copied.provider_id == "a"
+    for number in range(count):
+        tools.put(c, "1", f"3{number:02}")
+    for _ in range(4):
+        send(b, c)
+        send(c, b)
+
+    assert tools.contents(b) == tools.contents(c) == {"1": f"3{count - 1:02}"}
+    assert losers_of(b, c) == {f"1{count - 1:02}"}
+
+
+def test_what_follows_in_one_line_of_lives_is_no_conflict(abc, new_provider, tools):
+    a, b, _ = abc
+    for number in range(40):
+        tools.put(a, "1", str(number))
+        if number % 20 == 0:
+            tools.sync(a, b)
+        a = new_provider("a", image_of(a.data_store))
+    tools.put(a, "1", "100")
+    tools.sync(a, b)
+
+    assert a.provider_id == "a"
+    assert tools.contents(b) == {"1": "100"}
+    assert losers_of(a, b) == set()
+
+
 def test_a_copy_that_meets_its_original_takes_a_new_id(abc, new_provider, tools):
     a, _, _ = abc
     tools.put(a, "1", "1")

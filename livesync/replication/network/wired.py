@@ -9,6 +9,7 @@ from ...errors import ChangesRefused
 from ...peering import wire
 from ...peering.partitions import check_partition, contained_in_any
 from ..metadata.clocks import Stamps
+from ..metadata.lives import Told
 from ..metadata.states import ItemState
 from ..sessions.steps import Chunk, Cursor, Introduction, Offer
 
@@ -63,9 +64,16 @@ def offer_to_wire(offer: Offer, total: int = 0) -> wire.Offer:
         collected=claims_to_wire(offer.collected),
         snapshots=list(offer.snapshots),
         digests=dict(offer.digests),
-        lives=list(offer.lives),
+        lives=_lives_to_wire(offer.lives),
         total=total,
     )
+
+
+def _lives_to_wire(lives: Iterable[Told]) -> dict[str, list[tuple[int, int, int]]]:
+    found: dict[str, list[tuple[int, int, int]]] = {}
+    for life, provider, parent, until in lives:
+        found.setdefault(provider, []).append((life, parent, until))
+    return found
 
 
 def offer_of(told: wire.Offer, transfer_id: str, filter_: tuple[str, ...]) -> Offer:
@@ -98,7 +106,11 @@ def offer_of(told: wire.Offer, transfer_id: str, filter_: tuple[str, ...]) -> Of
         told.collected,
         tuple(sorted(told.snapshots)),
         told.digests,
-        tuple(told.lives),
+        tuple(
+            (life, provider, parent, until)
+            for provider, births in told.lives.items()
+            for life, parent, until in births
+        ),
     )
 
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 #: Of each provider, so many of its last lives are told, whatever the receiver claims.
 TOLD_AGAIN: Final = 16
 
+#: So many lives are told at most, the last ones, so that an offer is never too long for a request.
+MOST_TOLD: Final = 30_000
+
 
 def birth_of(store: BaseDataStore, life: int) -> Birth | None:
     """Return where a life begins; None where nobody has told."""
@@ -69,7 +72,7 @@ def told_to(store: BaseDataStore, receiver: Mapping[str, Stamps], has_news: bool
             birth = birth_of(store, life)
             assert birth is not None, "both trees are of the same lives"
             told[life] = (life, provider, birth.parent, until)
-    return tuple(told.values())
+    return tuple(sorted(told.values(), key=lambda row: row[3])[-MOST_TOLD:])
 
 
 def _providers(store: BaseDataStore) -> Iterator[str]:
