@@ -8,6 +8,7 @@ later versions can read it (promise 15). What is kept by scattered keys, as ids 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from sys import intern
 from typing import Final
 
 import ormsgpack
@@ -136,16 +137,18 @@ def unpack(item_id: str, packed: bytes | Packed) -> ItemState:
     entity_name, partition, payload, dot, vector, length, hard, inserted, life, met = ormsgpack.unpackb(
         packed.data if isinstance(packed, Packed) else packed
     )
+    provider = intern(dot[0])
+    mine = (provider, dot[1])
     return ItemState(
         item_id,
-        entity_name,
-        partition,
+        intern(entity_name),
+        intern(partition),
         payload,
-        tuple(dot),
-        dict(vector),
+        mine,
+        {provider: dot[1]} if vector == [dot] else {intern(known): stamp for known, stamp in vector},
         length,
         hard,
-        tuple(inserted),
+        mine if inserted == dot else (intern(inserted[0]), inserted[1]),
         life,
         tuple(map(tuple, met)) if met else (),
     )

@@ -9,7 +9,8 @@ from support.sync_world import STORES
 from livesync.errors import UpgradeNeeded
 from livesync.peering.partitions import contains
 from livesync.replication.metadata.states import written
-from livesync.replication.stores.bulk import put_new
+from livesync.replication.stored import pack, unpack
+from livesync.replication.stores import bulk
 from livesync.replication.stores.zodbstore import ZODBDataStore
 
 
@@ -231,7 +232,9 @@ def test_what_is_new_is_held_alike_one_by_one_and_at_once(kind, items, first):
         store.run(lambda store=store: store.begin("me"))
         put(store, *states[:first])
         if at_once:
-            store.run(lambda store=store: put_new(store, states[first:]))
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(bulk, "_AT_ONCE", 5)
+                store.run(lambda store=store: bulk.put_new(store, iter(states[first:])))
         else:
             put(store, *states[first:])
         found.append(store.read(lambda store=store: all_that_is_held(store)))
@@ -356,3 +359,31 @@ def test_what_the_application_has_is_found_both_ways(store):
     assert store.read(lambda: (store.bound("i"), store.item_of("object"))) == (("object", b"digest"), "i")
     store.run(lambda: store.unbind("i"))
     assert store.read(lambda: (store.bound("i"), store.item_of("object"))) == (None, None)
+
+
+def test_an_item_that_was_dropped_is_held_anew_within_one_transaction(store):
+    made = state()
+    put(store, made)
+
+    def work():
+        store.drop(made)
+        bulk.put_new(store, [made])
+
+    store.run(work)
+
+    assert store.read(lambda: list(store.items_of("thing"))) == [made]
+
+
+def test_states_share_what_they_have_in_common():
+    """Tens of thousands are held while they are applied."""
+    one, other = (
+        unpack(item_id, pack(written(None, item_id, "thing", "F1:U1", "1", ("provider", 5))))
+        for item_id in ("i", "j")
+    )
+
+    assert one.entity_name is other.entity_name
+    assert one.partition is other.partition
+    assert one.dot[0] is other.dot[0] is next(iter(one.vector))
+    assert one.inserted is one.dot
+    two = replace(one, vector={"a": 1, "provider": 5}, inserted=("a", 1))
+    assert unpack("i", pack(two)) == two

@@ -28,13 +28,15 @@ def hold_new(node: Node, ordered: Sequence[ItemState]) -> Mapping[str, ItemState
     me, has_application = store.provider_id, executor.has_application
     places, bound, deferred = store.unwritten.places, store.unwritten.bound, store.tables.deferred
     findable = {name: executor.may_find(name) for name in {state.entity_name for state in ordered}}
-    met = Counter([state.item_id for state in ordered])
+    counted = Counter([state.item_id for state in ordered])
+    repeated = {item_id for item_id, times in counted.items() if times > 1}
+    del counted  # before much is written
     new = {
         state.item_id: state
         for state in ordered
         if places.get(state.item_id) is None
         and me not in state.vector
-        and met[state.item_id] == 1
+        and state.item_id not in repeated
         and not (state.hard or findable[state.entity_name])
         and not (has_application and (bound.get(state.item_id) or state.item_id in deferred))
     }

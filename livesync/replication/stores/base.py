@@ -538,6 +538,17 @@ class BaseDataStore(ABC):
         self._write(self.tables.local, unwritten.bound)
         self._write(self.tables.objects, unwritten.objects)
 
+    def hold_entities(self, entity_name: str, rows: Mapping[str, bytes | None]) -> None:
+        """Let new items be among those of their model: by :func:`entity_key`, nothing.
+
+        They were made one after the other, so they lie together, and are written at once.
+        """
+        waiting = self.unwritten.entities.get(entity_name)
+        if waiting is None:
+            self._update(self._entities(entity_name), rows)
+        else:
+            waiting.update(rows)
+
     def _write(self, tree: PageTree, learned: Learned[Any]) -> None:
         changed = learned.take()
         if changed:

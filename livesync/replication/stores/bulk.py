@@ -5,11 +5,18 @@ What a database is told for the first time is most of what it is ever told.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
+from itertools import islice
+from typing import Final
 
 from ..metadata.states import ItemState
 from ..stored import entity_key, pack, pack_place
 from .base import BaseDataStore, IndexKey
+
+#: States that are written together. What comes in order changes few pages twice, so they need not be more;
+#: what is made for them takes memory until they are written.
+_AT_ONCE: Final = 5_000
 
 
 def put_new(store: BaseDataStore, states: Iterable[ItemState]) -> None:
@@ -19,25 +26,29 @@ def put_new(store: BaseDataStore, states: Iterable[ItemState]) -> None:
         store: Where, within its transaction.
         states: Each of another item.
     """
+    rest = iter(states)
+    while part := list(islice(rest, _AT_ONCE)):
+        _put(store, part)
+
+
+def _put(store: BaseDataStore, states: list[ItemState]) -> None:
     me = store.provider_id
-    rows: dict[str, dict[IndexKey, bytes]] = {}
+    rows: dict[str, dict[IndexKey, bytes]] = defaultdict(dict)
+    entities: dict[str, dict[str, bytes | None]] = defaultdict(dict)
     numbers: dict[tuple[str, str], int] = {}
     written_here: dict[int, str] = {}
     by_query, tombstones = store.tables.by_query or (), store.tables.tombstones
     unwritten = store.unwritten
-    places, tally, note_entity = unwritten.places, unwritten.tally, unwritten.note_entity
+    places, tally = unwritten.places, unwritten.tally
     for state in states:
         item_id, partition, vector, home = state.item_id, state.partition, state.vector, state.dot[0]
         for provider, stamp in vector.items():
-            found = rows.get(provider)
-            if found is None:
-                found = rows[provider] = {}
-            found[(partition, stamp, item_id)] = pack(state) if provider == home else b""
+            rows[provider][partition, stamp, item_id] = pack(state) if provider == home else b""
         number = numbers.get((home, partition))
         if number is None:
             number = numbers[(home, partition)] = store.place_number(home, partition)
         places.set(item_id, pack_place(number, vector[home]))
-        note_entity(state.entity_name, entity_key(state), b"")
+        entities[state.entity_name][entity_key(state)] = b""
         if me in vector:
             written_here[vector[me]] = item_id
         if item_id not in by_query:
@@ -46,5 +57,7 @@ def put_new(store: BaseDataStore, states: Iterable[ItemState]) -> None:
             store._insert(tombstones, (partition, item_id))
     if written_here:
         store.note_all_written(written_here)
+    for entity_name, keys in entities.items():
+        store.hold_entities(entity_name, keys)
     for provider in sorted(rows):
         store._extend(store.index_of(provider), rows[provider])

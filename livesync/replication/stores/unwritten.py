@@ -23,38 +23,37 @@ class Learned(Generic[T]):
 
     def __init__(self) -> None:
         self._known: dict[str, T | None] = {}
-        self._changed: dict[str, None] = {}
+        self._changed: dict[str, T | None] = {}
 
     def is_known(self, key: str) -> bool:
         """Tell whether :meth:`get` can tell what a key has."""
-        return key in self._known
+        return key in self._changed or key in self._known
 
     def get(self, key: str) -> T | None:
         """Return what a key has that is known; None: nothing."""
-        return self._known[key]
+        return self._changed[key] if key in self._changed else self._known[key]
 
     def look_up(self, tree: PageTree, key: str) -> T | None:
         """Return what a key has, which is found in the tree where it is not known."""
-        if key in self._known:
-            return self._known[key]
+        if self.is_known(key):
+            return self.get(key)
         found: T | None = tree.get(key)
         return found
 
     def learn(self, tree: PageTree, keys: Iterable[str]) -> None:
         """Find out at once what these keys have."""
-        wanted = [key for key in keys if key not in self._known]
+        wanted = [key for key in keys if not self.is_known(key)]
         found = tree.pick(wanted)
         for key in wanted:
             self._known[key] = found.get(key)
 
     def set(self, key: str, value: T | None) -> None:
         """Let a key have something else, or nothing."""
-        self._known[key] = value
-        self._changed[key] = None
+        self._changed[key] = value
 
     def take(self) -> dict[str, T | None]:
         """Return what the keys have that were changed, and begin anew."""
-        changed = {key: self._known[key] for key in self._changed}
+        changed = self._changed
         self.clear()
         return changed
 
