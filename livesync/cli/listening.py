@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
+
+#: Seconds that a request may take until it has come, and bytes of it for which it gets a second more.
+RECEIVE_S: Final = 60.0
+RECEIVE_RATE: Final = 10_000
+
+#: Seconds between looks at requests that are still coming.
+_LOOK_S: Final = 1.0
 
 
 def url_of(server: Any) -> str:
@@ -20,13 +28,21 @@ class ServerThread:
     waitress' own loop ends with the process only: whoever closes a server from another thread takes its
     sockets away from that loop.
 
+    A request that does not come to its end is not waited for, however often it sends a byte: waitress itself
+    closes who says nothing at all.
+
     Args:
         server: What ``waitress.server.create_server`` has made; it belongs to this from then on.
         name: The thread's.
+        clock: Returns seconds that only rise.
     """
 
-    def __init__(self, server: Any, name: str) -> None:
+    def __init__(self, server: Any, name: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._server = server
+        self._clock = clock
+        #: Connections of which a request is coming -> that request, and since when.
+        self._coming: dict[Any, tuple[Any, float]] = {}
+        self._looked = clock()
         # of a server at one address, or at several
         self._map: dict[int, Any] = getattr(server, "map", None) or server._map
         self._give_up = float("inf")
@@ -64,6 +80,26 @@ class ServerThread:
                 map=self._map,
                 count=1,
             )
+            if self._clock() - self._looked >= _LOOK_S:
+                self._close_slow()
+
+    def _close_slow(self) -> None:
+        """Close connections whose request has been coming for too long."""
+        now = self._looked = self._clock()
+        before, self._coming = self._coming, {}
+        for channel in list(self._map.values()):
+            request = getattr(channel, "request", None)
+            if request is None:
+                continue  # no connection, or one that waits for its next request
+            known, since = before.get(channel, (None, now))
+            if known is not request:
+                since = now
+            self._coming[channel] = request, since
+            come = request.header_bytes_received + request.body_bytes_received
+            if now - since > RECEIVE_S + come / RECEIVE_RATE:
+                with channel.requests_lock:
+                    channel.will_close = True  # it takes nothing more
+                    request.close()
 
     def _has_answers(self) -> bool:
         """Tell whether there is something to send that was not sent yet."""

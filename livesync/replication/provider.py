@@ -293,9 +293,9 @@ class BaseSyncProvider:
         applied = receiving.retry_deferred(self.node)
         self._tell(applied)
 
-    def has_changes(self) -> bool:
-        """Tell whether there are changes of the application's that :meth:`prepare` is to take."""
-        return self.reader is not None and self.reader.is_behind(self.node)
+    def has_much_to_prepare(self) -> bool:
+        """Tell whether there are so many changes of the application's that :meth:`prepare` takes a while."""
+        return self.reader is not None and self.reader.is_far_behind(self.node)
 
     def get_claims(self, prefixes: Iterable[str] = (EVERYTHING,)) -> dict[str, dict[str, int]]:
         """Return what this provider claims of these prefixes and below, for one that is going to send.

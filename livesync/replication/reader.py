@@ -9,8 +9,9 @@ last action that was looked at, sealed or not.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from heapq import merge
 from itertools import groupby, islice
 from typing import Any, Final
@@ -31,6 +32,9 @@ _AT_ONCE: Final = 5_000
 
 #: Characters that objects say, after which a transaction ends.
 _CHARACTERS_AT_ONCE: Final = 4_000_000
+
+#: Actions that take a while to be looked at.
+_MANY: Final = 1_000
 
 #: Later than every position of a track.
 _END: Final = (1 << 63) - 1
@@ -57,6 +61,19 @@ class TrackReader:
             count += self._scan(node)
         count += self._follow(node)
         return count
+
+    def is_far_behind(self, node: Node) -> bool:
+        """Tell whether there is so much to look at that it takes a while."""
+
+        def look() -> bool:
+            manager = self._manager(node)
+            if self._needs_scan(node) or _SCAN in node.store.facts:
+                return True
+            position, offset = self._place(manager.track)
+            count = manager.track.count(position) - offset
+            return count + sum(1 for _ in islice(manager.waiting(), _MANY)) >= _MANY
+
+        return node.store.read(look)
 
     def is_behind(self, node: Node) -> bool:
         """Tell whether there is anything to look at."""
@@ -146,9 +163,11 @@ class TrackReader:
         total, more = 0, True
         while more:
             ids, begin, end, more = store.read(lambda: self._next(node))
-            total += self._take_all(node, ids)
-            if begin != end:
-                store.run(lambda begin=begin, end=end: self._advance(node, begin, end))  # type: ignore[misc]
+            then = partial(self._advance, node, begin, end)
+            if ids:
+                total += self._take_all(node, ids, then)
+            elif begin != end:
+                store.run(then)
         waiting = store.read(lambda: self._ids(node, self._manager(node).waiting()))
         return total + self._take_all(node, waiting)
 
@@ -188,15 +207,22 @@ class TrackReader:
     def _advance(self, node: Node, begin: _Place, end: _Place) -> None:
         """Move the pointer, unless somebody else has moved it meanwhile."""
         track = self._manager(node).track
-        if self._place(track) == begin:
+        if begin != end and self._place(track) == begin:
             track.move_pointer(POINTER, end[0])
             track.move_pointer_inside(POINTER, end[1])
 
-    def _take_all(self, node: Node, ids: list[str]) -> int:
+    def _take_all(self, node: Node, ids: list[str], then: Callable[[], None] = lambda: None) -> int:
+        """Take all of these; with the last of them is done what comes ``then``; return what changed."""
         total = 0
+
+        def work(left: list[str]) -> tuple[int, int]:
+            count, done = self._take_some(node, left[:_AT_ONCE])
+            if done == len(left):
+                then()
+            return count, done
+
         while ids:
-            some = ids[:_AT_ONCE]
-            count, done = node.store.run(lambda some=some: self._take_some(node, some))  # type: ignore[misc]
+            count, done = node.store.run(partial(work, ids))
             total, ids = total + count, ids[done:]
         return total
 

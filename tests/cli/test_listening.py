@@ -3,13 +3,14 @@
 import http.client
 import socket
 import threading
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import pytest
 from support.waiting import LONG_S, eventually
 from waitress.server import create_server
 
-from livesync.cli.listening import ServerThread, url_of
+from livesync.cli.listening import RECEIVE_S, ServerThread, url_of
 
 ANSWER = b"0123456789" * 500_000
 
@@ -73,6 +74,79 @@ def test_a_request_at_work_is_answered_wholly_before_the_end(app, serve):
     closing.join(LONG_S)
     assert threads() == []
     client.close()
+
+
+class Clock:
+    """Seconds that stand still."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+
+
+@pytest.fixture
+def dripping():
+    """Connect to a server, and send it a part of a request; gives that, its thread, and its clock."""
+    made = []
+
+    def start(begin):
+        clock = Clock()
+        server = create_server(App(), listen="127.0.0.1:0")
+        server.adj.asyncore_loop_timeout = 0.02
+        thread = ServerThread(server, "a test's server", clock)
+        made.append(thread)
+        thread.start()
+        client = connected(server)
+        client.sendall(begin)
+        eventually(lambda: any(request_of(each) for each in list(thread._map.values())))
+        clock.now += 2
+        eventually(lambda: thread._coming)
+        return client, thread, clock
+
+    yield start
+    for each in made:
+        each.close(LONG_S)
+
+
+def request_of(channel):
+    return getattr(channel, "request", None)
+
+
+@pytest.mark.parametrize("begin", [b"POST / HTTP/1.1\r\nX: ", HEAD + b"{"])
+def test_a_request_that_drips_is_not_waited_for(dripping, begin):
+    client, thread, clock = dripping(begin)
+
+    with client:
+        for _ in range(int(RECEIVE_S // 10)):
+            clock.now += 10
+            client.sendall(b"x")
+            seen = thread._looked
+            eventually(lambda seen=seen: thread._looked > seen)
+            assert thread._coming
+        clock.now += 10
+        with suppress(ConnectionResetError):
+            assert client.recv(1) == b""  # closed
+
+    eventually(lambda: not any(request_of(each) for each in list(thread._map.values())))
+
+
+def test_a_large_request_that_comes_slowly_is_waited_for(dripping):
+    client, thread, clock = dripping(HEAD + bytes(900_000))
+    (channel,) = thread._coming
+    eventually(lambda: request_of(channel).body_bytes_received == 900_000)
+
+    clock.now += RECEIVE_S + 60
+    seen = thread._looked
+    eventually(lambda: thread._looked > seen)
+
+    assert not channel.will_close
+    clock.now += 60
+    with client, suppress(ConnectionResetError):
+        assert client.recv(1) == b""
 
 
 def test_connections_that_only_stand_there_are_closed(app, serve):

@@ -213,7 +213,7 @@ class Transfer:
     def is_long(self, stage: Stage) -> bool:
         """Tell whether a stage may take long: taking the application's changes, and applying what waits."""
         if stage is Stage.SERIALIZING:
-            return self.provider.has_changes()
+            return self.provider.has_much_to_prepare()
         return stage is Stage.DEQUEUING and self.view().waiting_items > 0
 
     def offer(self) -> Offer:
