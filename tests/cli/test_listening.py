@@ -122,9 +122,9 @@ def test_a_request_that_drips_is_not_waited_for(dripping, begin):
 
     with client:
         for _ in range(int(RECEIVE_S // 10)):
+            seen = thread._looked
             clock.now += 10
             client.sendall(b"x")
-            seen = thread._looked
             eventually(lambda seen=seen: thread._looked > seen)
             assert thread._coming
         clock.now += 10
@@ -139,8 +139,8 @@ def test_a_large_request_that_comes_slowly_is_waited_for(dripping):
     (channel,) = thread._coming
     eventually(lambda: request_of(channel).body_bytes_received == 900_000)
 
-    clock.now += RECEIVE_S + 60
     seen = thread._looked
+    clock.now += RECEIVE_S + 60
     eventually(lambda: thread._looked > seen)
 
     assert not channel.will_close
