@@ -7,6 +7,7 @@ empty prefix contains everything. Nothing here takes part of a partition for a p
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import islice
 from typing import Final
 
@@ -28,6 +29,12 @@ def check_partition(partition: str) -> str:
     """
     if not isinstance(partition, str):
         raise TypeError(f"a partition is a str, not {type(partition).__name__}")
+    return _checked(partition)
+
+
+@lru_cache(maxsize=1_000)
+def _checked(partition: str) -> str:
+    """Return what was looked at; most items share their partition with others."""
     if not partition:
         return partition
     if len(partition) > MAX_PARTITION_LENGTH:

@@ -62,8 +62,9 @@ def _check_item(state: ItemState) -> None:
     if not state.entity_name:
         raise ChangesRefused(f"item {state.item_id!r} is of no model")
     try:
-        state.item_id.encode()
-        state.entity_name.encode()
+        if not (state.item_id.isascii() and state.entity_name.isascii()):
+            state.item_id.encode()
+            state.entity_name.encode()
     except UnicodeError as exc:
         raise ChangesRefused(f"what item {state.item_id!r} or its model is called is no text: {exc}") from exc
     _check_history(state)
@@ -86,7 +87,7 @@ def _check_history(state: ItemState) -> None:
         raise ChangesRefused(f"item {state.item_id!r} was never created")
     if not state.has_seen(state.dot) or state.dot[1] < 1:
         raise ChangesRefused(f"item {state.item_id!r} has not seen the write that made it")
-    if not all(provider and stamp > 0 for provider, stamp in state.vector.items()):
+    if "" in state.vector or min(state.vector.values()) < 1:
         raise ChangesRefused(f"item {state.item_id!r} has an impossible clock")
     if not 0 <= state.life < LIFE_END:
         raise ChangesRefused(f"item {state.item_id!r} was made in no life")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,13 +62,6 @@ class ChangesExecutor:
         """Return how deep a model lies below those that it depends on: parents are applied first."""
         return 0
 
-    def at_once(self, store: BaseDataStore) -> AbstractContextManager[None]:
-        """Return a context in which items are executed one after the other, in this thread.
-
-        What has to be set up for each of them may be set up once.
-        """
-        return nullcontext()
-
     def execute(self, store: BaseDataStore, state: ItemState, object_id: str | None) -> Draft | None:
         """Make the application's object what ``state`` says.
 
@@ -86,6 +78,11 @@ class ChangesExecutor:
             Exception: It cannot be applied.
         """
         return None
+
+    def make(self, store: BaseDataStore, states: Iterable[ItemState]) -> Generator[Draft | None, None, None]:
+        """Make new objects one by one, each as :meth:`execute` does of a live item that it never had."""
+        for state in states:
+            yield self.execute(store, state, None)
 
     def draft(self, store: BaseDataStore, object_id: str) -> Draft | None:
         """Return what the application has of one of its objects now; None: nothing that is synced."""

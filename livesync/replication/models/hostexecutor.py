@@ -6,10 +6,8 @@ and is made there by ``Host.restore``: any application whose host takes document
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 import msgspec
@@ -52,7 +50,6 @@ class HostExecutor(ChangesExecutor):
         models = host.sync_models() if models is None else models
         self.models = models if isinstance(models, ModelRegistry) else ModelRegistry(models)
         self._record = recorder or record_in_inbox
-        self._thread = threading.local()
 
     def knows(self, entity_name: str) -> bool:
         """Tell whether this is a registered model, or a document."""
@@ -137,20 +134,6 @@ class HostExecutor(ChangesExecutor):
 
     # -- making it what the store says ---------------------------------------------------------------
 
-    @contextmanager
-    def at_once(self, store: BaseDataStore) -> Iterator[None]:
-        """Return a context in which the host is set up once for all objects of models."""
-        with self.host.at(store.connection) as host:
-            self._thread.host = host
-            try:
-                yield
-            finally:
-                self._thread.host = None
-
-    def _at(self, store: BaseDataStore) -> AbstractContextManager[Host]:
-        host: Host | None = getattr(self._thread, "host", None)
-        return self.host.at(store.connection) if host is None else nullcontext(host)
-
     def execute(self, store: BaseDataStore, state: ItemState, object_id: str | None) -> Draft | None:
         """Make the application's object what ``state`` says."""
         if state.entity_name == DOCUMENT:
@@ -159,6 +142,27 @@ class HostExecutor(ChangesExecutor):
         if model is None:
             raise LookupError(f"there is no model {state.entity_name!r} here")
         return self._execute_model(store, model, state, object_id)
+
+    def make(self, store: BaseDataStore, states: Iterable[ItemState]) -> Generator[Draft | None, None, None]:
+        """Make new objects of models one by one; the host is set up once for all of them."""
+        if type(self).execute is not HostExecutor.execute:
+            yield from super().make(store, states)  # a subclass has its own way with each
+            return
+        assert store.connection is not None
+        root = store.connection.root()
+        with self.host.at(store.connection) as host:
+            homes: dict[str, Any] = {}
+            for state in states:
+                model = self.models.get(state.entity_name)
+                if model is None:
+                    raise LookupError(f"there is no model {state.entity_name!r} here")
+                data = msgspec.json.decode(state.payload)
+                self._check_dependencies(store, model, data)
+                if state.entity_name not in homes:
+                    homes[state.entity_name] = model.sync_home(root)
+                obj = model.deserialize(data, None)
+                homes[state.entity_name][obj.sync_key(state.item_id)] = obj
+                yield self._checked(self._model_draft(store, obj, host.object_id(obj), state.item_id), state)
 
     def _execute_document(
         self, store: BaseDataStore, state: ItemState, object_id: str | None
@@ -177,7 +181,7 @@ class HostExecutor(ChangesExecutor):
         self, store: BaseDataStore, model: type[SyncableModel], state: ItemState, object_id: str | None
     ) -> Draft | None:
         assert store.connection is not None
-        with self._at(store) as host:
+        with self.host.at(store.connection) as host:
             current = None if object_id is None else host.get(object_id)
             home = model.sync_home(store.connection.root())
             if not state.is_live:

@@ -8,7 +8,8 @@ was written under this node's id, does not.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 
 from ..metadata.states import ItemState
 from ..models.executor import Draft
@@ -44,47 +45,40 @@ def hold_new(node: Node, ordered: Sequence[ItemState]) -> Mapping[str, ItemState
     return new
 
 
-class Maker:
-    """Makes new objects in the application, within one transaction.
+def make_new(
+    node: Node, states: Sequence[ItemState], told: list[tuple[str, bool, bool]]
+) -> list[tuple[ItemState, Draft]]:
+    """Make new objects in the application, within the store's transaction.
 
-    Which item an object is, is looked up and noted for all of them together, by :meth:`settle`; what the
-    application has of an item is known at once, to those that depend on it.
+    Which items they are is looked up and noted for all of them together; what the application has of an item
+    is known at once, to those that depend on it.
 
     Args:
         node: Whose application.
+        states: Live ones, of models that are known, of which there is no object.
         told: Where it is noted what the application was told.
+
+    Returns:
+        Those whose object was another item's before: they are bound to nothing as yet.
+
+    Raises:
+        Exception: The application cannot.
     """
-
-    def __init__(self, node: Node, told: list[tuple[str, bool, bool]]) -> None:
-        self._node = node
-        self._told = told
-        self._made: list[tuple[ItemState, Draft]] = []
-
-    def make(self, state: ItemState) -> None:
-        """Make the object of a live state, of a model that is known, of which there is none.
-
-        Raises:
-            Exception: The application cannot.
-        """
-        store = self._node.store
-        draft = self._node.executor.execute(store, state, None)
-        if draft is not None:
-            store.unwritten.bound.set(state.item_id, pack_bound(draft.object_id, draft.digest))
-            self._told.append((draft.object_id, False, True))
-            self._made.append((state, draft))
-
-    def settle(self) -> Iterator[tuple[ItemState, Draft]]:
-        """Note which items the objects are; yield those whose object was another item's before.
-
-        They are bound to nothing as yet.
-        """
-        made, self._made = self._made, []
-        store = self._node.store
-        unwritten = store.unwritten
-        store.look_up_objects(draft.object_id for _, draft in made)
-        for state, draft in made:
-            if unwritten.objects.get(draft.object_id) is None:
-                unwritten.objects.set(draft.object_id, state.item_id)
-            else:
-                unwritten.bound.set(state.item_id, None)
-                yield state, draft
+    store = node.store
+    bound, objects = store.unwritten.bound, store.unwritten.objects
+    made: list[tuple[ItemState, Draft]] = []
+    with closing(node.executor.make(store, states)) as drafts:
+        for state, draft in zip(states, drafts, strict=True):
+            if draft is not None:
+                bound.set(state.item_id, pack_bound(draft.object_id, draft.digest))
+                made.append((state, draft))
+    told += [(draft.object_id, False, True) for _, draft in made]
+    store.look_up_objects([draft.object_id for _, draft in made])
+    others = []
+    for state, draft in made:
+        if objects.get(draft.object_id) is None:
+            objects.set(draft.object_id, state.item_id)
+        else:
+            bound.set(state.item_id, None)
+            others.append((state, draft))
+    return others

@@ -6,7 +6,7 @@ applied, and not before. A session that is given up is cleaned (``cleaning.py``)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
@@ -146,7 +146,7 @@ class _Receiver:
 
         for are_made, states in groupby(ordered, is_made):
             if are_made:
-                self._make(states)
+                self._make(list(states))
                 continue
             for state in states:
                 if state.item_id not in new:
@@ -156,19 +156,16 @@ class _Receiver:
                 if state.is_live:
                     self.execute(state, None)
 
-    def _make(self, states: Iterable[ItemState]) -> None:
+    def _make(self, states: list[ItemState]) -> None:
         """Make objects in the application of which there is none, of models that it knows."""
-        maker = newcomers.Maker(self.node, self.applied.told)
+        self.applied.states += states
         try:
-            with self.node.executor.at_once(self.node.store):
-                for state in states:
-                    self.applied.states.append(state)
-                    maker.make(state)
+            others = newcomers.make_new(self.node, states, self.applied.told)
         except TransientError:
             raise
         except Exception as exc:
             raise CannotApply from exc
-        for state, draft in maker.settle():
+        for state, draft in others:
             self._bind(state, draft, None)
 
     def receive(self, remote: ItemState) -> None:
