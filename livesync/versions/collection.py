@@ -14,6 +14,7 @@ from ..errors import CollectionAlreadyInitialised, InvalidOperation
 from .deltatrees.opening import check_none_open, closed, opened
 from .looking import LookingCollection
 from .names import MAIN, Names, check_branch_name
+from .naming import NamingCollection
 from .remotes.both import RemoteCollection
 from .remotes.comparing import ComparedCollection
 from .several.part import Part
@@ -26,8 +27,7 @@ from .several.parts import (
     check_rule,
     collections_of,
 )
-from .stash import applied_stash, packed_stash
-from .store.ancestry import is_ancestor
+from .stashing import StashingCollection
 from .store.contents import Contents
 from .store.tree import NO_VERSION, Branch, parent_of
 from .store.writing import Change, learn_first, write_root
@@ -42,7 +42,14 @@ from .working import wholly
 FIRST_MESSAGE: Final = "Initial collection."
 
 
-class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection, ComparedCollection):
+class VersionedCollection(
+    NamingCollection,
+    StashingCollection,
+    LookingCollection,
+    RemoteCollection,
+    KeepingCollection,
+    ComparedCollection,
+):
     """One collection's versions.
 
     Args:
@@ -219,161 +226,6 @@ class VersionedCollection(LookingCollection, RemoteCollection, KeepingCollection
         self._check_no_conflicts("a checkout")
         self._check_clean("a checkout")
         self._go_to(name, key)
-        return True
-
-    def create_branch(self, name: str) -> tuple[int, str] | None:
-        """Make a branch at the current version and go to it, with what is changed; None without versions.
-
-        Returns:
-            (number, branch) of the version that it begins at.
-
-        Raises:
-            ValueError: The name is taken, or is none.
-        """
-        if not self.is_tracked:
-            return None
-        self._new_name(name)
-        names = self.names
-        key = names.head[1]
-        names.set_branch(name, Branch(key))
-        names.set_head(name, key)
-        return names.place(key)
-
-    def branches(self) -> set[str]:
-        """Return the names of all branches."""
-        return set(self.names.branches()) if self.is_tracked else set()
-
-    def rename_branch(self, name: str, new: str) -> None:
-        """Call a branch otherwise; no version changes.
-
-        Raises:
-            BranchNotFound: There is none of this name.
-            ValueError: The new name is taken, or is none.
-        """
-        names = self.names
-        names.branch(name)
-        names.rename_branch(name, self._new_name(new))
-        if names.head[0] == name:
-            names.set_head(new, names.head[1])
-
-    def delete_branch(self, name: str, force: bool = False) -> None:
-        """Forget a branch. Its versions stay while something leads to them; else they are collected later.
-
-        Args:
-            name: The branch.
-            force: Although nothing else leads to its newest version.
-
-        Raises:
-            BranchNotFound: There is none of this name.
-            InvalidOperation: HEAD is on it, another branch begins at one of its own versions, it has an open
-                version, or nothing else leads to its newest version.
-        """
-        contents, names = self.contents, self.names
-        branch = names.branch(name)
-        if names.head[0] == name:
-            raise InvalidOperation(f"HEAD is on {name!r}: check out another branch before it is deleted")
-        names.check_closed(name)
-        others = {other: kept for other, kept in names.branches().items() if other != name}
-        own = set(branch.versions())
-        for other, kept in others.items():
-            if kept.base in own:
-                raise InvalidOperation(
-                    f"branch {other!r} begins at version {branch.number(kept.base)} of {name!r}, and needs it"
-                )
-        starts = {*(kept.tip for kept in others.values()), *names.tags.values()}
-        if not force and not any(is_ancestor(contents, branch.tip, start) for start in starts):
-            raise InvalidOperation(
-                f"nothing else leads to version {branch.total - 1} of {name!r}: merge, or force it"
-            )
-        names.drop_branch(name)
-
-    def tag(self, name: str, version: int | None = None, branch: str | None = None) -> None:
-        """Give a version a name that stays with it; without arguments the current one.
-
-        Raises:
-            ValueError: The name is taken, or is none.
-            BranchNotFound, InvalidCollectionVersion: There is no such version.
-        """
-        self.tag_key(name, self._key(version, branch))
-
-    def tag_key(self, name: str, key: int) -> None:
-        """Give a version, as this database finds it, a name.
-
-        Raises:
-            ValueError: The name is taken, or is none.
-        """
-        check_branch_name(name)
-        if name in self.names.tags:
-            raise ValueError(f"there is a tag {name!r} already")
-        self.names.set_tag(name, key)
-
-    def untag(self, name: str) -> bool:
-        """Take a tag away; tell whether there was one."""
-        if name not in self.names.tags:
-            return False
-        self.names.set_tag(name, None)
-        return True
-
-    def tags(self) -> dict[str, tuple[int, str]]:
-        """Return the tags, with (number, branch) of their versions."""
-        if not self.is_tracked:
-            return {}
-        places = self.names.places()
-        return {name: places[key] for name, key in sorted(self.names.tags.items())}
-
-    # -- changes that are not registered -----------------------------------------------------------
-
-    def discard_changes(self) -> bool:
-        """Make the working documents what they are at the current version; False without versions.
-
-        Raises:
-            ReadOnlyHost: The application takes no documents back.
-        """
-        if not self.is_tracked:
-            return False
-        contents, key = self.contents, self.names.head[1]
-        changed = [document_id for _, document_id in self.changes()]
-        self.working.write([(one, contents.value(one, key)) for one in changed])
-        self._settle()
-        return True
-
-    def stash(self, overwrite: bool = False) -> bool:
-        """Put the changes aside and discard them; False where there are none.
-
-        Raises:
-            InvalidOperation: Something is stashed already, and ``overwrite`` is False.
-        """
-        changed = [document_id for _, document_id in self.changes()]
-        if not changed:
-            return False
-        if self.has_stash and not overwrite:
-            raise InvalidOperation("something is stashed already: apply it, discard it, or overwrite it")
-        packed = packed_stash(self.contents, self.working.read(changed))
-        self.discard_changes()
-        self.contents.stored.references.stash = packed
-        return True
-
-    def stash_apply(self) -> bool:
-        """Write what is stashed into the working documents, and keep it no longer; False where nothing is.
-
-        Raises:
-            InvalidOperation: There are changes.
-        """
-        if not self.has_stash:
-            return False
-        self._check_clean("what is stashed is applied")
-        references = self.contents.stored.references
-        stashed = applied_stash(self.contents, references.stash)
-        self.working.write(stashed)
-        self.contents.stored.touched.update([document_id for document_id, _ in stashed])
-        references.stash = None
-        return True
-
-    def stash_discard(self) -> bool:
-        """Throw away what is stashed; tell whether there was anything."""
-        if not self.has_stash:
-            return False
-        self.contents.stored.references.stash = None
         return True
 
     # -- taking versions away ----------------------------------------------------------------------
