@@ -1,15 +1,13 @@
 """A client in a process of its own, which syncs a database file with a peer and kills itself on the way.
 
-sync_peer.py DATABASE KEYS URL COMMITS: after COMMITS commits (0: never) it kills itself, as ``kill -9`` does,
-just before the next one's data are complete or just after they are, in turn. It prints what came of the sync.
+python -m peerclient.sync_peer DATABASE KEYS URL COMMITS: at the commit of the number COMMITS (0: never) it
+kills itself, as ``support/killing.py`` says. It prints what came of the sync.
 """
 
-import os
-import signal
 import sys
 
 import ZODB
-from ZODB.FileStorage import FileStorage
+from support.killing import Fuse
 
 from livesync.peering.keyring import KeyRing
 from livesync.peering.peers import Peer
@@ -19,21 +17,10 @@ from livesync.replication.network.syncing import PeerSync
 
 
 def main(path, keys, url, commits):
-    left = [0]
-
-    class Storage(FileStorage):
-        def tpc_finish(self, *arguments):
-            left[0] -= 1
-            if left[0] == 0 and commits % 2:
-                os.kill(os.getpid(), signal.SIGKILL)
-            result = super().tpc_finish(*arguments)
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
-
-    db = ZODB.DB(Storage(path))
+    fuse = Fuse(commits, is_lit=False)
+    db = ZODB.DB(fuse.storage(path))
     provider = ZODBSyncProvider(None, ZODBDataStore(db), applied_at_once=12)
-    left[0] = commits
+    fuse.light()
     # pushes and pulls small buffers, so that there are many commits
     sync = PeerSync(provider, TrustStore(db), KeyRing(keys))
     connection = sync.connection

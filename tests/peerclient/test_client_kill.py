@@ -16,8 +16,7 @@ from ZODB.FileStorage import FileStorage
 
 from livesync.replication import ZODBDataStore, ZODBSyncProvider
 
-SCRIPT = Path(__file__).with_name("sync_peer.py")
-ROOT = SCRIPT.parents[2]
+TESTS = Path(__file__).parents[1]
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -32,8 +31,8 @@ def world(stack, tmp_path, monkeypatch):
 def run_client(path, keys, url, commits):
     """Sync once in a process of its own; return its exit code and what it said."""
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(path), str(keys), url, str(commits)],
-        cwd=ROOT,
+        [sys.executable, "-m", "peerclient.sync_peer", str(path), str(keys), url, str(commits)],
+        cwd=TESTS,
         capture_output=True,
         text=True,
         timeout=LONG_S,
@@ -129,6 +128,6 @@ def test_a_client_whose_disk_is_full_says_so_and_goes_on_when_there_is_room(tmp_
     disk.mkdir()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    script = FULL_CLIENT.format(tests=str(ROOT / "tests"), root=str(ROOT), elsewhere=str(elsewhere))
+    script = FULL_CLIENT.format(tests=str(TESTS), root=str(TESTS.parent), elsewhere=str(elsewhere))
 
     run_on_small_disk(disk, 6_000, script)

@@ -1,18 +1,16 @@
 """A peers' server in a process of its own, which kills itself after so many commits.
 
-serve_peers.py DATABASE KEYS COMMITS AT_ONCE CHUNK_BYTES: serves on a free port, which it prints, the database
-file whose private keys lie in KEYS. After COMMITS commits (0: never) it kills itself, as ``kill -9`` does,
-just before the next one's data are complete or just after they are, in turn. AT_ONCE items are applied
-together; a chunk of a history has about CHUNK_BYTES.
+python -m peerserver.serve_peers DATABASE KEYS COMMITS AT_ONCE CHUNK_BYTES: serves on a free port, which it
+prints, the database file whose private keys lie in KEYS. At the commit of the number COMMITS (0: never) it
+kills itself, as ``support/killing.py`` says. AT_ONCE items are applied together; a chunk of a history has
+about CHUNK_BYTES.
 """
 
-import os
-import signal
 import sys
 import warnings
 
 import ZODB
-from ZODB.FileStorage import FileStorage
+from support.killing import Fuse
 
 warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
 
@@ -25,25 +23,14 @@ from livesync.replication import ZODBDataStore, ZODBSyncProvider  # noqa: E402
 
 
 def main(path, keys, commits, at_once, chunk_bytes=1_000_000):
-    left = [0]
-
-    class Storage(FileStorage):
-        def tpc_finish(self, *arguments):
-            left[0] -= 1
-            if left[0] == 0 and commits % 2:
-                os.kill(os.getpid(), signal.SIGKILL)
-            result = super().tpc_finish(*arguments)
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
-
-    db = ZODB.DB(Storage(path))
+    fuse = Fuse(commits, is_lit=False)
+    db = ZODB.DB(fuse.storage(path))
     provider = ZODBSyncProvider(None, ZODBDataStore(db), applied_at_once=at_once)
     gate = Gate(provider.data_store, KeyRing(keys), provider.node.clock)
     server = create_server(
         make_app(PeerApp(provider, gate, chunk_bytes=chunk_bytes)), host="127.0.0.1", port=0, ident=None
     )
-    left[0] = commits
+    fuse.light()
     print(server.effective_port, flush=True)
     server.run()
 

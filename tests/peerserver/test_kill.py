@@ -23,8 +23,7 @@ from livesync.peering.trust import TrustStore
 from livesync.replication import Operation, ZODBDataStore, ZODBSyncProvider
 from livesync.replication.network.transfers import Transfer
 
-SCRIPT = Path(__file__).with_name("serve_peers.py")
-ROOT = SCRIPT.parents[2]
+TESTS = Path(__file__).parents[1]
 
 
 class Gone(Exception):
@@ -76,13 +75,13 @@ class Site:
         self.process = subprocess.Popen(
             [
                 sys.executable,
-                str(SCRIPT),
+                *("-m", "peerserver.serve_peers"),
                 str(self.path),
                 str(self.keys.directory),
                 str(commits),
                 str(at_once),
             ],
-            cwd=ROOT,
+            cwd=TESTS,
             stdout=subprocess.PIPE,
             text=True,
         )

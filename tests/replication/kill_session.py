@@ -1,16 +1,13 @@
 """A process that syncs two database files both ways, and is killed after so many commits.
 
-kill_session.py ONE TWO COMMITS AT_ONCE: after COMMITS commits (0: never) it kills itself, as ``kill -9``
-does, just before the next one's data are complete or just after they are, in turn. AT_ONCE items are applied
-in one transaction.
+python -m replication.kill_session ONE TWO COMMITS AT_ONCE: at the commit of the number COMMITS (0: never) it
+kills itself, as ``support/killing.py`` says. AT_ONCE items are applied in one transaction.
 """
 
-import os
-import signal
 import sys
 
 import ZODB
-from ZODB.FileStorage import FileStorage
+from support.killing import Fuse
 
 from livesync.replication import (
     SyncLock,
@@ -22,19 +19,8 @@ from livesync.replication import (
 
 
 def main(one, two, commits, at_once):
-    left = [commits]
-
-    class Storage(FileStorage):
-        def tpc_finish(self, *arguments):
-            left[0] -= 1
-            if left[0] == 0 and commits % 2:
-                os.kill(os.getpid(), signal.SIGKILL)
-            result = super().tpc_finish(*arguments)
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
-
-    databases = [ZODB.DB(Storage(path)) for path in (one, two)]
+    fuse = Fuse(commits)
+    databases = [ZODB.DB(fuse.storage(path)) for path in (one, two)]
     providers = [
         ZODBSyncProvider(None, ZODBDataStore(db), max_num=7, applied_at_once=at_once) for db in databases
     ]

@@ -13,8 +13,7 @@ from ZODB.FileStorage import FileStorage
 
 from livesync.replication import Operation, ZODBDataStore, ZODBSyncProvider
 
-SCRIPT = Path(__file__).with_name("kill_session.py")
-ROOT = SCRIPT.parents[2]
+TESTS = Path(__file__).parents[1]
 
 
 def opened(path, name=None):
@@ -43,8 +42,8 @@ def states(path):
 
 def run(one, two, commits, at_once):
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(one), str(two), str(commits), str(at_once)],
-        cwd=ROOT,
+        [sys.executable, "-m", "replication.kill_session", *map(str, (one, two, commits, at_once))],
+        cwd=TESTS,
         capture_output=True,
         text=True,
         check=False,

@@ -26,9 +26,7 @@ from livesync.replication import ZODBDataStore, ZODBSyncProvider
 from livesync.versions import VersionedCollection
 from livesync.versions.remotes.network import NetworkEnd
 
-HERE = Path(__file__).parent
-CLIENT = HERE / "exchange_history.py"
-SERVER = HERE.parent / "peerserver" / "serve_peers.py"
+TESTS = Path(__file__).parents[1]
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -92,14 +90,14 @@ class Server(Node):
         self.process = subprocess.Popen(
             [
                 sys.executable,
-                str(SERVER),
+                *("-m", "peerserver.serve_peers"),
                 str(self.path),
                 str(self.keys.directory),
                 str(commits),
                 "1",
                 "1500",
             ],
-            cwd=HERE.parents[1],
+            cwd=TESTS,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -183,10 +181,10 @@ def test_a_client_that_is_killed_again_and_again_goes_on_where_it_was(server, cl
         server.serve()
         done = subprocess.run(
             [
-                *(sys.executable, str(CLIENT), direction, str(client.path)),
+                *(sys.executable, "-m", "versions.exchange_history", direction, str(client.path)),
                 *(str(client.keys.directory), server.url, str(steps)),
             ],
-            cwd=HERE.parents[1],
+            cwd=TESTS,
             capture_output=True,
             text=True,
             timeout=LONG_S,
