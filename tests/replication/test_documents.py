@@ -6,30 +6,21 @@ import json
 import math
 import uuid
 from base64 import b64encode
-from contextlib import closing, contextmanager
+from contextlib import closing
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
-import ZODB
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from persistent.mapping import PersistentMapping
-from ZODB.DemoStorage import DemoStorage
+from support.mapped import Application
 
-from livesync import SyncManager
-from livesync.action import ActionWrapper
 from livesync.errors import BrokenValue
-from livesync.host import Host
 from livesync.replication import (
-    HostExecutor,
     SyncLock,
     SyncOrchestrator,
     SyncSessionStatus,
-    TrackReader,
-    ZODBDataStore,
-    ZODBSyncProvider,
 )
 from livesync.replication.models.documents import document_of, document_payload
 from livesync.values import CODEC
@@ -149,78 +140,18 @@ def test_what_makes_no_sense_beside_a_document_is_refused(beside, text):
         document_of(payload)
 
 
-class Notes(Host):
-    """Documents as they are, in the root's "notes"."""
-
-    notes = None
-
-    @contextmanager
-    def at(self, connection):
-        reader = type(self)()
-        reader.notes = connection.root()["notes"]
-        yield reader
-
-    def object_id(self, obj):
-        return obj["id"]
-
-    def get(self, object_id):
-        return self.notes.get(object_id)
-
-    def iter_objects(self, after=None):
-        return (self.notes[key] for key in sorted(self.notes) if after is None or key > after)
-
-    def contents(self, obj):
-        return iter(())
-
-    def is_excluded(self, obj, audience="public"):
-        return False
-
-    def document(self, obj, audience="public"):
-        return dict(obj)
-
-    def restore(self, object_id, document):
-        if document is None:
-            del self.notes[object_id]
-        else:
-            self.notes[object_id] = document
-
-
-@contextmanager
-def notes(name):
-    with closing(ZODB.DB(DemoStorage())) as db:
-        with db.transaction() as connection:
-            SyncManager.install(connection.root())
-            connection.root()["notes"] = PersistentMapping()
-        provider = ZODBSyncProvider(
-            name, ZODBDataStore(db), changes_executor=HostExecutor(Notes()), reader=TrackReader()
-        )
-        yield db, provider
-
-
-def write(db, object_id, **document):
-    with db.transaction() as connection:
-        root = connection.root()
-        root["notes"][object_id] = {"id": object_id, **document}
-        SyncManager.get(root).record([ActionWrapper(0, object_id, ["data_changed"])])
-
-
-def held(db):
-    with db.transaction() as connection:
-        return dict(connection.root()["notes"])
-
-
 def test_an_application_gets_what_the_other_one_gave_and_nothing_echoes():
     storable = {key: value for key, value in ODD.items() if key != "zoned"}  # ZODB stores no ZoneInfo
-    with notes("office") as (office, one), notes("boat") as (boat, other):
-        orchestrator = SyncOrchestrator(SyncLock(), [one, other], 60)
-        write(office, "a", **storable)
-        write(boat, "b", at=ZONED.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=1))))
+    with closing(Application("office")) as office, closing(Application("boat")) as boat:
+        orchestrator = SyncOrchestrator(SyncLock(), [office.provider, boat.provider], 60)
+        office.write("a", **storable)
+        boat.write("b", at=ZONED.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=1))))
         sessions = orchestrator.run()
 
         assert [session.status for session in sessions] == [SyncSessionStatus.FINISHED] * 2
-        assert same(held(office), held(boat))
-        assert same(held(boat)["a"], {"id": "a", **storable})
+        assert same(office.holds(), boat.holds())
+        assert same(boat.holds()["a"], {"id": "a", **storable})
         assert sum(len(session.item_changes) for session in orchestrator.run()) == 0
-        write(boat, "a", at=datetime.date(2026, 1, 1))
+        boat.write("a", at=datetime.date(2026, 1, 1))
         orchestrator.run()
-        assert same(held(office)["a"], {"id": "a", "at": datetime.date(2026, 1, 1)})
+        assert same(office.holds()["a"], {"id": "a", "at": datetime.date(2026, 1, 1)})

@@ -1,29 +1,21 @@
 """SyncableModel: the application's own classes, dependencies between them, and what cannot be applied."""
 
-from contextlib import contextmanager
 from typing import ClassVar
 
 import pytest
-import ZODB
-from BTrees.OOBTree import OOBTree
-from ZODB.DemoStorage import DemoStorage
+from support.mapped import KEY, Application, MappedHost, sync
 
-from livesync import Host, SyncManager
-from livesync.action import CREATED, DATA_CHANGED, DELETED, ActionWrapper
+from livesync.action import CREATED
 from livesync.errors import UsageError
 from livesync.replication import (
     ConflictStatus,
     ConflictType,
     EventsManager,
-    HostExecutor,
     ModelRegistry,
     SyncableModel,
     SyncLock,
     SyncOrchestrator,
     SyncSessionStatus,
-    TrackReader,
-    ZODBDataStore,
-    ZODBSyncProvider,
 )
 from livesync.replication.models.model import calculate_item_id
 
@@ -42,7 +34,7 @@ class Author(SyncableModel):
 
     @classmethod
     def sync_home(cls, root):
-        return root["shelf"]
+        return root[KEY]
 
     def sync_key(self, item_id):
         return f"author-{self.name}"
@@ -64,7 +56,7 @@ class Book(SyncableModel):
 
     @classmethod
     def sync_home(cls, root):
-        return root["shelf"]
+        return root[KEY]
 
     def sync_key(self, item_id):
         return f"book-{self.title}"
@@ -103,76 +95,32 @@ class Note(SyncableModel):
 
     @classmethod
     def sync_home(cls, root):
-        return root["shelf"]
+        return root[KEY]
 
 
 MODELS = (Book, Author, Note)
 
 
-class Shelf(Host):
-    """Everything lies on one shelf, by key."""
-
-    def __init__(self, connection=None):
-        self.connection = connection
-
-    @contextmanager
-    def at(self, connection):
-        yield Shelf(connection)
-
-    def _shelf(self):
-        return self.connection.root()["shelf"]
+class Shelf(MappedHost):
+    """Objects of models, each under a key of its own."""
 
     def object_id(self, obj):
-        return (
-            next(key for key, value in obj._p_jar.root()["shelf"].items() if value is obj)
-            if (obj._p_jar)
-            else next(key for key, value in self._shelf().items() if value is obj)
-        )
-
-    def get(self, object_id):
-        return self._shelf().get(object_id)
-
-    def iter_objects(self, after=None):
-        return iter(self._shelf().values(after, excludemin=after is not None))
+        objects = obj._p_jar.root()[KEY] if obj._p_jar else self.objects
+        return next(key for key, value in objects.items() if value is obj)
 
     def iter_ids(self, after=None):
-        return iter(self._shelf().keys(after, excludemin=after is not None))
-
-    def contents(self, obj):
-        return iter(())
-
-    def is_excluded(self, obj, audience="public"):
-        return False
+        return iter(self.objects.keys(after, excludemin=after is not None))
 
     def document(self, obj, audience="public"):
         return obj.serialize()
 
 
-class Library:
+class Library(Application):
     def __init__(self, name, models, clock):
-        self.db = ZODB.DB(DemoStorage())
-        with self.db.transaction() as connection:
-            SyncManager.install(connection.root())
-            connection.root()["shelf"] = OOBTree()
-        self.provider = ZODBSyncProvider(
-            name,
-            ZODBDataStore(self.db),
-            changes_executor=HostExecutor(Shelf(), models),
-            reader=TrackReader(),
-            max_num=1,
-            clock=clock,
-        )
-
-    def change(self, key, change, word=DATA_CHANGED):
-        with self.db.transaction() as connection:
-            change(connection.root()["shelf"])
-            SyncManager.get(connection.root()).record([ActionWrapper(0, key, {word})])
+        super().__init__(name, Shelf(), models, max_num=1, clock=clock)
 
     def add(self, key, obj):
         self.change(key, lambda shelf: shelf.__setitem__(key, obj), CREATED)
-
-    def remove(self, key):
-        self.change(key, lambda shelf: shelf.pop(key), DELETED)
 
     def set(self, key, **values):
         self.change(
@@ -181,7 +129,7 @@ class Library:
 
     def holds(self):
         with self.db.transaction() as connection:
-            return {key: obj.serialize() for key, obj in connection.root()["shelf"].items()}
+            return {key: obj.serialize() for key, obj in connection.root()[KEY].items()}
 
 
 @pytest.fixture
@@ -199,13 +147,7 @@ def libraries(monkeypatch):
 
     yield Two(Library(name, MODELS, lambda: next(now)) for name in "ab")
     for library in made:
-        library.db.close()
-
-
-def sync(one, other, first="a"):
-    sessions = SyncOrchestrator(SyncLock(), [one.provider, other.provider], 1e9).run(first)
-    assert [session.status for session in sessions] == [SyncSessionStatus.FINISHED] * 2, sessions
-    return sessions
+        library.close()
 
 
 def test_objects_of_models_travel_without_the_fields_that_stay(libraries):
@@ -217,12 +159,12 @@ def test_objects_of_models_travel_without_the_fields_that_stay(libraries):
 
     assert b.holds() == a.holds()
     with b.db.transaction() as connection:
-        assert connection.root()["shelf"]["book-One"].seen == 0
+        assert connection.root()[KEY]["book-One"].seen == 0
     b.set("book-One", tags=["new"], seen=3)
     sync(a, b)
     assert a.holds()["book-One"]["tags"] == ["new"]
     with a.db.transaction() as connection:
-        assert connection.root()["shelf"]["book-One"].seen == 7
+        assert connection.root()[KEY]["book-One"].seen == 7
 
 
 def test_a_removal_travels_and_what_was_removed_may_come_back(libraries):
@@ -543,7 +485,7 @@ class Card(SyncableModel):
 
     @classmethod
     def sync_home(cls, root):
-        return root["shelf"]
+        return root[KEY]
 
     @classmethod
     def merge_conflict(cls, current, incoming, base=None):
@@ -651,7 +593,7 @@ class Paper(SyncableModel):
 
     @classmethod
     def sync_home(cls, root):
-        return root["shelf"]
+        return root[KEY]
 
 
 @pytest.mark.parametrize("later", ["a", "b"])

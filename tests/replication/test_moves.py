@@ -1,102 +1,30 @@
 """Moves in applications: an object whose partition changes is another item, and one object all the same."""
 
 import itertools
-from contextlib import contextmanager
 
 import pytest
-import ZODB
-from BTrees.OOBTree import OOBTree
-from persistent.mapping import PersistentMapping
-from ZODB.DemoStorage import DemoStorage
-
-from livesync import ActionWrapper, Host, SyncManager
-from livesync.replication import (
-    HostExecutor,
-    SyncLock,
-    SyncOrchestrator,
-    SyncSessionStatus,
-    TrackReader,
-    ZODBDataStore,
-    ZODBSyncProvider,
-)
+from support.mapped import Application, MappedHost, sync
 
 
-class Drawers(Host):
+class Drawers(MappedHost):
     """Documents by id, each in a drawer: its partition."""
-
-    def __init__(self, connection=None):
-        self.connection = connection
-
-    @contextmanager
-    def at(self, connection):
-        yield Drawers(connection)
-
-    @property
-    def _all(self):
-        return self.connection.root()["drawers"]
-
-    def object_id(self, obj):
-        return obj["id"]
-
-    def get(self, object_id):
-        return self._all.get(object_id)
-
-    def iter_objects(self, after=None):
-        return iter(self._all.values(after, excludemin=after is not None))
-
-    def contents(self, obj):
-        return iter(())
-
-    def is_excluded(self, obj, audience="public"):
-        return False
-
-    def document(self, obj, audience="public"):
-        return dict(obj)
-
-    def restore(self, object_id, document):
-        if document is None:
-            del self._all[object_id]
-        elif object_id in self._all:
-            self._all[object_id].update(document)
-        else:
-            self._all[object_id] = PersistentMapping(document)
 
     def sync_partition(self, obj):
         return obj["drawer"]
 
 
-class Office:
+class Office(Application):
     def __init__(self, name, clock, max_num):
-        self.db = ZODB.DB(DemoStorage())
-        with self.db.transaction() as connection:
-            SyncManager.install(connection.root())
-            connection.root()["drawers"] = OOBTree()
-        self.provider = ZODBSyncProvider(
-            name,
-            ZODBDataStore(self.db),
-            changes_executor=HostExecutor(Drawers()),
-            reader=TrackReader(),
-            max_num=max_num,
-            clock=clock,
-        )
+        super().__init__(name, Drawers(), max_num=max_num, clock=clock)
 
     def write(self, object_id, **values):
-        with self.db.transaction() as connection:
-            drawers = connection.root()["drawers"]
-            known = drawers.setdefault(object_id, PersistentMapping(id=object_id, drawer="A"))
-            known.update(values)
-            SyncManager.get(connection.root()).record([ActionWrapper(0, object_id, {"data_changed"})])
+        super().write(object_id, **({"drawer": "A"} | self.documents().get(object_id, {}) | values))
 
-    def remove(self, object_id):
-        with self.db.transaction() as connection:
-            del connection.root()["drawers"][object_id]
-            SyncManager.get(connection.root()).record([ActionWrapper(0, object_id, {"deleted"})])
+    def documents(self):
+        return super().holds()
 
     def holds(self):
-        with self.db.transaction() as connection:
-            return {
-                key: (obj["drawer"], obj.get("text")) for key, obj in connection.root()["drawers"].items()
-            }
+        return {key: (obj["drawer"], obj.get("text")) for key, obj in self.documents().items()}
 
     def items(self):
         return [(state.partition, state.item_id) for state in self.provider.items()]
@@ -108,12 +36,7 @@ def offices(request):
     made = [Office(name, lambda: next(now), request.param) for name in "abc"]
     yield made
     for office in made:
-        office.db.close()
-
-
-def sync(one, other, **options):
-    sessions = SyncOrchestrator(SyncLock(), [one.provider, other.provider], 1e9).run(**options)
-    assert [session.status for session in sessions] == [SyncSessionStatus.FINISHED] * 2, sessions
+        office.close()
 
 
 def exchange(*offices):
@@ -132,8 +55,7 @@ def test_an_object_that_moved_is_moved_and_not_removed_elsewhere(offices):
     assert a.holds() == b.holds() == {"x": ("B", "hello")}
     assert a.items() == b.items()
     assert len(a.items()) == 1
-    with b.db.transaction() as connection:
-        assert connection.root()["drawers"]["x"]["text"] == "hello"
+    assert b.documents()["x"]["text"] == "hello"
     assert a.provider.conflict_logs() == b.provider.conflict_logs() == []
     assert b.provider.data_store.read(lambda: list(b.provider.data_store.tables.displaced)) == []
 
