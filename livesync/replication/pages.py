@@ -9,7 +9,7 @@ its size is bounded in bytes, not in keys. The import paths of these classes nev
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate, pairwise
 from typing import Any, Final
 
@@ -32,6 +32,9 @@ LARGE: Final = 2_000
 
 #: What stands around a key and its value in a page, in bytes.
 _AROUND: Final = 4
+
+#: Pages that are read or changed one after the other, after which there is a pause.
+PAUSE_PAGES: Final = 4_000
 
 #: To look for so many keys in what is packed takes longer than to unpack it.
 _MANY: Final = 3
@@ -212,13 +215,24 @@ class PageTree(Persistent):
     def pick(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values of those keys that are there; each page is read once."""
         found: dict[str, Any] = {}
-        for _, page, part in self._by_page(keys):
+        for number, (_, page, part) in enumerate(self._by_page(keys), 1):
             found.update(page.pick(part))
+            if number % PAUSE_PAGES == 0 and self._p_jar is not None:
+                self._p_jar.cacheGC()
         return found
 
-    def update(self, rows: Mapping[str, Value | None]) -> None:
-        """Set many keys, and take out those whose value is None; each page is changed once."""
-        for least, page, part in list(self._by_page(rows)):
+    def update(self, rows: Mapping[str, Value | None], pause: Callable[[], object] | None = None) -> None:
+        """Set many keys, and take out those whose value is None; each page is changed once.
+
+        The last page comes first: it is the one that was read last, and most likely still in memory.
+
+        Args:
+            rows: What is set.
+            pause: Called after every ``PAUSE_PAGES`` pages: may let go of those that were changed.
+        """
+        for number, (least, page, part) in enumerate(reversed(list(self._by_page(rows))), 1):
+            if pause is not None and number % PAUSE_PAGES == 0:
+                pause()
             page.set_many({key: rows[key] for key in part})
             if page.size > PAGE_SIZE:
                 self._split(page, part[-1])

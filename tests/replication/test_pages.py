@@ -267,6 +267,85 @@ def test_a_key_set_in_a_page_that_was_emptied_meanwhile_conflicts(db, small_page
     assert sorted(contents(db)) == ["k"]
 
 
+def savepoint(tree):
+    return lambda: tree._p_jar.transaction_manager.savepoint(optimistic=True)
+
+
+def test_what_is_written_early_is_written_with_the_rest_or_not_at_all(db, small_pages, monkeypatch):
+    monkeypatch.setattr(pages, "PAUSE_PAGES", 2)
+    rows = {f"{number:03}": b"x" * 10 for number in range(60)}
+    with db.transaction() as connection:
+        connection.root()["tree"].update(rows)
+    changed = {key: b"y" if int(key) % 3 else None for key in rows}
+
+    def change(fault):
+        with db.transaction() as connection:
+            tree = connection.root()["tree"]
+            tree.update(changed, savepoint(tree))
+            assert dict(tree.items()) == {key: value for key, value in changed.items() if value}
+            assert 1 / fault
+
+    with pytest.raises(ZeroDivisionError):
+        change(0)
+    assert contents(db) == rows
+
+    change(1)
+    assert contents(db) == {key: value for key, value in changed.items() if value}
+
+
+def test_what_is_written_early_and_what_another_transaction_set_are_both_kept(db, small_pages, monkeypatch):
+    monkeypatch.setattr(pages, "PAUSE_PAGES", 1)
+    with db.transaction() as connection:
+        tree = connection.root()["tree"]
+        tree.update({f"{number:02}": b"x" * 10 for number in range(40)})
+        free = [least for least, page in tree.pages.items() if page.size < 40]
+    assert free
+
+    both(
+        db,
+        lambda tree: tree.update({f"{least}a": b"1" for least in free}),
+        lambda tree: tree.update({f"{least}b": b"2" for least in free}, savepoint(tree)),
+    )
+
+    found = contents(db)
+    assert [found[f"{least}a"] for least in free] == [b"1"] * len(free)
+    assert [found[f"{least}b"] for least in free] == [b"2"] * len(free)
+
+
+def test_few_pages_are_in_memory_at_once_however_many_are_read_and_changed(small_pages, monkeypatch):
+    monkeypatch.setattr(pages, "PAUSE_PAGES", 10)
+    database = ZODB.DB(DemoStorage(), cache_size=20)
+    rows = {f"{number:04}": b"x" * 10 for number in range(2_000)}
+    with database.transaction() as connection:
+        connection.root()["tree"] = PageTree()
+        connection.root()["tree"].update(rows)
+    held = []
+
+    def noted(page, *arguments, method):
+        held.append(
+            sum(
+                found._p_changed is not None
+                for _, found in page._p_jar._cache.lru_items()
+                if type(found) is Page
+            )
+        )
+        return method(page, *arguments)
+
+    for name in ("pick", "set_many"):
+        method = getattr(Page, name)
+        monkeypatch.setattr(Page, name, lambda *arguments, method=method: noted(*arguments, method=method))
+    with database.transaction() as connection:
+        connection.cacheMinimize()
+        tree = connection.root()["tree"]
+        assert tree.pick(rows) == rows
+        tree.update(dict.fromkeys(rows, b"y"), savepoint(tree))
+
+    assert len(held) > 500
+    assert max(held) <= 40
+    assert contents(database) == dict.fromkeys(rows, b"y")
+    database.close()
+
+
 def test_packed_bytes_are_what_was_packed(db):
     with db.transaction() as connection:
         connection.root()["packed"] = Packed(b"abc")

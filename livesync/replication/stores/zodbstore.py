@@ -147,7 +147,12 @@ class ZODBDataStore(BaseDataStore):
         index.extend(rows)
 
     def _update(self, tree: PageTree, rows: Mapping[str, bytes | None]) -> None:
-        tree.update(rows)
+        tree.update(rows, self._write_early)
+
+    def _write_early(self) -> None:
+        """Write what was changed to a file aside, so that it need not stay in memory until the end."""
+        assert self.connection is not None
+        self.connection.transaction_manager.savepoint(optimistic=True)
 
     def _insert(self, members: Any, key: Any) -> None:
         members.insert(key)
