@@ -179,12 +179,14 @@ def _ways(store: Store, git: Git, edits: Edits) -> list[Row]:
     expected = [one for one in {**edits.first, **final} if edits.first.get(one) != final.get(one)]
     check(changed == sorted(expected), "other documents changed than those that did")
     ours = median(store.ms(lambda: collection.changed(*ends)) for _ in range(7))
+    touched = median(store.ms(lambda: collection.changed(*ends), True) for _ in range(3))
     named = ("diff", "--name-only", "--no-renames", git.commits[0], git.commits[last])
     check(len(git.run(*named).split()) == len(changed), "git sees other changes")
     gits = median(timed(lambda: git.run(*named)).wall_s * 1000 for _ in range(7))
     return [
-        Row(f"{name}: ids changed between the first version and the last, net", ours, "ms"),
+        Row(f"{name}: ids changed between the first version and the last, net, warm", ours, "ms"),
         Row("  ratio to git", ours / gits, at_most=0.5),
+        Row("  first touch", touched, "ms"),
         *_checkouts(store, git, edits, last, middle),
     ]
 
