@@ -16,7 +16,7 @@ GROUND = {"attempts", "errors", "forms", "relcache", "relstorage", "zeoclient", 
 GROUND |= {"httpcalls", "keepers", "options", "database", "action", "host"}
 TRACK = GROUND | {"track", "timetable", "commits"}
 AGENT = TRACK | {"agent"}
-MANAGER = AGENT | {"conflicts", "leases", "status", "manager"}
+MANAGER = AGENT | {"conflicts", "leases", "status", "readers", "manager"}
 DELIVERY = MANAGER | {"delivery"}
 CORE = DELIVERY | {"gathering", "relundo", "capture", "upkeep", "destinations"}
 #: What syncs both ways and what keeps history, on top of what carries them over a network.
@@ -46,7 +46,8 @@ MAY_IMPORT = {
     "agent": TRACK - {"database", "forms", "process", "timetable", "commits"},
     "leases": {"errors", "process", "track"},
     "status": {"agent", "leases", "timetable", "track"},
-    "manager": (AGENT | {"leases", "status"}) - {"commits", "database", "forms", "process"},
+    "readers": {"action", "agent", "errors", "leases", "timetable", "track"},
+    "manager": (AGENT | {"leases", "readers", "status"}) - {"commits", "database", "forms", "process"},
     "gathering": MANAGER,
     "relundo": {"track"},
     "capture": MANAGER | {"gathering", "relundo"},
