@@ -19,6 +19,7 @@ from requests.adapters import HTTPAdapter
 
 from ..errors import PeerUnreachable, UsageError
 from ..httpcalls import NoAuth, system_error
+from .plainsignatures import derived_of_request
 
 _READ_BYTES: Final = 256 * 1024
 
@@ -79,12 +80,31 @@ class PeerHTTP:
         self._ca_file = ca_file
         self._session: requests.Session | None = None
         self._settings: Mapping[str, Any] | None = None
+        self._prepared: requests.PreparedRequest | None = None
         self._lock = threading.Lock()
 
     def prepare(self, method: str, path: str, body: bytes) -> requests.PreparedRequest:
         """Return a request; its ``path_url`` is what is signed of the address."""
-        request = requests.Request(method, self.base_url + path, data=body or None, auth=NoAuth())
-        return self._opened().prepare_request(request)
+        if derived_of_request(method, path) and not self._opened().cookies:
+            # written as it travels: what comes before it is prepared once, as requests does it
+            request = self._base().copy()
+            request.method, request.url = method, f"{request.url}{path}"
+            if body or method != "GET":
+                request.body = body or None
+                request.headers["Content-Length"] = str(len(body))
+            return request
+        made = requests.Request(method, self.base_url + path, data=body or None, auth=NoAuth())
+        return self._opened().prepare_request(made)
+
+    def _base(self) -> requests.PreparedRequest:
+        """Return a request of the server's address, and nothing below it."""
+        session = self._opened()
+        with self._lock:
+            if self._prepared is None:
+                made = requests.Request("GET", self.base_url + "/", auth=NoAuth())
+                self._prepared = session.prepare_request(made)
+                self._prepared.url = (self._prepared.url or "").removesuffix("/")
+            return self._prepared
 
     def send(self, request: requests.PreparedRequest, headers: Mapping[str, str], limit: int) -> RawAnswer:
         """Send a request and return the answer.
@@ -155,7 +175,7 @@ class PeerHTTP:
         """Close the connections; the next request opens new ones."""
         with self._lock:
             session, self._session = self._session, None
-            self._settings = None
+            self._settings = self._prepared = None
         if session is not None:
             session.close()
 
