@@ -10,11 +10,13 @@ none was revoked. Nothing in it costs more than a signature before the signature
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
 from ..errors import CertificateRefused, ProfileDiffers
 from .certificates import KIND, Certificate
+from .keys import PublicKey
 from .rights import Rights
 from .wire import Signed
 
@@ -75,8 +77,21 @@ def verify_signatures(chain: Sequence[Certificate]) -> None:
 
 
 def _check_signature(parent: Certificate, child: Certificate) -> None:
-    if not parent.public_key.is_signed(KIND, child.text, child.signature):
-        raise CertificateRefused(f"certificate {child.id} is not signed by the one above it")
+    try:
+        _verify(parent.public_key, child.text, child.signature)
+    except ValueError:
+        raise CertificateRefused(f"certificate {child.id} is not signed by the one above it") from None
+
+
+@lru_cache(maxsize=64)
+def _verify(key: PublicKey, text: str, signature: bytes) -> None:
+    """Verify a certificate's signature; one that holds is not verified again and again.
+
+    Raises:
+        ValueError: It does not hold; nothing is kept of that.
+    """
+    if not key.is_signed(KIND, text, signature):
+        raise ValueError("the signature does not hold")
 
 
 def check_own(root: Certificate) -> None:
