@@ -1,6 +1,6 @@
 """A network that does whatever a network can: sessions fail or not, and afterwards all is as it should be.
 
-LIVESYNC_TEST_PEER_WORLDS says how many worlds there are, each of eight sessions (6; with --soak 300).
+LIVESYNC_TEST_PEER_WORLDS says how many worlds there are, each of sixteen sessions (6; with --soak 300).
 """
 
 import os
@@ -21,7 +21,7 @@ def edit(nodes, dice, written):
             each.put(f"item {number}", text, ("F1", "F1:U1")[number % 2])
 
 
-#: Worlds of eight sessions each.
+#: Worlds of sixteen sessions each.
 WORLDS = int(os.environ.get("LIVESYNC_TEST_PEER_WORLDS", "6"))
 
 
@@ -37,7 +37,7 @@ def test_after_any_faults_one_clean_session_makes_both_equal(seed, world, served
     home.provider.applied_at_once = world.provider.applied_at_once = at_once
     failures, written = [], {}
 
-    for _ in range(8):
+    for _ in range(16):
         edit((home, world), dice, written)
         try:
             home.sync(through, chunk_size=dice.choice((1, 2, 5, 500)))

@@ -50,7 +50,7 @@ def test_it_is_told_to_a_server_as_the_session_begins(world, served, node, stack
     home.trust.run(lambda trust: trust.keep_revocation(revocation_of(world, lost.chain)))
     proxy = FaultyProxy(served.port, 0, share=0)
     stack.callback(proxy.close)
-    proxy.lose_after = 5  # info, revocations, certificates, a nonce, the session
+    proxy.lose_after = 2  # info with all that goes before a session, and the session
 
     with pytest.raises(LiveSyncError):
         home.sync(home.peer(proxy.url))
