@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 CHUNK_SIZE: Final = 500
 
 #: Items that are applied in one transaction, unless a provider says otherwise.
-APPLIED_AT_ONCE: Final = 25_000
+APPLIED_AT_ONCE: Final = 50_000
 
 #: Items that are applied in one transaction where there is an application, at most.
 _OBJECTS_AT_ONCE: Final = 3_000
