@@ -188,10 +188,11 @@ class Contents:
             return None if known == b"" else _NEVER
         self.check_kept(key)
         place = place or self.histories.place(document_id)
+        history = place.history
         try:
-            entries = Entries(place.history)
-            newest = entries.newest(self.forks, key)
-            if newest is None:
+            entries = Entries(history) if history.tail or history.segments is not None else None
+            newest = None if entries is None else entries.newest(self.forks, key)
+            if entries is None or newest is None:
                 first = self._first(document_id, place)
                 return None if first.hash == known else first
             return None if newest.hash == known else self._resolved(document_id, place, entries, newest)
