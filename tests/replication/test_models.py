@@ -18,6 +18,7 @@ from livesync.replication import (
     SyncSessionStatus,
 )
 from livesync.replication.models.model import calculate_item_id
+from livesync.replication.sessions import newcomers
 
 
 class Author(SyncableModel):
@@ -614,3 +615,74 @@ def test_an_object_of_a_model_that_two_move_apart_ends_where_it_was_moved_last(l
     assert a.holds() == b.holds() == {"paper-x": {"name": "x", "drawer": "later"}}
     assert [state.partition for state in a.provider.items()] == ["later"]
     assert a.provider.items() == b.provider.items()
+
+
+class Part(SyncableModel):
+    """A part of another one of the same model."""
+
+    sync_profile, model_name = "books", "part"
+
+    def __init__(self, name, inside=None):
+        self.name, self.inside = name, inside
+
+    def calculate_source_id(self):
+        return self.name
+
+    def calculate_partition(self):
+        return "parts"
+
+    @classmethod
+    def sync_home(cls, root):
+        return root["shelf"]
+
+    @classmethod
+    def dependencies(cls, data):
+        if data["inside"] is not None:
+            yield calculate_item_id("parts", data["inside"], "part")
+
+
+def test_new_objects_are_made_at_once_and_may_depend_on_one_another(libraries, monkeypatch):
+    a, b = libraries.more("one", (Part,)), libraries.more("two", (Part,))
+    for number in range(30):
+        inside = f"part {number - 1:02}" if number else None
+        a.add(f"part {number:02}", Part(f"part {number:02}", inside))
+    a.provider.prepare()
+    set_up, at = [], Shelf.at
+    monkeypatch.setattr(Shelf, "at", lambda *given: set_up.append(given) or at(*given))
+    sync(a, b, "one")
+
+    assert sorted(part["name"] for part in b.holds().values()) == sorted(a.holds())
+    assert b.provider.conflict_logs() == []
+    assert len(set_up) < 15
+    store = b.provider.data_store
+    bound = {
+        state.item_id: store.read(lambda state=state: store.bound(state.item_id)[0])
+        for state in b.provider.items()
+    }
+    assert set(bound.values()) == set(b.holds())
+    assert all(store.read(lambda key=key: store.item_of(key)) == item for item, key in bound.items())
+
+
+class Single(Part):
+    """A model whose objects all have one key where they are received."""
+
+    model_name = "single"
+
+    def sync_key(self, item_id):
+        return "the only one"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_of_two_new_items_that_become_one_object_the_later_one_stays(libraries, monkeypatch, at_once):
+    if not at_once:
+        monkeypatch.setattr(newcomers, "hold_new", lambda node, ordered: {})
+    a, b = libraries.more("one", (Single,)), libraries.more("two", (Single,))
+    a.add("first", Single("first"))
+    a.provider.prepare()
+    a.add("second", Single("second"))
+    for _ in range(2):
+        sync(a, b, "one")
+
+    assert {key: value["name"] for key, value in b.holds().items()} == {"the only one": "second"}
+    assert [value["name"] for value in a.holds().values()] == ["second"]
+    assert {state.item_id for state in a.provider.items()} == {state.item_id for state in b.provider.items()}
