@@ -633,7 +633,7 @@ class Part(SyncableModel):
 
     @classmethod
     def sync_home(cls, root):
-        return root["shelf"]
+        return root[KEY]
 
     @classmethod
     def dependencies(cls, data):
@@ -647,8 +647,8 @@ def test_new_objects_are_made_at_once_and_may_depend_on_one_another(libraries, m
         inside = f"part {number - 1:02}" if number else None
         a.add(f"part {number:02}", Part(f"part {number:02}", inside))
     a.provider.prepare()
-    set_up, at = [], Shelf.at
-    monkeypatch.setattr(Shelf, "at", lambda *given: set_up.append(given) or at(*given))
+    set_up, at = [], MappedHost.at
+    monkeypatch.setattr(MappedHost, "at", lambda *given: set_up.append(given) or at(*given))
     sync(a, b, "one")
 
     assert sorted(part["name"] for part in b.holds().values()) == sorted(a.holds())
