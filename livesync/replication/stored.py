@@ -109,17 +109,21 @@ class StoredReplica(Persistent):
 
 
 def pack(state: ItemState) -> bytes:
-    """Return a state, without its item's id, as MessagePack."""
+    """Return a state, without its item's id, as MessagePack.
+
+    Where the dot is all that it has seen, or what inserted it, it is said once.
+    """
+    dot, vector = state.dot, state.vector
     return ormsgpack.packb(
         (
             state.entity_name,
             state.partition,
             state.payload,
-            state.dot,
-            tuple(state.vector.items()),
+            dot,
+            None if len(vector) == 1 and vector.get(dot[0]) == dot[1] else tuple(vector.items()),
             state.length,
             state.hard,
-            state.inserted,
+            None if state.inserted == dot else state.inserted,
             state.life,
             state.met,
         )
@@ -145,10 +149,10 @@ def unpack(item_id: str, packed: bytes | Packed) -> ItemState:
         intern(partition),
         payload,
         mine,
-        {provider: dot[1]} if vector == [dot] else {intern(known): stamp for known, stamp in vector},
+        {provider: dot[1]} if vector is None else {intern(known): stamp for known, stamp in vector},
         length,
         hard,
-        mine if inserted == dot else (intern(inserted[0]), inserted[1]),
+        mine if inserted is None else (intern(inserted[0]), inserted[1]),
         life,
         tuple(map(tuple, met)) if met else (),
     )
