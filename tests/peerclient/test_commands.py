@@ -172,7 +172,7 @@ def test_a_session_that_was_cut_is_shown_and_resumed(home, world, served, stack,
     proxy = FaultyProxy(served.port, 1, share=0)
     stack.callback(proxy.close)
     add(home, proxy.url)
-    proxy.lose_after = 8
+    proxy.lose_after = 5
 
     failed = home("peer", "sync")
     proxy.lose_after = None
@@ -195,7 +195,7 @@ def test_what_nobody_goes_on_with_is_cleaned_up(home, world, served, stack, monk
     proxy = FaultyProxy(served.port, 1, share=0)
     stack.callback(proxy.close)
     add(home, proxy.url)
-    proxy.lose_after = 8
+    proxy.lose_after = 5
     home("peer", "sync")
 
     early = home("peer", "cleanup")

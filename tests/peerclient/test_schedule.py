@@ -47,7 +47,7 @@ def test_a_cut_session_is_ended_by_the_schedule_once_nobody_goes_on_with_it(stac
         world.put(f"note {number}", '"1"')
     proxy = FaultyProxy(server.port, 1, share=0)
     stack.callback(proxy.close)
-    proxy.lose_after = 8
+    proxy.lose_after = 5
     peer = home.peer(proxy.url)
     with pytest.raises(LiveSyncError):
         home.sync(peer)
