@@ -290,6 +290,7 @@ class Side:
         self.transactions, self.connection = place.connection()
         self.token = 0
         self.position: int | None = None
+        self.moves = False
 
     @property
     def manager(self) -> SyncManager:
@@ -445,6 +446,7 @@ class Pointer(RuleBasedStateMachine):
         side = self.sides[number]
         side.transactions.begin()
         side.position = None
+        side.moves = side.manager.track.get_pointer_timestamp("a") != position
         try:
             side.manager.advance("a", position, token=side.token if knows else None)
         except (Leased, LeaseLost):
@@ -463,7 +465,8 @@ class Pointer(RuleBasedStateMachine):
         except ConflictError:
             side.transactions.abort()
         else:
-            self.pointer = side.position
+            if side.moves:  # what stood there already is not written: this counts as committed earlier
+                self.pointer = side.position
             self.looker.transactions.begin()
             if self.looker.lease.holder is None:
                 self.owner = None  # it was free, or had run out and was ended
