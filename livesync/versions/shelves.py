@@ -8,8 +8,9 @@ refers to, so that nodes are small, and short histories lie in the tree itself.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from BTrees.LOBTree import LOBTree
 from BTrees.OOBTree import OOBTree
@@ -54,6 +55,14 @@ class ShelfTree(OOBTree):
 
     max_leaf_size = 8
     max_internal_size = 12
+
+
+#: First ids of all parts but the first one, and the parts, which are trees of shelves themselves.
+Aisles = tuple[tuple[str, ...], tuple[Any, ...]]
+
+
+class _HasAisles(Protocol):
+    aisles: Aisles | None
 
 
 class History:
@@ -119,14 +128,23 @@ class Histories:
 
     Args:
         shelves: What they lie on.
+        references: What knows their aisles, if anything does; it saves reading the root of the shelves.
     """
 
-    def __init__(self, shelves: ShelfTree) -> None:
-        self._shelves = shelves
+    def __init__(self, shelves: ShelfTree, references: _HasAisles | None = None) -> None:
+        self._shelves, self._references = shelves, references
 
     def _tree(self, document_id: str) -> DocumentTree:
-        tree: DocumentTree = shelf_of(self._shelves, document_id)[1]
+        tree: DocumentTree = self.shelf(document_id)[2]
         return tree
+
+    def shelf(self, document_id: str) -> tuple[str, bytes, DocumentTree]:
+        """Return the shelf that a document falls to: (its first id, packed first states, histories)."""
+        aisles = None if self._references is None else self._references.aisles
+        part = self._shelves if aisles is None else aisles[1][bisect_right(aisles[0], document_id)]
+        first = part.maxKey(document_id)
+        pack, tree = part[first]
+        return first, pack, tree
 
     def get(self, document_id: str) -> History | None:
         """Return a document's history; None where it has none."""
@@ -142,8 +160,7 @@ class Histories:
 
     def place(self, document_id: str) -> Place:
         """Return where a document lies; a history that it has not yet is kept once its tail is set."""
-        first = self._shelves.maxKey(document_id)
-        pack, tree = self._shelves[first]
+        first, pack, tree = self.shelf(document_id)
         return Place(first, pack, History(tree, document_id, tree.get(document_id, b"")))
 
     def __delitem__(self, document_id: str) -> None:
@@ -173,6 +190,18 @@ class Histories:
 def new_shelves() -> ShelfTree:
     """Return a tree with one shelf, which is empty."""
     return ShelfTree({_FIRST: (b"", DocumentTree())})
+
+
+def aisles_of(shelves: ShelfTree) -> Aisles | None:
+    """Return the parts that the root of a tree of shelves leads to; None where it has no parts.
+
+    They stay what they are until a shelf is put up: shelves are never taken away, so that each part has one
+    for all ids that fall to it.
+    """
+    state: Any = shelves.__getstate__()
+    if state is None or len(state) < 2:
+        return None
+    return state[0][1::2], state[0][::2]
 
 
 def shelf_of(shelves: ShelfTree, document_id: str) -> tuple[bytes, DocumentTree]:

@@ -15,7 +15,8 @@ from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent import Persistent
 
 from ..errors import check_schema
-from .shelves import Histories, ShelfTree, new_shelves
+from .packets import Packet
+from .shelves import Aisles, Histories, ShelfTree, new_shelves
 from .store.blocks import Records
 
 #: Where all histories lie in a database's root.
@@ -25,7 +26,7 @@ ROOT_KEY: Final = "livesync.versions"
 DELTAS_KEY: Final = "livesync.versions.deltas"
 
 #: What ``StoredHistory.schema`` is for data of this code.
-SCHEMA: Final = 7
+SCHEMA: Final = 8
 
 
 class ChangeSet(Persistent):
@@ -63,6 +64,8 @@ class References(Persistent):
         conflicts: None, or what waits to be resolved.
         opened: Name -> (base, runs) of open versions: :mod:`~livesync.versions.deltatrees.opening`.
         remotes: Address -> {branch: id of its tip there when it was last seen}.
+        aisles: What the tree of shelves has at its root (:func:`~livesync.versions.shelves.aisles_of`), so
+            that a read has not to look at that.
     """
 
     def __init__(self, name: str = "") -> None:
@@ -77,6 +80,7 @@ class References(Persistent):
         self.conflicts: Any = None
         self.opened: dict[str, Any] = {}
         self.remotes: dict[str, Any] = {}
+        self.aisles: Aisles | None = None
 
     def __getstate__(self) -> Any:
         return tuple(getattr(self, name) for name in _REFERENCES)
@@ -98,7 +102,15 @@ _REFERENCES: Final = (
     "conflicts",
     "opened",
     "remotes",
+    "aisles",
 )
+
+
+class ChangeTree(LOBTree):
+    """Key -> :class:`ChangeSet`; its nodes are small, as a read of one pays for all that they refer to."""
+
+    max_leaf_size = 16
+    max_internal_size = 32
 
 
 class StoredHistory(Persistent):
@@ -107,11 +119,12 @@ class StoredHistory(Persistent):
     Attributes:
         schema: See :data:`SCHEMA`.
         shelves: The documents (:mod:`~livesync.versions.shelves`).
-        changes: Key -> :class:`ChangeSet`.
+        changes: See :class:`ChangeTree`.
         blocks: The versions' records, many to an object (:mod:`~livesync.versions.store.blocks`).
         keys: Id of a version -> key.
         dictionaries: Number -> :class:`~livesync.versions.packets.Packet`: what zstd knows beforehand,
             trained on documents.
+        samples: By which ids are known that a dictionary was trained on; None: none was.
         references: See :class:`References`.
         touched: Ids of documents to look at besides those that the working copy names.
     """
@@ -119,17 +132,18 @@ class StoredHistory(Persistent):
     def __init__(self, name: str) -> None:
         self.schema = SCHEMA
         self.shelves: ShelfTree = new_shelves()
-        self.changes = LOBTree()
+        self.changes = ChangeTree()
         self.blocks = LOBTree()
         self.keys = OOBTree()
         self.dictionaries = OOBTree()
+        self.samples: Packet | None = None
         self.references = References(name)
         self.touched = OOTreeSet()
 
     @property
     def documents(self) -> Histories:
         """The histories of the documents that ever changed, by id."""
-        return Histories(self.shelves)
+        return Histories(self.shelves, self.references)
 
     @property
     def records(self) -> Records:

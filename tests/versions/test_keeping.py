@@ -47,6 +47,14 @@ def faults(docs):
     return [str(fault) for fault in docs.check()]
 
 
+def test_documents_that_are_looked_for_elsewhere_are_named(new_collection):
+    docs = new_collection({f"{number:03d}": number for number in range(200)})
+    (*firsts, last), parts = docs.stored.references.aisles
+    assert docs.check() == []
+    docs.stored.references.aisles = ((*firsts, last + "x"), parts)
+    assert "documents are looked for where they do not lie" in "; ".join(faults(docs))
+
+
 def test_each_broken_link_is_named(grown):
     stored = grown.stored
     key = grown.find(3)[1]

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from livesync.versions.shelves import Histories, keep_pack, new_shelves, packs_of, shelf_of
+from livesync.versions import VersionedCollection
+from livesync.versions.shelves import Histories, aisles_of, keep_pack, new_shelves, packs_of, shelf_of
 from livesync.versions.stored import References
 
 IDS = st.text(alphabet="abc\ud800", max_size=3)
@@ -45,6 +46,33 @@ def test_histories_are_found_whatever_shelves_are_made_between_them(steps, start
     assert dict(packs_of(shelves)) == packs
     last = max((first for first in packs if first <= start), default="")
     assert shelf_of(shelves, start)[0] == packs.get(last, b"")
+    references = References()
+    references.aisles = aisles_of(shelves)
+    assert Histories(shelves, references).shelf(start) == found.shelf(start)
+
+
+def test_a_shelf_is_found_by_its_aisle_as_it_is_without():
+    shelves, references = new_shelves(), References()
+    ids = [f"{number:04d}" for number in range(2_000)]
+    for document_id in [*ids[::4], *ids[2::4]]:
+        keep_pack(shelves, document_id, document_id.encode())
+    references.aisles = aisles_of(shelves)
+    assert len(references.aisles[1]) == len(references.aisles[0]) + 1 > 2
+    without, found = Histories(shelves), Histories(shelves, references)
+    assert all(found.shelf(one) == without.shelf(one) for one in ["", *ids, "~"])
+
+
+def test_a_read_does_not_look_at_the_root_of_the_shelves(new_root, clock):
+    connection = new_root()
+    docs = VersionedCollection(connection, "docs", clock=clock)
+    docs.documents.update({f"{number:03d}": number for number in range(200)})
+    docs.init()
+    connection.transaction_manager.commit()
+    shelves = docs.stored.shelves
+    connection.cacheMinimize()
+    assert [docs.read(f"{number:03d}", 0, "main") for number in range(200)] == list(range(200))
+    assert shelves._p_changed is None
+    assert docs.stored.references.aisles == aisles_of(shelves)
 
 
 def test_all_that_names_versions_is_stored():

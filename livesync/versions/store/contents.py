@@ -18,7 +18,7 @@ from ..diffs.delta import apply
 from ..diffs.threeway import ABSENT
 from ..names import Names
 from ..packets import Packet
-from ..shelves import Place, keep_pack, packs_of
+from ..shelves import Place, aisles_of, keep_pack, packs_of
 from ..stored import StoredHistory
 from ..values import CODEC, Codec, hash_of
 from .changesets import (
@@ -311,8 +311,7 @@ class Contents:
 
     def pack_of(self, document_id: str) -> dict[str, bytes]:
         """Return the pack of first states that a document's lies in, if it has one: id -> encoded."""
-        first = self._shelves.maxKey(document_id)
-        return self._unpacked(first, self._shelves[first][0])
+        return self._unpacked(*self.histories.shelf(document_id)[:2])
 
     def packs(self, start: str = "") -> Iterator[dict[str, bytes]]:
         """Yield all packs of first states, from the one of an id on, in order of the ids."""
@@ -320,8 +319,7 @@ class Contents:
 
     def first_bytes(self, document_id: str) -> bytes | None:
         """Return a document as it was first, encoded; None where it came later, or never."""
-        first = self._shelves.maxKey(document_id)
-        return self._first_bytes(document_id, first, self._shelves[first][0])
+        return self._first_bytes(document_id, *self.histories.shelf(document_id)[:2])
 
     def _first_bytes(self, document_id: str, first: str, pack: bytes) -> bytes | None:
         known = self._packs.get(first)
@@ -379,11 +377,11 @@ class Contents:
         if dictionary is not None:
             self.stored.dictionaries[number] = Packet(with_sum(dictionary))
             marks = b"".join(sorted(_mark(document_id) for document_id, _ in samples))
-            self.stored.settings = {**self.stored.settings, "samples": Packet(marks)}
+            self.stored.samples = Packet(marks)
 
     def is_learned(self, document_id: str) -> bool:
         """Tell whether the dictionary may hold something of a document."""
-        samples = self.stored.settings.get("samples")
+        samples = self.stored.samples
         if not self.stored.dictionaries or samples is None:
             return bool(self.stored.dictionaries)
         marks = samples.data
@@ -397,6 +395,9 @@ class Contents:
         number = self.dictionary
         frames = [self.frames.pack_densely(ormsgpack.packb(part), number) for part in parts]
         keep_pack(self._shelves, pack[0], with_sum(ormsgpack.packb([[part[0] for part in parts], frames])))
+        aisles = aisles_of(self._shelves)
+        if aisles != self.references.aisles:
+            self.references.aisles = aisles
 
     @property
     def dictionary(self) -> int:

@@ -9,6 +9,7 @@ from ...errors import InvalidCollectionState
 from ..deltatrees.opening import opened
 from ..diffs.threeway import ABSENT
 from ..names import Names
+from ..shelves import aisles_of
 from ..store.changesets import ERASED, NOTHING, SHORT
 from ..store.checks import NOTHING as NO_CHECK
 from ..store.checks import UNKNOWN, check_of
@@ -182,6 +183,8 @@ def _references(contents: Contents) -> Iterator[Fault]:
     for name, key in names.tags.items():
         if key not in records:
             yield Fault(f"tag {name}", "", "its version is missing")
+    if contents.references.aisles != aisles_of(contents.stored.shelves):
+        yield Fault("shelves", "", "documents are looked for where they do not lie")
     head_branch, head = names.head
     if head_branch not in names.branches() or head not in records:
         yield Fault("HEAD", "", "it points at nothing")
