@@ -9,7 +9,7 @@ its size is bounded in bytes, not in keys. The import paths of these classes nev
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from itertools import accumulate, pairwise
 from typing import Any, Final
 
@@ -69,6 +69,7 @@ class Page(Persistent):
         packed: All of them with their values, MessagePack; it stays so in memory, where it takes a fifth of
             what a dict does.
         changes: What was set since, or taken out (None).
+        only_new: All of that are keys that ``packed`` is known not to have; False: nobody has looked.
         size: Of all of it, in bytes; more than it is where keys were replaced.
     """
 
@@ -79,18 +80,20 @@ class Page(Persistent):
         """Hold just these."""
         self.packed = ormsgpack.packb(rows)
         self.changes: dict[str, Value | None] = {}
+        self.only_new = False
         self.size = len(self.packed)
 
     def __getstate__(self) -> bytes:
         if self.changes:
-            packed = None if len(self.changes) >= _MANY else self._with_new_keys()
+            is_quick = self.only_new or len(self.changes) < _MANY
+            packed = self._with_new_keys() if is_quick else None
             packed = packed or ormsgpack.packb(self.rows())
             # not through __setattr__, which would mark the object as changed
-            self.__dict__.update(packed=packed, changes={}, size=len(packed))
+            self.__dict__.update(packed=packed, changes={}, only_new=False, size=len(packed))
         return self.packed
 
     def __setstate__(self, state: bytes) -> None:
-        self.packed, self.changes, self.size = state, {}, len(state)
+        self.packed, self.changes, self.only_new, self.size = state, {}, False, len(state)
 
     def _with_new_keys(self) -> bytes | None:
         """Return all of it packed, where keys have only come: then what is packed already stays as it is.
@@ -98,7 +101,7 @@ class Page(Persistent):
         None: some were replaced or taken out.
         """
         for key, value in self.changes.items():
-            if value is None or ormsgpack.packb(key) in self.packed:
+            if value is None or (not self.only_new and ormsgpack.packb(key) in self.packed):
                 return None
         count, body = _opened_map(self.packed)
         more, new_body = _opened_map(ormsgpack.packb(self.changes))
@@ -139,10 +142,17 @@ class Page(Persistent):
     def set(self, key: str, value: Value | None) -> None:
         """Set the value of a key; None takes it out."""
         self.changes[key] = value
+        self.only_new = False
         self.size += len(key) + len(value or "")  # marks the object as changed, too
 
-    def set_many(self, rows: Mapping[str, Value | None]) -> None:
-        """Set the values of many keys; None takes one out."""
+    def set_many(self, rows: Mapping[str, Value | None], are_new: bool = False) -> None:
+        """Set the values of many keys; None takes one out.
+
+        Args:
+            rows: What is set.
+            are_new: The transaction has looked, and none of them is there: nobody need look again.
+        """
+        self.only_new = are_new and (self.only_new or not self.changes)
         self.changes.update(rows)
         self.size += sum(map(len, rows)) + sum(map(len, filter(None, rows.values())))
 
@@ -221,7 +231,12 @@ class PageTree(Persistent):
                 self._p_jar.cacheGC()
         return found
 
-    def update(self, rows: Mapping[str, Value | None], pause: Callable[[], object] | None = None) -> None:
+    def update(
+        self,
+        rows: Mapping[str, Value | None],
+        pause: Callable[[], object] | None = None,
+        absent: Set[str] = frozenset(),
+    ) -> None:
         """Set many keys, and take out those whose value is None; each page is changed once.
 
         The last page comes first: it is the one that was read last, and most likely still in memory.
@@ -229,11 +244,12 @@ class PageTree(Persistent):
         Args:
             rows: What is set.
             pause: Called after every ``PAUSE_PAGES`` pages: may let go of those that were changed.
+            absent: Keys of which the transaction knows that they are not there.
         """
         for number, (least, page, part) in enumerate(reversed(list(self._by_page(rows))), 1):
             if pause is not None and number % PAUSE_PAGES == 0:
                 pause()
-            page.set_many({key: rows[key] for key in part})
+            page.set_many({key: rows[key] for key in part}, absent >= set(part))
             if page.size > PAGE_SIZE:
                 self._split(page, part[-1])
             if least and not page.is_filled():

@@ -36,7 +36,11 @@ KEYS = st.text("abc", max_size=4)
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(("set", "append")), KEYS, st.binary(max_size=30)),
-        st.tuples(st.just("update"), st.none(), st.dictionaries(KEYS, st.none() | st.binary(max_size=30))),
+        st.tuples(
+            st.sampled_from(("update", "update after looking")),
+            st.none(),
+            st.dictionaries(KEYS, st.none() | st.binary(max_size=30)),
+        ),
         st.tuples(st.just("extend"), st.none(), st.dictionaries(KEYS, st.binary(max_size=30))),
         st.tuples(st.just("pop"), KEYS, st.none()),
         st.tuples(st.sampled_from(("commit", "abort", "savepoint")), st.none(), st.none()),
@@ -62,8 +66,9 @@ def test_a_tree_of_pages_is_a_mapping_in_the_order_of_keys(steps, size):
             elif what == "append":
                 tree.append(key, value)
                 model[key] = value
-            elif what in ("update", "extend"):
-                getattr(tree, what)(value)
+            elif what in ("update", "update after looking", "extend"):
+                looked = {"absent": value.keys() - model.keys()} if what == "update after looking" else {}
+                getattr(tree, what.split()[0])(value, **looked)
                 for each, news in value.items():
                     model.pop(each, None) if news is None else model.__setitem__(each, news)
             elif what == "pop":
@@ -379,3 +384,32 @@ def test_a_page_of_any_number_of_keys_grows_by_new_ones(count):
     page.set("new", b"w")
 
     assert ormsgpack.unpackb(page.__getstate__()) == {**rows, "new": b"w"}
+
+
+def test_keys_that_are_known_to_be_new_are_written_without_a_look_at_the_others(db, monkeypatch):
+    with db.transaction() as connection:
+        connection.root()["tree"].update({f"{number:03}": b"x" for number in range(100)})
+    unpacked, rows = [], Page.rows
+    monkeypatch.setattr(Page, "rows", lambda page: unpacked.append(page) or rows(page))
+    new = {f"{number:03}+": b"y" for number in range(0, 100, 5)}
+
+    with db.transaction() as connection:
+        connection.cacheMinimize()
+        connection.root()["tree"].update(new, absent=new.keys())
+    assert unpacked == []
+
+    with db.transaction() as connection:
+        (page,) = connection.root()["tree"].pages.values()
+        assert ormsgpack.unpackb(page.packed) == {f"{number:03}": b"x" for number in range(100)} | new
+
+
+@pytest.mark.parametrize("later", [{"b": b"2"}, {"a": b"2"}, {"new": b"2"}, {"new": None}, {"a": None}])
+def test_a_page_that_takes_new_keys_and_others_is_written_with_each_key_once(later):
+    page = Page({"a": b"1", "b": b"1"})
+    page.set_many({"new": b"1", "more": b"1"}, are_new=True)
+    page.set_many(later)
+
+    expected = {"a": b"1", "b": b"1", "new": b"1", "more": b"1"} | later
+    written = page.__getstate__()
+    assert ormsgpack.unpackb(written) == {key: value for key, value in expected.items() if value is not None}
+    assert written[0] & 0x0F == len(ormsgpack.unpackb(written))

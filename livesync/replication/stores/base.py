@@ -7,7 +7,7 @@ A store holds one provider's items and everything that is known about them. Ever
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Set
 from hashlib import blake2b
 from itertools import islice
 from typing import Any, Final, Protocol, TypeVar
@@ -118,8 +118,10 @@ class BaseDataStore(ABC):
         for key in sorted(rows):
             self._set(index, key, rows[key])
 
-    def _update(self, tree: PageTree, rows: Mapping[str, bytes | None]) -> None:
-        """Put many values into a tree, and take out the keys whose value is None."""
+    def _update(
+        self, tree: PageTree, rows: Mapping[str, bytes | None], absent: Set[str] = frozenset()
+    ) -> None:
+        """Put many values into a tree, and take out the keys whose value is None; some were looked for."""
         for key in sorted(rows):
             value = rows[key]
             if value is None:
@@ -550,9 +552,9 @@ class BaseDataStore(ABC):
             waiting.update(rows)
 
     def _write(self, tree: PageTree, learned: Learned[Any]) -> None:
-        changed = learned.take()
+        changed, absent = learned.take()
         if changed:
-            self._update(tree, changed)
+            self._update(tree, changed, absent)
 
     def _entities(self, entity_name: str) -> PageTree:
         found: PageTree | None = self.tables.entities.get(entity_name)

@@ -7,7 +7,7 @@ would go to another page; gathered, each page is read and changed once in a tran
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Generic, TypeVar
 
 from ..metadata.digests import Tally
@@ -51,11 +51,11 @@ class Learned(Generic[T]):
         """Let a key have something else, or nothing."""
         self._changed[key] = value
 
-    def take(self) -> dict[str, T | None]:
-        """Return what the keys have that were changed, and begin anew."""
-        changed = self._changed
+    def take(self) -> tuple[dict[str, T | None], Set[str]]:
+        """Return what the keys have that were changed, and which keys the tree had not; begin anew."""
+        changed, absent = self._changed, {key for key, value in self._known.items() if value is None}
         self.clear()
-        return changed
+        return changed, absent
 
     def clear(self) -> None:
         """Know nothing any more."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -146,8 +146,10 @@ class ZODBDataStore(BaseDataStore):
     def _extend(self, index: Ranges, rows: Mapping[RangeKey, bytes]) -> None:
         index.extend(rows)
 
-    def _update(self, tree: PageTree, rows: Mapping[str, bytes | None]) -> None:
-        tree.update(rows, self._write_early)
+    def _update(
+        self, tree: PageTree, rows: Mapping[str, bytes | None], absent: Set[str] = frozenset()
+    ) -> None:
+        tree.update(rows, self._write_early, absent)
 
     def _write_early(self) -> None:
         """Write what was changed to a file aside, so that it need not stay in memory until the end."""
