@@ -134,10 +134,18 @@ class Names:
             BranchNotFound: There is no such branch.
             InvalidCollectionVersion: It has no version of this number.
         """
-        found = self.branch(name).key(number)
-        if found is None:
-            raise InvalidCollectionVersion(number, name)
-        return found
+        for line, position, first, length in self._runs(name):
+            if first <= number < first + length:
+                return key_of(line, position + number - first)
+        raise InvalidCollectionVersion(number, name)
+
+    def _runs(self, name: str) -> tuple[tuple[int, int, int, int], ...]:
+        """Return the runs of a branch as they are stored."""
+        kept = self._refs.branches.get(name)
+        if kept is None:
+            raise BranchNotFound(name)
+        runs: tuple[tuple[int, int, int, int], ...] = kept[1]
+        return runs
 
     def next_key(self, branch: Branch) -> Next:
         """Return what a branch's next version is called; on a line of its own where it cannot follow."""

@@ -42,6 +42,9 @@ class AllNames(Names):
         found = self.branches().get(name)
         return super().branch(name) if found is None else found
 
+    def _runs(self, name: str) -> tuple[tuple[int, int, int, int], ...]:
+        return self.branch(name).runs
+
     def set_branch(self, name: str, branch: Branch) -> None:
         """Make a branch what is given: up to the first version without a record, and what is open."""
         if not self._has_records:

@@ -44,7 +44,7 @@ _PACK_DOCUMENTS: Final = 8
 _PACK_BYTES: Final = 32_768
 
 #: Documents of a pack in one frame, which is what a read unpacks.
-_FRAME_DOCUMENTS: Final = 4
+_FRAME_DOCUMENTS: Final = 2
 
 #: The key of ``StoredHistory.settings`` under which the set of the versions lies whose contents were pruned.
 PRUNED: Final = "pruned"
@@ -170,7 +170,12 @@ class Contents:
         return found
 
     def state_unless(
-        self, document_id: str, key: int, known: bytes | None, place: Place | None = None
+        self,
+        document_id: str,
+        key: int,
+        known: bytes | None,
+        place: Place | None = None,
+        is_hashed: bool = True,
     ) -> State | None:
         """Return a document at a version; None where its content hash is ``known``, without reading it.
 
@@ -179,6 +184,7 @@ class Contents:
             key: The version.
             known: A content hash.
             place: Where the document lies, if that was looked up.
+            is_hashed: Whether the hash of a first state is asked for, where ``known`` is None.
 
         Raises:
             VersionPruned: The version's contents were pruned.
@@ -193,7 +199,7 @@ class Contents:
             entries = Entries(history) if history.tail or history.segments is not None else None
             newest = None if entries is None else entries.newest(self.forks, key)
             if entries is None or newest is None:
-                first = self._first(document_id, place)
+                first = self._first(document_id, place, is_hashed)
                 return None if first.hash == known else first
             return None if newest.hash == known else self._resolved(document_id, place, entries, newest)
         except (BrokenDelta, BrokenValue, InvalidCollectionState, ormsgpack.MsgpackDecodeError) as exc:
@@ -208,7 +214,9 @@ class Contents:
             VersionPruned: The version's contents were pruned.
             InvalidCollectionState: What is stored is damaged.
         """
-        return self.state(document_id, key).value
+        found = self.state_unless(document_id, key, None, is_hashed=False)
+        assert found is not None, "no content hash is None"
+        return found.value
 
     def hash(self, document_id: str, key: int) -> bytes:
         """Return a document's content hash at a version, without reading it; b"" where there is none.
@@ -263,8 +271,8 @@ class Contents:
                     base = State(None, b"", None, base=len(payload) // 3)
                     break
             if entry.up == PACKED:
-                base = self._first(document_id, place)
-                if not base.hash:
+                base = self._first(document_id, place, is_hashed=False)
+                if base is _NEVER:
                     raise InvalidCollectionState("its first state is missing")
                 break
             entry = entries.exactly(entry.up)
@@ -300,14 +308,15 @@ class Contents:
 
     # -- first states ------------------------------------------------------------------------------
 
-    def _first(self, document_id: str, place: Place) -> State:
+    def _first(self, document_id: str, place: Place, is_hashed: bool) -> State:
         encoded = self._first_bytes(document_id, place.first, place.pack)
         if encoded is None:
             return _NEVER
         if encoded[:1] == ERASED:
             return State(ABSENT, encoded[1:], None)
         value = self.codec.decode(encoded)
-        return State(value, hash_of(encoded), None, base=len(encoded) // 3, body=encoded)
+        content_hash = hash_of(encoded) if is_hashed else b""
+        return State(value, content_hash, None, base=len(encoded) // 3, body=encoded)
 
     def pack_of(self, document_id: str) -> dict[str, bytes]:
         """Return the pack of first states that a document's lies in, if it has one: id -> encoded."""

@@ -35,7 +35,7 @@ FEWEST_SAMPLES: Final = 100
 _LEVEL: Final = 3
 
 #: For what is written once and is much at a time.
-_DENSE: Final = 6
+_DENSE: Final = 9
 
 #: Serial of an object that no transaction has stored.
 _NEVER_STORED: Final = b"\0" * 8
