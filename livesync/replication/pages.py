@@ -39,6 +39,9 @@ PAUSE_PAGES: Final = 4_000
 #: To look for so many keys in what is packed takes longer than to unpack it.
 _MANY: Final = 3
 
+#: Of so many keys that are looked up in a page together, it is remembered what they have there.
+_FEW: Final = 6
+
 #: Stands in a page for what lies apart.
 _APART: Final = b"\0"
 
@@ -71,7 +74,10 @@ class Page(Persistent):
         changes: What was set since, or taken out (None).
         only_new: All of that are keys that ``packed`` is known not to have; False: nobody has looked.
         size: Of all of it, in bytes; more than it is where keys were replaced.
+        _v_found: What a few keys have in ``packed``, that were looked up there last.
     """
+
+    _v_found: dict[str, Value] | None = None
 
     def __init__(self, rows: dict[str, Value]) -> None:
         self.hold(rows)
@@ -82,29 +88,48 @@ class Page(Persistent):
         self.changes: dict[str, Value | None] = {}
         self.only_new = False
         self.size = len(self.packed)
+        self._v_found = None
 
     def __getstate__(self) -> bytes:
         if self.changes:
-            is_quick = self.only_new or len(self.changes) < _MANY
-            packed = self._with_new_keys() if is_quick else None
-            packed = packed or ormsgpack.packb(self.rows())
+            packed = self._with_changes() or ormsgpack.packb(self.rows())
             # not through __setattr__, which would mark the object as changed
-            self.__dict__.update(packed=packed, changes={}, only_new=False, size=len(packed))
+            self.__dict__.update(packed=packed, changes={}, only_new=False, size=len(packed), _v_found=None)
         return self.packed
 
     def __setstate__(self, state: bytes) -> None:
         self.packed, self.changes, self.only_new, self.size = state, {}, False, len(state)
+        self._v_found = None
 
-    def _with_new_keys(self) -> bytes | None:
-        """Return all of it packed, where keys have only come: then what is packed already stays as it is.
+    def _with_changes(self) -> bytes | None:
+        """Return all of it packed, where keys have only come, or have another value than was looked up.
 
-        None: some were replaced or taken out.
+        Then what is packed already stays as it is, but for those values. None: it is to be packed anew.
         """
-        for key, value in self.changes.items():
-            if value is None or (not self.only_new and ormsgpack.packb(key) in self.packed):
+        packed, found = self.packed, self._v_found or {}
+        new: dict[str, Value] = {}
+        if self.only_new:
+            new = {key: value for key, value in self.changes.items() if value is not None}
+        elif len(self.changes) >= _MANY and not self.changes.keys() <= found.keys():
+            return None
+        for key, value in () if self.only_new else self.changes.items():
+            packed_key = ormsgpack.packb(key)
+            if value is None:
                 return None
-        count, body = _opened_map(self.packed)
-        more, new_body = _opened_map(ormsgpack.packb(self.changes))
+            if key in found:
+                was = packed_key + ormsgpack.packb(found[key])
+                place = packed.rfind(was)
+                if place < 0 or packed.rfind(was, 0, place + len(was) - 1) >= 0:
+                    return None  # the same bytes are within another value
+                packed = packed[:place] + packed_key + ormsgpack.packb(value) + packed[place + len(was) :]
+            elif self.packed.rfind(packed_key) < 0:
+                new[key] = value
+            else:
+                return None
+        if not new:
+            return packed
+        count, body = _opened_map(packed)
+        more, new_body = _opened_map(ormsgpack.packb(new))
         return _map_header(count + more) + body + new_body
 
     def rows(self) -> dict[str, Value]:
@@ -119,16 +144,19 @@ class Page(Persistent):
 
     def is_filled(self) -> bool:
         """Tell whether it holds anything."""
-        gone = sum(value is None for value in self.changes.values())
-        return gone < _opened_map(self.packed)[0] or bool(self.rows())
+        gone = list(self.changes.values()).count(None)
+        return gone < _count_of_map(self.packed) or bool(self.rows())
 
     def get(self, key: str) -> Value | None:
         """Return the value of a key; None: it is not there."""
         if key in self.changes:
             return self.changes[key]
-        if ormsgpack.packb(key) not in self.packed:
+        if self.packed.rfind(ormsgpack.packb(key)) < 0:  # takes half as long as "in", with ids
             return None  # most that is asked for is new: what is packed need not be unpacked for that
         found: Value | None = ormsgpack.unpackb(self.packed).get(key)
+        if found is not None:
+            known = self._v_found or {}
+            self._v_found = {**known, key: found} if len(known) < _FEW else {key: found}
         return found
 
     def pick(self, keys: list[str]) -> dict[str, Value]:
@@ -137,13 +165,14 @@ class Page(Persistent):
             found = {key: self.get(key) for key in keys}
             return {key: value for key, value in found.items() if value is not None}
         rows = self.rows()
-        return {key: rows[key] for key in keys if key in rows}
+        picked = {key: rows[key] for key in keys if key in rows}
+        if len(keys) <= _FEW and not self.changes:
+            self._v_found = picked
+        return picked
 
     def set(self, key: str, value: Value | None) -> None:
         """Set the value of a key; None takes it out."""
-        self.changes[key] = value
-        self.only_new = False
-        self.size += len(key) + len(value or "")  # marks the object as changed, too
+        self.set_many({key: value})
 
     def set_many(self, rows: Mapping[str, Value | None], are_new: bool = False) -> None:
         """Set the values of many keys; None takes one out.
@@ -153,8 +182,12 @@ class Page(Persistent):
             are_new: The transaction has looked, and none of them is there: nobody need look again.
         """
         self.only_new = are_new and (self.only_new or not self.changes)
+        size = sum(map(len, rows)) + sum(map(len, filter(None, rows.values())))
+        for key, value in (self._v_found or {}).items():
+            if key in rows and key not in self.changes:
+                size -= len(key) + len(value)
         self.changes.update(rows)
-        self.size += sum(map(len, rows)) + sum(map(len, filter(None, rows.values())))
+        self.size += size  # marks the object as changed, too
 
     def _p_resolveConflict(self, old: bytes, committed: bytes, new: bytes) -> bytes:  # noqa: N802
         """Unite two changes that concern different keys, and took none away.
@@ -369,6 +402,19 @@ class Ranges(Persistent):
         texts = ((_key_text(key), value) for key, value in rows.items())
         self.rows.extend({text: self._within(text, value) for text, value in texts})
 
+    def update(self, rows: Mapping[RangeKey, bytes | None]) -> None:
+        """Set many keys, and take out those whose value is None; each page is changed once."""
+        within: dict[str, bytes | None] = {}
+        for key, value in rows.items():
+            text = _key_text(key)
+            if value is not None:
+                within[text] = self._within(text, value)
+                continue
+            within[text] = None
+            if self.large:
+                self.large.pop(text, None)
+        self.rows.update(within)
+
     def _within(self, text: str, value: bytes) -> bytes:
         """Return what lies in the page for a value, which lies apart where it is large."""
         if self.large:
@@ -408,13 +454,16 @@ def _end_text(end: str) -> str:
     return end[:-1] + "\1" if end.endswith("\0") else end
 
 
+def _count_of_map(packed: bytes) -> int:
+    """Return how many keys a packed map has."""
+    first = packed[0]
+    return first & 0x0F if first <= 0x8F else int.from_bytes(packed[1 : 3 if first == 0xDE else 5], "big")
+
+
 def _opened_map(packed: bytes) -> tuple[int, bytes]:
     """Return how many keys a packed map has, and what follows its header (MessagePack, map format family)."""
     first = packed[0]
-    if first <= 0x8F:
-        return first & 0x0F, packed[1:]
-    length = 2 if first == 0xDE else 4
-    return int.from_bytes(packed[1 : 1 + length], "big"), packed[1 + length :]
+    return _count_of_map(packed), packed[1 if first <= 0x8F else 3 if first == 0xDE else 5 :]
 
 
 def _map_header(count: int) -> bytes:

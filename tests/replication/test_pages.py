@@ -377,6 +377,46 @@ def test_a_page_is_written_with_just_what_it_holds_whatever_came_or_went(rows, c
     assert page.rows() == expected
 
 
+#: Few keys, one the end of another; values that hold what keys and their values are packed as.
+_ALIKE = [
+    ormsgpack.packb("a"),
+    ormsgpack.packb("a") + ormsgpack.packb(b"x"),
+    b"x",
+    b"",
+    "a",
+    "aa",
+    "",
+    b"y" * 40,
+]
+
+
+@given(
+    st.dictionaries(st.sampled_from(("a", "aa", "b", "ab", "c", "d", "e")), st.sampled_from(_ALIKE)),
+    st.lists(
+        st.tuples(
+            st.lists(st.sampled_from(("a", "aa", "b", "ab", "c", "d", "e")), unique=True),
+            st.dictionaries(
+                st.sampled_from(("a", "aa", "b", "ab", "c")), st.none() | st.sampled_from(_ALIKE)
+            ),
+            st.booleans(),
+        ),
+        max_size=6,
+    ),
+)
+def test_a_page_is_written_with_just_what_it_holds_whatever_was_looked_up_before(rows, steps):
+    page, expected = Page(dict(rows)), dict(rows)
+    for keys, changes, is_written in steps:
+        assert page.pick(keys) == {key: expected[key] for key in keys if key in expected}
+        page.set_many(changes)
+        expected.update(changes)
+        expected = {key: value for key, value in expected.items() if value is not None}
+        assert page.rows() == expected
+        assert page.size >= len(ormsgpack.packb(expected)) - 5 * len(expected)
+        if is_written:
+            assert ormsgpack.unpackb(page.__getstate__()) == expected
+            assert page.size == len(page.__getstate__())
+
+
 @pytest.mark.parametrize("count", [0, 1, 14, 15, 16, 17, 65_535, 65_536])
 def test_a_page_of_any_number_of_keys_grows_by_new_ones(count):
     rows = {f"k{number}": b"v" for number in range(count)}

@@ -244,6 +244,45 @@ def test_what_is_new_is_held_alike_one_by_one_and_at_once(kind, items, first):
     assert [each.item_id for each in found[0]["items"]] == sorted(f"i{n}" for n in range(len(items)))
 
 
+@pytest.mark.parametrize("kind", sorted(STORES))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    items=st.lists(
+        st.tuples(
+            st.sampled_from(("F1", "F1:U1", "F2")),
+            st.dictionaries(st.sampled_from(("a", "b", "me")), st.integers(1, 9), min_size=1),
+            st.dictionaries(st.sampled_from(("a", "b", "c")), st.integers(10, 19), min_size=1),
+            st.sampled_from(("1", "x" * 3_000)),
+            st.sampled_from(("2", "y" * 3_000)),
+        ),
+        max_size=12,
+    ),
+    apart=st.integers(0, 12),
+)
+def test_what_is_newer_is_held_alike_one_by_one_and_at_once(kind, items, apart):
+    pairs = []
+    for number, (partition, vector, more, payload, newer) in enumerate(items):
+        before = state(f"i{number}", partition, vector, f'"{payload}"')
+        home, stamp = max(more.items(), key=lambda pair: pair[1])
+        after = written(before, before.item_id, "thing", partition, f'"{newer}"', (home, stamp))
+        pairs.append((replace(after, vector={**vector, **more}), before))
+    found = []
+    for at_once in (False, True):
+        store = STORES[kind]()
+        store.run(lambda store=store: store.begin("me"))
+        put(store, *(before for _, before in pairs))
+        put(store, *(after for after, _ in pairs[:apart]))
+        if at_once:
+            store.run(lambda store=store: bulk.put_newer(store, pairs[apart:]))
+        else:
+            put(store, *(after for after, _ in pairs[apart:]))
+        found.append(store.read(lambda store=store: all_that_is_held(store)))
+        if hasattr(store, "db"):
+            store.db.close()
+    assert found[0] == found[1]
+    assert found[0]["items"] == sorted((after for after, _ in pairs), key=lambda one: one.item_id)
+
+
 def all_that_is_held(store):
     tables = store.tables
     return {

@@ -28,7 +28,7 @@ from ..node import Node
 from ..stored import unpack
 from ..stores import lifetimes, writing
 from ..stores.base import BaseDataStore
-from . import comparing, conflicts, journal, newcomers
+from . import comparing, conflicts, journal, newcomers, successors
 from .conflicts import LogEntry
 from .steps import Chunk, Offer
 
@@ -128,14 +128,16 @@ class _Receiver:
         self._has_application = node.executor.has_application
 
     def receive_all(self, ordered: Sequence[ItemState]) -> None:
-        """Take states in this order; those that are the first of their items are held beforehand, at once."""
+        """Take states in this order; those that come first, or next, are held beforehand, at once."""
         tables, executor = self.node.store.tables, self.node.executor
         is_special = self._query_ids or self._mending or self._lost or tables.by_query or tables.hidden
         new = {} if is_special else newcomers.hold_new(self.node, ordered)
         if not self._has_application:
-            self.applied.states += new.values()
-            for state in ordered if len(new) < len(ordered) else ():
-                if state.item_id not in new:
+            rest = [state for state in ordered if state.item_id not in new] if len(new) < len(ordered) else []
+            newer = {} if is_special else successors.hold_successors(self.node, rest)
+            self.applied.states += [*new.values(), *newer.values()]
+            for state in rest:
+                if state.item_id not in newer:
                     self.receive(state)
             return
         known = {state.entity_name for state in new.values() if not self._careful and state.is_live}

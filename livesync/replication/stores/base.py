@@ -118,6 +118,15 @@ class BaseDataStore(ABC):
         for key in sorted(rows):
             self._set(index, key, rows[key])
 
+    def _amend(self, index: Ranges, rows: Mapping[IndexKey, bytes | None]) -> None:
+        """Put many values into an index in place of others, and take out the keys whose value is None."""
+        for key in sorted(rows):
+            value = rows[key]
+            if value is None:
+                self._remove(index, key)
+            else:
+                self._set(index, key, value)
+
     def _update(
         self, tree: PageTree, rows: Mapping[str, bytes | None], absent: Set[str] = frozenset()
     ) -> None:
@@ -503,18 +512,26 @@ class BaseDataStore(ABC):
             yield from self._get_many(batch)
 
     def _get_many(self, item_ids: list[str]) -> Iterator[ItemState]:
-        """Yield the states of items that are held; what lies in one page is read once."""
+        found = self.tables.items.pick(item_ids)
+        return self.all_at({item_id: found[item_id] for item_id in item_ids})
+
+    def all_at(self, places: Mapping[str, bytes]) -> Iterator[ItemState]:
+        """Yield the states of items of which it is known where they lie; each page is read once.
+
+        Args:
+            places: Item id -> packed place, as in ``items``.
+        """
         tables = self.tables
-        keys: dict[str, dict[IndexKey, None]] = {}
+        keys: dict[str, list[IndexKey]] = {}
         homes = {}
-        for item_id, where in tables.items.pick(item_ids).items():
+        for item_id, where in places.items():
             number, stamp = unpack_place(where)
             provider, partition = tables.places[number]
-            homes[item_id] = provider, (partition, stamp, item_id)
-            keys.setdefault(provider, {})[homes[item_id][1]] = None
+            key = (partition, stamp, item_id)
+            homes[item_id] = provider, key
+            keys.setdefault(provider, []).append(key)
         found = {provider: tables.index[provider].pick(wanted) for provider, wanted in keys.items()}
-        for item_id in item_ids:
-            provider, key = homes[item_id]
+        for item_id, (provider, key) in homes.items():
             yield unpack(item_id, found[provider][key])
 
     # -- digests ---------------------------------------------------------------------------------

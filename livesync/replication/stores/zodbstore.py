@@ -146,6 +146,9 @@ class ZODBDataStore(BaseDataStore):
     def _extend(self, index: Ranges, rows: Mapping[RangeKey, bytes]) -> None:
         index.extend(rows)
 
+    def _amend(self, index: Ranges, rows: Mapping[RangeKey, bytes | None]) -> None:
+        index.update(rows)
+
     def _update(
         self, tree: PageTree, rows: Mapping[str, bytes | None], absent: Set[str] = frozenset()
     ) -> None:
