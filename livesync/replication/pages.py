@@ -34,7 +34,7 @@ LARGE: Final = 2_000
 _AROUND: Final = 4
 
 #: Pages that are read or changed one after the other, after which there is a pause.
-PAUSE_PAGES: Final = 4_000
+PAUSE_PAGES: Final = 500
 
 #: To look for so many keys in what is packed takes longer than to unpack it.
 _MANY: Final = 3

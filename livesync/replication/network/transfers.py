@@ -33,8 +33,9 @@ from .wired import chunk_of, chunk_to_wire, claims_of, cursor_of, offer_of, offe
 
 _encode = msgspec.json.Encoder().encode
 
-#: Items that are applied in one transaction at most: what is written stays in memory until it ends.
-APPLIED_AT_ONCE: Final = 3_000
+#: Items that are applied in one transaction, about: the more they are, the more share each page that is
+#: written; they are in memory until it ends.
+APPLIED_AT_ONCE: Final = 10000
 
 
 T = TypeVar("T")
