@@ -35,7 +35,7 @@ _encode = msgspec.json.Encoder().encode
 
 #: Items that are applied in one transaction, about: the more they are, the more share each page that is
 #: written; they are in memory until it ends.
-APPLIED_AT_ONCE: Final = 10000
+APPLIED_AT_ONCE: Final = 10_000
 
 
 T = TypeVar("T")
