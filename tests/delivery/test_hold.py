@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.shelf import World
 from support.waiting import LONG_S
@@ -695,7 +695,9 @@ class Changes:
             elif key not in world.things:
                 pass
             elif what == "remove":
-                world.remove(key)
+                inside = [child for child, thing in world.things.items() if thing.get("parent") == key]
+                for each in (*inside, key):  # what is in a container goes with it
+                    world.remove(each)
             elif what == "move":
                 world.put(key, "moved", title=self.version)
             else:
@@ -717,6 +719,7 @@ def rows_at_once(world: World) -> Any:
 
 
 @settings(max_examples=40, deadline=None)
+@example([("put", "a")], [("hide", "a")], [("remove", "a")], 0, 1, False, 1)
 @given(
     changes, changes, changes,
     st.integers(0, 12), st.sampled_from([1, 2, 10_000]), st.booleans(), st.sampled_from([1, 100]),

@@ -59,7 +59,7 @@ def _cut(site, school, server, stack):
         school.put(f"answer {number}", '"done"', "F1:answers")
     proxy = FaultyProxy(int(server.port), 1, share=0)
     stack.callback(proxy.close)
-    proxy.lose_after = 8
+    proxy.lose_after = 5
     return site.peer(proxy.url, "tablet")
 
 
