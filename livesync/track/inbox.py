@@ -21,6 +21,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from persistent.timestamp import TimeStamp
@@ -39,6 +40,8 @@ from .undo import History, Item, LaneHistory, storage_of, undone_words, untaken
 _LANES_IN_MEMORY: Final = 200
 #: Changes in one page of a transaction too large for a lane.
 PAGE_CHANGES: Final = 2000
+#: So many revisions of a page are looked at for one that was not undone.
+_REVISIONS: Final = 10_000
 
 
 def new_inbox() -> StoredInbox:
@@ -139,11 +142,23 @@ def _count_of(item: Item) -> int:
 
 def _page_content(page: InboxPage, made: bytes) -> Any:
     # By its revision: an undo takes the page away together with the transaction that made it.
-    connection = page._p_jar
+    storage = storage_of(page._p_jar)
     try:
-        return connection._reader.getState(storage_of(connection).loadSerial(page._p_oid, made))["packed"]
+        return _packed_at(page, made, storage)
     except POSKeyError:
+        pass
+    try:
         return page.packed
+    except POSKeyError:
+        # Undone and brought back more than once: no revision changes a page, so that any says what it was.
+        for revision in storage.history(page._p_oid, size=_REVISIONS):
+            with suppress(POSKeyError):
+                return _packed_at(page, revision["tid"], storage)
+        raise
+
+
+def _packed_at(page: InboxPage, tid: bytes, storage: Any) -> Any:
+    return page._p_jar._reader.getState(storage.loadSerial(page._p_oid, tid))["packed"]
 
 
 def _changes(packed: Any, mark: str) -> tuple[Sequence[str], list[frozenset[str]]]:

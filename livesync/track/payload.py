@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
+from persistent import Persistent
 
 from .packed import pack_changes
 from .stored import InboxPage
@@ -84,8 +85,13 @@ def identity(payload: Payload) -> Any:
         return (payload[0], identity(payload[1]))
     if is_span(payload) or payload[2] is not None:
         return payload
+    return payload[:3] + tuple(_oid(page) for page in payload[3])
+
+
+def _oid(page: Any) -> Any:
+    """Return a page's oid without loading the page, which may have been undone."""
     # while a conflict is resolved, persistent objects are stubs that only know their oid
-    return payload[:3] + tuple(getattr(page, "oid", None) or page._p_oid for page in payload[3])
+    return page._p_oid if isinstance(page, Persistent) else page.oid
 
 
 def missing(these: Iterable[Payload], those: Iterable[Payload]) -> list[Payload]:

@@ -462,6 +462,41 @@ TestUndo.settings = settings(
 )
 
 
+def test_a_page_that_was_undone_and_brought_back_again_and_again_is_still_read():
+    story = UndoMachine()
+    story.start(entries=64, limit=50_000)
+    story.follow()
+    story.undo(5)
+    story.undo_several({0, 1, 2, 5})
+    story.undo_several({0, 5})
+    story.commit(2, ["thing-0", "cell-1"], delete=True, pages=0)
+    story.follow()
+    story.undo_several({0, 2, 3, 4})
+    story.undo(4)
+    story.commit(2, ["cell-3", "thing-2", "thing-0"], delete=False, pages=0)
+    story.follow()
+    story.commit(1, ["cell-3"], delete=False, pages=0)
+    story.commit(0, ["thing-1", "thing-0", "thing-2"], delete=False, pages=1)
+    story.commit(2, ["cell-1", "thing-1"], delete=False, pages=1)
+    story.undo(0)
+    story.follow()
+    story.commit(2, ["thing-0"], delete=False, pages=0)
+    story.follow()
+    story.follow()
+    story.undo(1)
+    story.undo(7)
+    story.undo_several({2, 3, 5})
+    story.follow()
+    story.commit(0, ["cell-1", "thing-2"], delete=True, pages=0)
+    story.undo_several({2, 4, 5, 6})
+    story.undo_several({0, 2, 3})
+    story.undo_several({4, 5})
+    story.undo(3)
+    story.commit(1, ["cell-3", "thing-0", "cell-2"], delete=False, pages=0)
+    story.undo_several({5, 6})
+    story.teardown()
+
+
 class UndoMachineInPostgreSQL(UndoMachine):
     """The same, where every connection has a snapshot of its own in the storage."""
 
