@@ -142,9 +142,7 @@ class Histories:
         """Return the shelf that a document falls to: (its first id, packed first states, histories)."""
         aisles = None if self._references is None else self._references.aisles
         part = self._shelves if aisles is None else aisles[1][bisect_right(aisles[0], document_id)]
-        first = part.maxKey(document_id)
-        pack, tree = part[first]
-        return first, pack, tree
+        return shelf_of(part, document_id)
 
     def get(self, document_id: str) -> History | None:
         """Return a document's history; None where it has none."""
@@ -204,10 +202,11 @@ def aisles_of(shelves: ShelfTree) -> Aisles | None:
     return state[0][1::2], state[0][::2]
 
 
-def shelf_of(shelves: ShelfTree, document_id: str) -> tuple[bytes, DocumentTree]:
-    """Return the shelf that a document falls to: (packed first states, histories)."""
-    found: tuple[bytes, DocumentTree] = shelves[shelves.maxKey(document_id)]
-    return found
+def shelf_of(shelves: ShelfTree, document_id: str) -> tuple[str, bytes, DocumentTree]:
+    """Return the shelf that a document falls to: (its first id, packed first states, histories)."""
+    first = shelves.maxKey(document_id)
+    pack, tree = shelves[first]
+    return first, pack, tree
 
 
 def packs_of(shelves: ShelfTree, start: str = _FIRST) -> Iterator[tuple[str, bytes]]:
@@ -222,7 +221,7 @@ def keep_pack(shelves: ShelfTree, first: str, pack: bytes) -> None:
     if first in shelves:
         shelves[first] = (pack, shelves[first][1])
         return
-    before = shelf_of(shelves, first)[1]
+    _, _, before = shelf_of(shelves, first)
     moved = dict(before.items(first))
     for document_id in moved:
         del before[document_id]

@@ -4,28 +4,23 @@ import sys
 from dataclasses import replace
 
 import pytest
-from support.twosites import TALK, Site, packed
+from support.twosites import TALK, Site, packed, sync, two_sites
 
 from livesync.cli.main import main
-from livesync.replication import (
-    SyncLock,
-    SyncOrchestrator,
-)
 from livesync.replication.sessions import conflicts
 
 
 @pytest.fixture
 def sites(tmp_path, no_fsync):
     """Two sites that edited one talk at once, and have synced; both files are closed."""
-    now = iter(range(1_900_000_000, 2_000_000_000))
-    made = [Site(tmp_path / f"{name}.fs", name, lambda: next(now)) for name in ("one", "other")]
+    made = two_sites(tmp_path)
     with made[0] as one, made[1] as other:
         one.edit("first")
-        SyncOrchestrator(SyncLock(), [one.provider, other.provider], 1e9).run()
+        sync(one, other)
         one.edit("mine")
         one.provider.prepare()
         other.edit("theirs\n")
-        SyncOrchestrator(SyncLock(), [one.provider, other.provider], 1e9).run()
+        sync(one, other)
     return made
 
 
@@ -73,7 +68,7 @@ def test_a_loser_is_reinstated_and_travels(peer, sites):
     with sites[0] as one, sites[1] as other:
         assert other.title() == "mine"
         assert one.title() == "theirs\n"
-        SyncOrchestrator(SyncLock(), [one.provider, other.provider], 1e9).run()
+        sync(one, other)
         assert one.title() == other.title() == "mine"
 
 

@@ -4,12 +4,11 @@ import io
 import json
 
 import pytest
-from support.twosites import TALK, Site, packed
+from support.twosites import TALK, Site, packed, sync, two_sites
 
 from livesync.cli.main import main
 from livesync.demo.host import demo_paths_host
 from livesync.demo.model import ROOT_KEY
-from livesync.replication import SyncLock, SyncOrchestrator
 from livesync.versions import VersionedCollection
 
 
@@ -21,16 +20,11 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def sites(tmp_path, no_fsync):
     """Two sites that have exchanged a talk; both files are closed."""
-    now = iter(range(1_900_000_000, 2_000_000_000))
-    made = [Site(tmp_path / f"{name}.fs", name, lambda: next(now)) for name in ("one", "other")]
+    made = two_sites(tmp_path)
     with made[0] as one, made[1] as other:
         one.edit("Our secret")
         sync(one, other)
     return made
-
-
-def sync(one, other):
-    SyncOrchestrator(SyncLock(), [one.provider, other.provider], 1e9).run()
 
 
 @pytest.fixture

@@ -675,7 +675,7 @@ class Single(Part):
 @pytest.mark.parametrize("at_once", [True, False])
 def test_of_two_new_items_that_become_one_object_the_later_one_stays(libraries, monkeypatch, at_once):
     if not at_once:
-        monkeypatch.setattr(newcomers, "hold_new", lambda node, ordered: {})
+        monkeypatch.setattr(newcomers, "hold_new", lambda node, ordered, repeated: {})
     a, b = libraries.more("one", (Single,)), libraries.more("two", (Single,))
     a.add("first", Single("first"))
     a.provider.prepare()

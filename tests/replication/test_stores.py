@@ -1,5 +1,7 @@
 """What every data store does: one suite for all."""
 
+from contextlib import contextmanager
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -31,6 +33,18 @@ def put(store, *states):
 
 def scanned(store, *arguments, **options):
     return store.read(lambda: [key[2] for key in store.scan(*arguments, **options)])
+
+
+@contextmanager
+def begun_store(kind):
+    """Give a new store of a kind, which is begun; for properties, which have no fixtures."""
+    store = STORES[kind]()
+    store.run(lambda: store.begin("me"))
+    try:
+        yield store
+    finally:
+        if hasattr(store, "db"):
+            store.db.close()
 
 
 @pytest.fixture
@@ -174,37 +188,37 @@ def test_a_dropped_item_is_nowhere(store):
     )
 )
 def test_the_items_of_a_model_are_found_by_themselves_whatever_became_of_them(kind, steps):
-    store, held = STORES[kind](), {}
-    store.run(lambda: store.begin("me"))
-    while steps:
-        end = next((n for n, step in enumerate(steps, 1) if step[3] != "go on"), len(steps))
-        part, steps = steps[:end], steps[end:]
+    held = {}
+    with begun_store(kind) as store:
+        while steps:
+            end = next((n for n, step in enumerate(steps, 1) if step[3] != "go on"), len(steps))
+            part, steps = steps[:end], steps[end:]
 
-        def work(part=part, held=held):
-            found = dict(held)
-            savepoint = store.savepoint()
-            for item_id, model, stamp, _ in part:
-                before = store.get(item_id)
-                found.pop(item_id, None)
-                if model is not None:
-                    made = written(None, item_id, model, "F1", "1", ("a", stamp))
-                    found[item_id] = made
-                    store.put(made, before)
-                elif before is not None:
-                    store.drop(before)
-            if part[-1][3] == "go back":
-                savepoint.rollback()
-                return held
-            return found
+            def work(part=part, held=held):
+                found = dict(held)
+                savepoint = store.savepoint()
+                for item_id, model, stamp, _ in part:
+                    before = store.get(item_id)
+                    found.pop(item_id, None)
+                    if model is not None:
+                        made = written(None, item_id, model, "F1", "1", ("a", stamp))
+                        found[item_id] = made
+                        store.put(made, before)
+                    elif before is not None:
+                        store.drop(before)
+                if part[-1][3] == "go back":
+                    savepoint.rollback()
+                    return held
+                return found
 
-        held = store.run(work)
-        for model in ("talk", "room", "none"):
-            expected = [one for one in held.values() if one.entity_name == model]
-            expected.sort(key=lambda one: (one.inserted[1], one.item_id))
-            assert store.read(lambda model=model: list(store.items_of(model))) == expected
-        assert store.read(lambda: list(store.items())) == sorted(held.values(), key=lambda one: one.item_id)
-    if hasattr(store, "db"):
-        store.db.close()
+            held = store.run(work)
+            for model in ("talk", "room", "none"):
+                expected = [one for one in held.values() if one.entity_name == model]
+                expected.sort(key=lambda one: (one.inserted[1], one.item_id))
+                assert store.read(lambda model=model: list(store.items_of(model))) == expected
+            assert store.read(lambda: list(store.items())) == sorted(
+                held.values(), key=lambda one: one.item_id
+            )
 
 
 @pytest.mark.parametrize("kind", sorted(STORES))
@@ -228,18 +242,15 @@ def test_what_is_new_is_held_alike_one_by_one_and_at_once(kind, items, first):
     states = [one if items[n][2] is not None else replace(one, length=2) for n, one in enumerate(states)]
     found = []
     for at_once in (False, True):
-        store = STORES[kind]()
-        store.run(lambda store=store: store.begin("me"))
-        put(store, *states[:first])
-        if at_once:
-            with pytest.MonkeyPatch.context() as patched:
-                patched.setattr(bulk, "_AT_ONCE", 5)
-                store.run(lambda store=store: bulk.put_new(store, iter(states[first:])))
-        else:
-            put(store, *states[first:])
-        found.append(store.read(lambda store=store: all_that_is_held(store)))
-        if hasattr(store, "db"):
-            store.db.close()
+        with begun_store(kind) as store:
+            put(store, *states[:first])
+            if at_once:
+                with pytest.MonkeyPatch.context() as patched:
+                    patched.setattr(bulk, "_AT_ONCE", 5)
+                    store.run(lambda store=store: bulk.put_new(store, iter(states[first:])))
+            else:
+                put(store, *states[first:])
+            found.append(store.read(lambda store=store: all_that_is_held(store)))
     assert found[0] == found[1]
     assert [each.item_id for each in found[0]["items"]] == sorted(f"i{n}" for n in range(len(items)))
 
@@ -268,17 +279,14 @@ def test_what_is_newer_is_held_alike_one_by_one_and_at_once(kind, items, apart):
         pairs.append((replace(after, vector={**vector, **more}), before))
     found = []
     for at_once in (False, True):
-        store = STORES[kind]()
-        store.run(lambda store=store: store.begin("me"))
-        put(store, *(before for _, before in pairs))
-        put(store, *(after for after, _ in pairs[:apart]))
-        if at_once:
-            store.run(lambda store=store: bulk.put_newer(store, pairs[apart:]))
-        else:
-            put(store, *(after for after, _ in pairs[apart:]))
-        found.append(store.read(lambda store=store: all_that_is_held(store)))
-        if hasattr(store, "db"):
-            store.db.close()
+        with begun_store(kind) as store:
+            put(store, *(before for _, before in pairs))
+            put(store, *(after for after, _ in pairs[:apart]))
+            if at_once:
+                store.run(lambda store=store: bulk.put_newer(store, pairs[apart:]))
+            else:
+                put(store, *(after for after, _ in pairs[apart:]))
+            found.append(store.read(lambda store=store: all_that_is_held(store)))
     assert found[0] == found[1]
     assert found[0]["items"] == sorted((after for after, _ in pairs), key=lambda one: one.item_id)
 
@@ -322,22 +330,21 @@ ITEMS = st.lists(
     cut=st.integers(0, 5),
 )
 def test_a_scan_finds_what_looking_at_everything_finds(kind, items, prefix, after, cut):
-    store = STORES[kind]()
-    store.run(lambda: store.begin("me"))
-    states = [state(f"i{number}", partition, vector) for number, (partition, vector) in enumerate(items)]
-    put(store, *states)
+    with begun_store(kind) as store:
+        states = [state(f"i{number}", partition, vector) for number, (partition, vector) in enumerate(items)]
+        put(store, *states)
 
-    keys = store.read(lambda: list(store.scan("a", prefix, after)))
+        keys = store.read(lambda: list(store.scan("a", prefix, after)))
 
-    assert {key[2] for key in keys} == {
-        one.item_id for one in states if contains(prefix, one.partition) and one.vector.get("a", 0) > after
-    }
-    assert keys == sorted(keys)
-    begun = keys[:cut]
-    rest = store.read(lambda: list(store.scan("a", prefix, after, start=begun[-1] if begun else None)))
-    assert begun + rest == keys
-    if hasattr(store, "db"):
-        store.db.close()
+        assert {key[2] for key in keys} == {
+            one.item_id
+            for one in states
+            if contains(prefix, one.partition) and one.vector.get("a", 0) > after
+        }
+        assert keys == sorted(keys)
+        begun = keys[:cut]
+        rest = store.read(lambda: list(store.scan("a", prefix, after, start=begun[-1] if begun else None)))
+        assert begun + rest == keys
 
 
 def test_stamps_strictly_increase_under_any_clock(store):

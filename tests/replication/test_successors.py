@@ -147,7 +147,7 @@ def test_any_mixture_of_states_comes_to_the_same_one_by_one_and_at_once(kind, ma
     batches = [order[begin : begin + size] for begin in range(0, len(order), size)]
     at_once = received(kind, batches)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(successors, "hold_successors", lambda node, states: {})
+        patched.setattr(successors, "hold_successors", lambda node, states, repeated: {})
         assert received(kind, batches) == at_once
 
 

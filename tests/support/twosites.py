@@ -10,7 +10,14 @@ from livesync.demo.model import ROOT_KEY
 from livesync.demo.places import Place
 from livesync.demo.replay import prepare
 from livesync.demo.wiring import recorded
-from livesync.replication import HostExecutor, TrackReader, ZODBDataStore, ZODBSyncProvider
+from livesync.replication import (
+    HostExecutor,
+    SyncLock,
+    SyncOrchestrator,
+    TrackReader,
+    ZODBDataStore,
+    ZODBSyncProvider,
+)
 
 TALK = "pycon/pycon-2020/a"
 
@@ -72,3 +79,14 @@ class Site:
         """Return what the talk is called."""
         with self.db.transaction() as connection:
             return connection.root()[ROOT_KEY].at_path(TALK).title
+
+
+def two_sites(directory):
+    """Return two sites, with files in a directory and one clock."""
+    now = iter(range(1_900_000_000, 2_000_000_000))
+    return [Site(directory / f"{name}.fs", name, lambda: next(now)) for name in ("one", "other")]
+
+
+def sync(one, other):
+    """Sync two sites that are open."""
+    SyncOrchestrator(SyncLock(), [one.provider, other.provider], 1e9).run()

@@ -45,7 +45,7 @@ def test_histories_are_found_whatever_shelves_are_made_between_them(steps, start
     assert list(found.keys(start)) == sorted(one for one in histories if one >= start)
     assert dict(packs_of(shelves)) == packs
     last = max((first for first in packs if first <= start), default="")
-    assert shelf_of(shelves, start)[0] == packs.get(last, b"")
+    assert shelf_of(shelves, start)[1] == packs.get(last, b"")
     references = References()
     references.aisles = aisles_of(shelves)
     assert Histories(shelves, references).shelf(start) == found.shelf(start)

@@ -7,8 +7,7 @@ was written under this node's id, does not.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import closing
 
 from ..metadata.states import ItemState
@@ -18,20 +17,18 @@ from ..stored import pack_bound
 from ..stores import bulk
 
 
-def hold_new(node: Node, ordered: Sequence[ItemState]) -> Mapping[str, ItemState]:
+def hold_new(node: Node, ordered: Sequence[ItemState], repeated: Set[str]) -> Mapping[str, ItemState]:
     """Hold the first states of items, where nothing can be in the way, and return them by their items' ids.
 
     Args:
         node: Who holds them; where they lie and what the application has of them was looked up.
         ordered: What has come.
+        repeated: The items of which more than one state has come.
     """
     store, executor = node.store, node.executor
     me, has_application = store.provider_id, executor.has_application
     places, bound, deferred = store.unwritten.places, store.unwritten.bound, store.tables.deferred
     findable = {name: executor.may_find(name) for name in {state.entity_name for state in ordered}}
-    counted = Counter([state.item_id for state in ordered])
-    repeated = {item_id for item_id, times in counted.items() if times > 1}
-    del counted  # before much is written
     new = {
         state.item_id: state
         for state in ordered

@@ -6,6 +6,7 @@ applied, and not before. A session that is given up is cleaned (``cleaning.py``)
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -131,10 +132,11 @@ class _Receiver:
         """Take states in this order; those that come first, or next, are held beforehand, at once."""
         tables, executor = self.node.store.tables, self.node.executor
         is_special = self._query_ids or self._mending or self._lost or tables.by_query or tables.hidden
-        new = {} if is_special else newcomers.hold_new(self.node, ordered)
+        repeated = set() if is_special else _repeated(ordered)
+        new = {} if is_special else newcomers.hold_new(self.node, ordered, repeated)
         if not self._has_application:
             rest = [state for state in ordered if state.item_id not in new] if len(new) < len(ordered) else []
-            newer = {} if is_special else successors.hold_successors(self.node, rest)
+            newer = {} if is_special else successors.hold_successors(self.node, rest, repeated)
             self.applied.states += [*new.values(), *newer.values()]
             for state in rest:
                 if state.item_id not in newer:
@@ -324,6 +326,12 @@ class _Receiver:
         if key is None:
             new = self.node.store.tables.deferred[state.item_id][:2]
             self.applied.exceptions.append(conflicts.load(self.node.store, new))
+
+
+def _repeated(states: Sequence[ItemState]) -> set[str]:
+    """Return the items of which there is more than one state."""
+    counted = Counter([state.item_id for state in states])
+    return {item_id for item_id, times in counted.items() if times > 1}
 
 
 def _is_known(store: BaseDataStore, local: ItemState, remote: ItemState, is_mended: bool) -> bool:

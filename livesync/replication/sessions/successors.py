@@ -7,8 +7,7 @@ certain; :mod:`.receiving` looks at all else.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from itertools import islice
 from typing import Final
 
@@ -21,23 +20,25 @@ from ..stores import bulk
 _AT_ONCE: Final = 5_000
 
 
-def hold_successors(node: Node, states: Sequence[ItemState]) -> Mapping[str, ItemState]:
+def hold_successors(
+    node: Node, states: Sequence[ItemState], repeated: Set[str]
+) -> Mapping[str, ItemState]:
     """Hold states that succeed those that are held, and return them by their items' ids.
 
     Args:
         node: Who holds them, without an application; where they lie was looked up.
         states: What has come.
+        repeated: The items of which more than one state has come.
     """
     deferred, executor = node.store.tables.deferred, node.executor
     kept = {name for name in {state.entity_name for state in states} if executor.keeps_base(name)}
     places = node.store.unwritten.places
-    counted = Counter([state.item_id for state in states])
     rest = (
         state
         for state in states
         if state.is_live
         and places.get(state.item_id) is not None
-        and counted[state.item_id] == 1
+        and state.item_id not in repeated
         and state.entity_name not in kept
         and state.item_id not in deferred
     )

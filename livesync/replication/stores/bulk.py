@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import cache
 from itertools import islice
 from typing import Final
 
@@ -36,7 +37,7 @@ def _put(store: BaseDataStore, states: list[ItemState]) -> None:
     me = store.provider_id
     rows: dict[str, dict[IndexKey, bytes]] = defaultdict(dict)
     entities: dict[str, dict[str, bytes | None]] = defaultdict(dict)
-    numbers: dict[tuple[str, str], int] = {}
+    number_of = cache(store.place_number)
     written_here: dict[int, str] = {}
     by_query, tombstones = store.tables.by_query or (), store.tables.tombstones
     unwritten = store.unwritten
@@ -45,10 +46,7 @@ def _put(store: BaseDataStore, states: list[ItemState]) -> None:
         item_id, partition, vector, home = state.item_id, state.partition, state.vector, state.dot[0]
         for provider, stamp in vector.items():
             rows[provider][partition, stamp, item_id] = pack(state) if provider == home else b""
-        number = numbers.get((home, partition))
-        if number is None:
-            number = numbers[(home, partition)] = store.place_number(home, partition)
-        places.set(item_id, pack_place(number, vector[home]))
+        places.set(item_id, pack_place(number_of(home, partition), vector[home]))
         entities[state.entity_name][entity_key(state)] = b""
         if me in vector:
             written_here[vector[me]] = item_id
@@ -74,16 +72,13 @@ def put_newer(store: BaseDataStore, pairs: Iterable[tuple[ItemState, ItemState]]
     """
     rows: dict[str, dict[IndexKey, bytes]] = defaultdict(dict)
     amended: dict[str, dict[IndexKey, bytes | None]] = defaultdict(dict)
-    numbers: dict[tuple[str, str], int] = {}
+    number_of = cache(store.place_number)
     by_query = store.tables.by_query or ()
     places, tally = store.unwritten.places, store.unwritten.tally
     for state, before in pairs:
         item_id, partition, home = state.item_id, state.partition, state.dot[0]
         _move(state, before, rows, amended)
-        number = numbers.get((home, partition))
-        if number is None:
-            number = numbers[(home, partition)] = store.place_number(home, partition)
-        places.set(item_id, pack_place(number, state.vector[home]))
+        places.set(item_id, pack_place(number_of(home, partition), state.vector[home]))
         if item_id not in by_query:
             tally.count(before, -1)
             tally.count(state, 1)
