@@ -273,6 +273,14 @@ def missing_file(uri: str) -> Path | None:
     return None if path.exists() else path
 
 
+def is_same_database(one: str, other: str) -> bool:
+    """Tell whether two URIs name one database, as far as that is seen without opening it."""
+    paths = database_file(one), database_file(other)
+    if paths[0] is None or paths[1] is None:
+        return one.partition("?")[0] == other.partition("?")[0]
+    return paths[0].resolve() == paths[1].resolve()
+
+
 def database_file(uri: str) -> Path | None:
     """Return the path of the FileStorage's file that a URI names; None for anything else."""
     if not uri.lower().startswith("file://"):

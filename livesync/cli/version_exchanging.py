@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from ..errors import InvalidOperation
+from ..errors import InvalidOperation, UsageError
 from .collections import changing, collection_of, looking
 from .exitcodes import ExitCode
 from .output import printable
@@ -42,8 +42,8 @@ def push(session: Session) -> int:
     """Bring branches and tags to another database or node."""
     args = session.args
     moved = _push_to_database(session) if _is_database(args.remote) else _push_to_peer(session)
-    _show(session, "To", moved)
-    session.out.json({"remote": _shown(args.remote), "refs": [_as_json(one) for one in moved]})
+    show_moved(session, "To", _shown(args.remote), moved)
+    session.out.json({"remote": _shown(args.remote), "refs": [ref_as_json(one) for one in moved]})
     return ExitCode.OK
 
 
@@ -52,19 +52,24 @@ def pull(session: Session) -> int:
     args = session.args
     pulled = _pull_from_database(session) if _is_database(args.remote) else _pull_from_peer(session)
     moved, branch, number, waiting = pulled
-    _show(session, "From", moved)
+    show_moved(session, "From", _shown(args.remote), moved)
     session.out.line(printable(f"Branch {branch} is at version {number}."))
     if waiting:
         session.out.line(f"conflicts wait ({waiting:,}): see livesync version conflicts")
     session.out.json(
         {
             "remote": _shown(args.remote),
-            "refs": [_as_json(one) for one in moved],
+            "refs": [ref_as_json(one) for one in moved],
             "branch": branch,
             "version": number,
             "conflicts": waiting,
         }
     )
+    return code_of(moved, waiting)
+
+
+def code_of(moved: Sequence[Moved], waiting: int) -> ExitCode:
+    """Return how what brings versions here ends: well, or with something left to be done."""
     return ExitCode.DIFFERENT if waiting or any(one.what == "diverged" for one in moved) else ExitCode.OK
 
 
@@ -79,37 +84,59 @@ def _shown(remote: str) -> str:
     return shown_uri(remote)
 
 
-def _show(session: Session, word: str, moved: Sequence[Moved]) -> None:
+def show_moved(session: Session, word: str, where: str, moved: Sequence[Moved]) -> None:
     """Print what became of each branch and tag, as git does."""
     out = session.out
     if all(one.what in ("up to date", "same tag") for one in moved):
         out.line("Everything up-to-date")
         return
-    out.line(printable(f"{word} {_shown(session.args.remote)}"))
+    out.line(printable(f"{word} {where}"))
     for one in moved:
         mark = _MARKS.get(one.what) or f"  {one.old.hex()[:7]}..{one.new.hex()[:7]}"
         note = _NOTES.get(one.what, "").format(name=one.name)
         out.line(printable(f" {mark:<18} {one.name}" + (f"  ({note})" if note else "")))
 
 
-def _as_json(moved: Moved) -> dict[str, Any]:
+def ref_as_json(moved: Moved) -> dict[str, Any]:
+    """Return what became of a branch or a tag as ``--json`` has it."""
     return {"name": moved.name, "what": moved.what, "old": moved.old.hex(), "new": moved.new.hex()}
 
 
 # -- another database ----------------------------------------------------------------------------------
 
 
+def _check_other_database(session: Session) -> None:
+    """Make sure that the remote is not the database itself.
+
+    Raises:
+        UsageError: It is.
+    """
+    from ..database import is_same_database
+
+    if is_same_database(session.settings.require_db(), session.args.remote):
+        raise UsageError(f"{_shown(session.args.remote)} is this database itself: name another one")
+
+
 def _push_to_database(session: Session) -> list[Moved]:
     from ..database import committed, open_database
+    from ..versions.remotes.ends import LocalEnd, Refs
 
     args = session.args
+    _check_other_database(session)
     with looking(session) as collection, closing(open_database(args.remote)) as remote_db:
 
-        def work(root: Any) -> list[Moved]:
-            remote = collection_of(session, root)
-            return collection.push_refs(remote, args.branch, not args.no_checkout, args.tags, args.all) or []
+        def work(root: Any) -> tuple[Refs, list[Moved]]:
+            end = LocalEnd(collection_of(session, root))
+            prepared = collection.prepare_push(end, args.branch, args.tags, args.all)
+            assert prepared is not None, "it has versions"
+            refs, outgoing, moved = prepared
+            if outgoing is not None:
+                end.take(collection.contents, outgoing, not args.no_checkout)
+            return refs, moved
 
-        return committed(remote_db, lambda root: as_usage(lambda: work(root)))
+        refs, moved = committed(remote_db, lambda root: as_usage(lambda: work(root)))
+    changing(session, lambda collection: collection.note_pushed(_shown(args.remote), refs, moved))
+    return moved
 
 
 def _pull_from_database(session: Session) -> tuple[list[Moved], str, int, int]:
@@ -117,6 +144,7 @@ def _pull_from_database(session: Session) -> tuple[list[Moved], str, int, int]:
     from ..versions.remotes.ends import LocalEnd
 
     args = session.args
+    _check_other_database(session)
     with (
         closing(open_database(args.remote, read_only=True)) as remote_db,
         connected(remote_db) as remote_root,

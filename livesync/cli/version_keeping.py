@@ -13,9 +13,11 @@ from .collections import changing, line_of, looking, unknown_document, version_o
 from .exitcodes import ExitCode
 from .output import printable
 from .session import Session, as_usage
+from .version_exchanging import code_of, ref_as_json, show_moved
 
 if TYPE_CHECKING:
     from ..versions.collection import VersionedCollection
+    from ..versions.remotes.receiving import Moved
 
 
 def blame(session: Session) -> int:
@@ -147,8 +149,8 @@ def export(session: Session) -> int:
 
 
 def import_(session: Session) -> int:
-    """Pull all branches of a file that ``export`` wrote."""
-    from ..versions.remotes.bundles import read_bundle
+    """Pull all branches and tags of a file that ``export`` wrote."""
+    from ..versions.remotes.bundles import pull_bundle, read_bundle
 
     args = session.args
     try:
@@ -156,17 +158,13 @@ def import_(session: Session) -> int:
             bundle = read_bundle(file)
     except OSError as exc:
         raise UsageError(f"{args.file} cannot be read: {exc.strerror or exc}") from exc
-    branches = sorted(bundle.branches())
 
-    def work(collection: VersionedCollection) -> int:
-        bundle.name = collection.name
-        for branch in branches:
-            collection.pull(bundle, branch)
-        return len(collection.conflicts())
+    def work(collection: VersionedCollection) -> tuple[list[Moved], int]:
+        return pull_bundle(collection, bundle), len(collection.conflicts())
 
-    waiting = changing(session, work)
-    session.out.line(printable(f"{args.file}: {', '.join(branches)}"))
+    moved, waiting = changing(session, work)
+    show_moved(session, "From", args.file, moved)
     if waiting:
         session.out.line(f"conflicts wait ({waiting:,}): see livesync version conflicts")
-    session.out.json({"branches": branches, "conflicts": waiting})
-    return ExitCode.DIFFERENT if waiting else ExitCode.OK
+    session.out.json({"refs": [ref_as_json(one) for one in moved], "conflicts": waiting})
+    return code_of(moved, waiting)

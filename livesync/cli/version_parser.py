@@ -330,17 +330,21 @@ def _add_keeping(commands: Commands) -> None:
         "export",
         "version_keeping:export",
         "write versions into a file",
-        "Write all versions of the branches, and what they need, into a file, to be carried elsewhere.",
+        "Write all versions of the branches, what they need, and tags into a file, to be carried elsewhere.",
     )
     _named(export).add_argument("file", metavar="FILE", help="a new file")
     export.add_argument(
-        "-b", "--branch", action="append", metavar="NAME", help="only this branch; repeatable"
+        "-b",
+        "--branch",
+        action="append",
+        metavar="NAME",
+        help="only this branch; repeatable (default: all but those that a pull has put aside)",
     )
     import_ = commands.add(
         "import",
         "version_keeping:import_",
         "pull what a file holds",
-        "Pull all branches of a file that `livesync version export` wrote, as from another database.",
+        "Pull all branches and tags of a file that `livesync version export` wrote, as of another database.",
     )
     _named(import_).add_argument("file", metavar="FILE", help="the file")
     _of(import_)

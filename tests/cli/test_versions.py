@@ -327,6 +327,7 @@ def test_branches_travel_between_databases(begun, tmp_path):
     ZODB.DB(FileStorage(str(tmp_path / "b.fs"))).close()
     assert begun("push", uri)[1] == f"To {uri}\n * [new branch]     main\n"
     assert begun("push", uri)[1] == "Everything up-to-date\n"
+    assert f"{uri}: up to date\n" in begun("status")[1]
     other = Desk(tmp_path / "b.fs", begun.capsys)
     assert "begun" in other("log")[1]
     begun.write(a={"title": "here", "n": 1})
@@ -347,6 +348,39 @@ def test_branches_travel_between_databases(begun, tmp_path):
     assert f"{uri}: ahead by 2, behind by 0\n" in begun("status")[1]
     assert begun("push", uri)[0] == 0
     assert json.loads(other("show", "HEAD", "a")[1])["title"] == "here"
+
+
+def test_what_was_pushed_to_a_database_is_squashed_by_force_only(long, tmp_path):
+    uri = f"file://{tmp_path / 'b.fs'}"
+    ZODB.DB(FileStorage(str(tmp_path / "b.fs"))).close()
+    long("push", uri)
+    code, _, err = long("squash", "--last", "2")
+    assert (code, f"is known at {uri}" in err) == (2, True)
+    assert long("squash", "--last", "2", "--force")[0] == 0
+
+
+@pytest.mark.parametrize("command", ["push", "pull"])
+def test_a_database_is_no_remote_of_its_own(begun, command):
+    for uri in (f"file://{begun.path}", f"file://{begun.path.parent}/../{begun.path.parent.name}/a.fs?x=1"):
+        assert begun(command, uri) == (2, "", f"livesync: {uri} is this database itself: name another one\n")
+    assert begun("status")[1] == "On branch main, version 0\nnothing has changed\n"
+
+
+def test_a_file_brings_what_has_diverged_as_a_pull_does(torn, tmp_path):
+    file = str(tmp_path / "talks.bundle")
+    torn("tag", "both", "main:0")
+    assert torn("export", file)[0] == 0
+    torn("squash", "main..main", "-m", "main, said anew")
+    torn("squash", "side..side", "-m", "side, said anew")
+
+    code, out, _ = torn("import", file)
+
+    assert (code, out.splitlines()[0]) == (1, f"From {file}")
+    assert " ! [diverged]       side  (left as it is: check it out, and pull then)" in out
+    assert "main  (merged; what was here before is on __rebranched_main_N)" in out
+    assert " = [up to date]     both" in out
+    assert json.loads(torn("import", file, json_=True)[1])["refs"][0]["what"] == "diverged"
+    assert torn("fsck")[0] == 0
 
 
 def test_a_pull_beside_changes_leaves_them_and_refuses_what_it_would_write(begun, tmp_path):
@@ -384,8 +418,11 @@ def test_a_history_is_looked_over_and_carried_in_a_file(torn, tmp_path):
     assert torn("export", str(tmp_path / "no" / "file"))[0] == 2
     ZODB.DB(FileStorage(str(tmp_path / "c.fs"))).close()
     other = Desk(tmp_path / "c.fs", torn.capsys)
-    assert other("import", file)[:2] == (0, f"{file}: main, side\n")
+    brought = f"From {file}\n * [new branch]     main\n * [new branch]     side\n"
+    assert other("import", file)[:2] == (0, brought)
+    assert other("import", file)[:2] == (0, "Everything up-to-date\n")
     assert "theirs" in other("log", "side")[1]
+    assert other("status")[1].startswith("On branch main, version 1\n")
     (tmp_path / "broken").write_bytes(b"nonsense")
     code, _, err = other("import", str(tmp_path / "broken"))
     assert (code, err) == (4, "livesync: this is no bundle of livesync\n")

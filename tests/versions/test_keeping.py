@@ -6,7 +6,7 @@ import pytest
 
 from livesync.errors import InvalidCollectionState
 from livesync.versions import VersionedCollection
-from livesync.versions.remotes.bundles import MAGIC, read_bundle, write_bundle
+from livesync.versions.remotes.bundles import MAGIC, pull_bundle, read_bundle, write_bundle
 from livesync.versions.store.entries import Entries, Kind, rewritten
 from livesync.versions.store.records import Record
 from livesync.versions.stored import ChangeSet
@@ -163,6 +163,45 @@ def test_a_bundle_carries_all_branches_and_is_read_as_another_collection(grown, 
     assert dict(other.documents) == dict(grown.documents)
     assert other.check() == []
     assert write_bundle(grown, io.BytesIO(), ["side"]) == 41
+
+
+def carried(docs, *branches):
+    file = io.BytesIO()
+    write_bundle(docs, file, branches)
+    file.seek(0)
+    return read_bundle(file)
+
+
+def test_a_bundle_brings_tags_and_leaves_out_what_a_pull_has_put_aside(grown, new_root, clock):
+    other = VersionedCollection(new_root(), "docs", clock=clock)
+    assert [one.what for one in pull_bundle(other, carried(grown))] == ["new branch"] * 2 + ["new tag"]
+    edit(grown, "ours", a={"n": "ours"})
+    grown.tag("ours")
+    edit(other, "theirs", b={"n": "theirs"})
+    other.tag("theirs")
+    other.create_branch("aside")
+    edit(other, "more", b={"n": "more"})
+    other.tag("only-a-tag")
+    other.checkout(branch="main")
+    other.delete_branch("aside", force=True)
+    assert [one.what for one in pull_bundle(other, carried(grown))][:1] == ["merged"]
+    third, fourth, fifth = (VersionedCollection(new_root(), "docs", clock=clock) for _ in range(3))
+
+    pull_bundle(third, carried(other))
+    pull_bundle(fourth, carried(other, "side"))
+    pull_bundle(fifth, carried(other, "__rebranched_main_0"))
+
+    assert third.branch == "main"
+    assert third.tags().keys() == {"here", "ours", "theirs", "only-a-tag"}
+    assert [one.id for one in third.get_log()] == [one.id for one in other.get_log()]
+    assert fourth.tags() == {}
+    assert fourth.branches() >= {"side"}
+    assert fifth.read("b", branch="__rebranched_main_0") == {"n": "theirs"}
+    assert list(fifth.tags()) == ["here", "theirs"]
+    for one in (third, fourth, fifth):
+        assert one.check() == []
+        assert pull_bundle(one, carried(other)) is not None
+        assert one.check() == []
 
 
 def test_a_bundle_that_is_damaged_or_cut_is_refused(grown):

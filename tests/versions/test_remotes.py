@@ -4,6 +4,7 @@ import random
 from itertools import pairwise
 
 import pytest
+import transaction
 
 from livesync.errors import InvalidCollectionState, InvalidOperation
 from livesync.versions import VersionedCollection
@@ -111,6 +112,19 @@ def test_an_empty_branch_can_be_pushed(pair):
     here.create_branch("empty")
     assert here.push(there)
     assert there.branches() == {"main", "empty"}
+
+
+def test_a_collection_exchanges_nothing_with_itself_over_another_connection(new_collection):
+    docs = new_collection({"a": {"n": 0}})
+    manager = docs._root._p_jar.transaction_manager
+    manager.commit()
+    other_manager = transaction.TransactionManager()
+    connection = docs._root._p_jar.db().open(transaction_manager=other_manager)
+    same = VersionedCollection(connection, "docs")
+    for call in (docs.push, docs.pull):
+        with pytest.raises(InvalidOperation, match="nothing with itself"):
+            call(same)
+    connection.close()
 
 
 def test_what_cannot_be_exchanged_is_refused(pair, new_collection, new_root, clock):

@@ -1,9 +1,9 @@
-"""A history in a file: all versions of some branches, to be carried where no connection leads.
+"""A history in a file: all versions of some branches and tags, to be carried where no connection leads.
 
 The file begins with a line that says what it is; then come frames, each its length (4 bytes, big-endian) and
-a zstd frame of MessagePack: first the name and the branches, then the versions, parents first, and at the end
-how many there were with the BLAKE2b-256 of everything before. What is read is checked as what comes over a
-network.
+a zstd frame of MessagePack: first the name, the branches and the tags, then the versions, parents first, and
+at the end how many there were with the BLAKE2b-256 of everything before. What is read is checked as what
+comes over a network.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ import ormsgpack
 
 from ...errors import InvalidCollectionState
 from ..collection import VersionedCollection
-from ..names import Names
+from ..names import RESERVED, Names
 from ..several.parts import keep_collections, travelled
 from ..store.contents import Contents
 from ..store.frames import Frames
 from ..store.records import Record
 from ..store.tree import Branch
 from ..stored import StoredHistory, find_histories
+from .ends import LocalEnd, id_of, public_of
 from .exchange import TravellingRow, TravellingVersion, missing, received, received_root, sent
+from .receiving import Moved
 
 #: The first line of a bundle.
-MAGIC: Final = b"livesync bundle 2\n"
+MAGIC: Final = b"livesync bundle 3\n"
 
 #: Bytes of a frame at most.
 _LARGEST: Final = 1 << 30
@@ -38,22 +40,25 @@ def write_bundle(collection: VersionedCollection, file: BinaryIO, branches: Iter
     Args:
         collection: Whose.
         file: Open for writing bytes.
-        branches: Their names; none: all.
+        branches: Their names, and with them go the tags of their versions; none: all branches but those that
+            pulls have put aside, and all tags.
 
     Raises:
         InvalidOperation: It has no versions.
         BranchNotFound: There is no such branch.
     """
     contents, names = collection.contents, collection.names
-    chosen = sorted(set(branches) or names.branches())
+    chosen = sorted(set(branches) or public_of(names) or names.branches())
     tips = {name: names.branch(name).tip for name in chosen}
+    tags = names.tags
     keys: dict[int, None] = {}
-    for tip in tips.values():
+    for tip in (*tips.values(), *(() if branches else tags.values())):
         keys.update(dict.fromkeys(missing(contents, tip, lambda _: False)))
     ordered = sorted(keys, key=lambda key: (Record.unpacked(contents.stored.records[key]).generation, key))
     out, places = _Writer(file), names.places()
-    ids = {name: Record.unpacked(contents.stored.records[tip]).id for name, tip in tips.items()}
-    out.frame([collection.name, ids])
+    tagged = {name: key for name, key in tags.items() if key in keys}
+    ids = [{name: id_of(contents.stored, key) for name, key in at.items()} for at in (tips, tagged)]
+    out.frame([collection.name, *ids])
     for key in ordered:
         version = sent(contents, places, key)
         out.frame([version.record, version.branch, version.number, [list(row) for row in version.rows]])
@@ -87,7 +92,7 @@ def read_bundle(file: BinaryIO) -> VersionedCollection:
         InvalidCollectionState: It is no bundle, or damaged.
     """
     frames = _frames(file)
-    name, ids = next(frames)
+    name, ids, tags = next(frames)
     root: dict[str, Any] = {}
     stored = StoredHistory(name)
     contents = Contents(stored)
@@ -103,9 +108,38 @@ def read_bundle(file: BinaryIO) -> VersionedCollection:
     for branch, tip_id in ids.items():
         if branch not in names.branches():
             names.set_branch(branch, Branch(int(stored.keys[tip_id])))
+    for tag, tagged_id in tags.items():
+        names.set_tag(tag, int(stored.keys[tagged_id]))
     first = next(iter(names.branches()))
     names.set_head(first, names.branch(first).tip)
     return made
+
+
+def pull_bundle(collection: VersionedCollection, bundle: VersionedCollection) -> list[Moved]:
+    """Pull all branches and tags of a bundle, as of another database; return what became of each.
+
+    A branch that a pull had put aside comes where it was exported by its name; else its versions do, where
+    they were merged.
+
+    Args:
+        collection: Where they come; its name may be another than that of the bundle.
+        bundle: What was read.
+
+    Raises:
+        InvalidOperation, InvalidCollectionState: As :meth:`VersionedCollection.pull`.
+    """
+    bundle.name = collection.name
+    end, names = LocalEnd(bundle), bundle.names
+    moved = []
+    if public_of(names):
+        moved += collection.pull_refs(end, tags=True, everything=True) or []
+    for name in sorted(names.branches()):
+        is_here = collection.is_tracked and bytes.fromhex(bundle.id_of(names.branch(name).tip)) in (
+            collection.contents.stored.keys
+        )
+        if name.startswith(RESERVED) and not is_here:
+            moved += collection.pull_refs(end, name, tags=True) or []
+    return moved
 
 
 def _frames(file: BinaryIO) -> Iterator[list[Any]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ...errors import OfferChanged
-from ..names import Names
+from ..names import RESERVED, Names
 from ..store.contents import Contents
 from ..store.records import Record
 from ..store.tree import NO_VERSION, Branch
@@ -229,6 +229,11 @@ def marks_of(contents: Contents, branch: Branch) -> tuple[tuple[int, bytes], ...
             break
         number, step = max(0, number - step), step * 2
     return tuple(marks)
+
+
+def public_of(names: Names) -> list[str]:
+    """Return the branches but those that pulls have put aside, sorted."""
+    return sorted(name for name in names.branches() if not name.startswith(RESERVED))
 
 
 # -- what is sent --------------------------------------------------------------------------------------

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ...errors import InvalidCollectionState, InvalidOperation
-from ..names import RESERVED
 from ..store.ancestry import is_ancestor, path_between
 from ..store.tree import NO_VERSION, Branch
-from .ends import Layout, OtherEnd, Outgoing, Part, Refs, Tag, end_of, id_of, lacking, layouts_of
+from .ends import Layout, OtherEnd, Outgoing, Part, Refs, Tag, end_of, id_of, lacking, layouts_of, public_of
 from .receiving import Moved, ReceivingCollection
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ class PushingCollection(ReceivingCollection):
         self._check_other(end)
         if not self.is_tracked:
             return None
-        chosen = self._public() if everything else [self._own_branch(branch)]
+        chosen = public_of(self.names) if everything else [self._own_branch(branch)]
         refs = end.refs()
         return refs, *self._to_push(end, refs, chosen, sorted(self.names.tags) if tags else [])
 
@@ -103,9 +102,6 @@ class PushingCollection(ReceivingCollection):
         own = self.names.branches() if self.is_tracked else {}
         pushed = {one.name: one.new for one in moved if "tag" not in one.what and one.name in own}
         self.note_remote(address, {name: far.tip for name, far in refs.branches.items()} | pushed)
-
-    def _public(self) -> list[str]:
-        return sorted(name for name in self.names.branches() if not name.startswith(RESERVED))
 
     def _to_push(
         self, end: OtherEnd, refs: Refs, chosen: Sequence[str], tags: Sequence[str]

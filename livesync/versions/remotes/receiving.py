@@ -7,7 +7,7 @@ time to time. It is committed with the caller's transaction, or not at all.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ...errors import InvalidCollectionState, InvalidOperation, UsageError
 from ..joining import JoiningCollection
@@ -107,7 +107,7 @@ class ReceivingCollection(JoiningCollection):
 
     def _check_other(self, end: OtherEnd) -> None:
         remote = end.collection if isinstance(end, LocalEnd) else None
-        if remote is not None and (remote is self or (remote.is_tracked and remote.stored is self.stored)):
+        if remote is not None and (remote is self or is_same_object(remote.stored, self.stored)):
             raise InvalidOperation("a collection exchanges nothing with itself")
         if end.name != self.name:
             raise ValueError(f"the names must be the same, and are {self.name!r} and {end.name!r}")
@@ -250,6 +250,14 @@ class ReceivingCollection(JoiningCollection):
         self._settle()
         moved = [Moved(one, "new branch", b"", id_of(stored, names.branch(one).tip)) for one in layouts]
         return moved + [Moved(tag.name, "new tag", b"", tag.id) for tag in tags]
+
+
+def is_same_object(one: Any, other: Any) -> bool:
+    """Tell whether two persistent objects are one, be it of two connections to a database; None is none."""
+    if one is None or other is None or one is other:
+        return one is not None and one is other
+    jars = one._p_jar, other._p_jar
+    return None not in jars and jars[0].db() is jars[1].db() and bool(one._p_oid == other._p_oid)
 
 
 def _check_addresses(version: TravellingVersion) -> None:
