@@ -31,8 +31,8 @@ _MARKS: Final = {
 
 #: What is said after it.
 _NOTES: Final = {
-    "merged": "merged; what was here before is on __rebranched_{name}_N",
-    "conflicts": "merged, and conflicts wait",
+    "merged": "merged; what was here before is on {aside}",
+    "conflicts": "merged, and conflicts wait; what was here before is on {aside}",
     "other tag": "it is here at another version, where it stays",
     "diverged": "left as it is: check it out, and pull then",
 }
@@ -93,13 +93,19 @@ def show_moved(session: Session, word: str, where: str, moved: Sequence[Moved]) 
     out.line(printable(f"{word} {where}"))
     for one in moved:
         mark = _MARKS.get(one.what) or f"  {one.old.hex()[:7]}..{one.new.hex()[:7]}"
-        note = _NOTES.get(one.what, "").format(name=one.name)
+        note = _NOTES.get(one.what, "").format(aside=one.aside)
         out.line(printable(f" {mark:<18} {one.name}" + (f"  ({note})" if note else "")))
 
 
 def ref_as_json(moved: Moved) -> dict[str, Any]:
     """Return what became of a branch or a tag as ``--json`` has it."""
-    return {"name": moved.name, "what": moved.what, "old": moved.old.hex(), "new": moved.new.hex()}
+    return {
+        "name": moved.name,
+        "what": moved.what,
+        "old": moved.old.hex(),
+        "new": moved.new.hex(),
+        **({"aside": moved.aside} if moved.aside else {}),
+    }
 
 
 # -- another database ----------------------------------------------------------------------------------

@@ -342,7 +342,7 @@ def test_branches_travel_between_databases(begun, tmp_path):
     assert (code, "have diverged" in err) == (2, True)
     code, out, _ = begun("pull", uri)
     assert (code, "conflicts wait (1)" in out) == (1, True)
-    assert "(merged, and conflicts wait)" in out
+    assert "(merged, and conflicts wait; what was here before is on __rebranched_main_0)" in out
     assert f"{uri}: up to date\n" in begun("status")[1]
     assert begun("conflicts", "--take", "theirs")[0] == 0
     assert f"{uri}: ahead by 2, behind by 0\n" in begun("status")[1]
@@ -377,7 +377,7 @@ def test_a_file_brings_what_has_diverged_as_a_pull_does(torn, tmp_path):
 
     assert (code, out.splitlines()[0]) == (1, f"From {file}")
     assert " ! [diverged]       side  (left as it is: check it out, and pull then)" in out
-    assert "main  (merged; what was here before is on __rebranched_main_N)" in out
+    assert "main  (merged; what was here before is on __rebranched_main_0)" in out
     assert " = [up to date]     both" in out
     assert json.loads(torn("import", file, json_=True)[1])["refs"][0]["what"] == "diverged"
     assert torn("fsck")[0] == 0

@@ -25,6 +25,10 @@ def _forget(is_committed: bool, end: NetworkEnd) -> None:
         end.forget()
 
 
+def _fork(own: Branch, shared: int) -> int:
+    return own.at(shared - 1) if shared else own.base
+
+
 class PullingCollection(ReceivingCollection):
     """The part of a collection that pulls."""
 
@@ -203,8 +207,9 @@ class PullingCollection(ReceivingCollection):
                     f"{name!r} and the remote's have diverged: check it out, and pull then"
                 )
             return Moved(name, "diverged", old, id_of(stored, tip))
-        what = "conflicts" if self._rejoined(layout, own, shared, rest, tip) else "merged"
-        return Moved(name, what, old, id_of(stored, self.names.branch(name).tip))
+        aside = self._put_aside(name, own, shared)
+        what = "conflicts" if self._rejoined(layout, own, shared, rest, tip, aside) else "merged"
+        return Moved(name, what, old, id_of(stored, self.names.branch(name).tip), aside)
 
     def _shared(self, layout: Layout, own: Branch) -> tuple[int, list[int]]:
         """Return how many versions of its own a branch shares with the other one's, and those after."""
@@ -218,15 +223,20 @@ class PullingCollection(ReceivingCollection):
             shared += 1
         return shared, keys[shared - layout.since :]
 
-    def _rejoined(self, layout: Layout, own: Branch, shared: int, rest: list[int], tip: int) -> bool:
+    def _put_aside(self, name: str, own: Branch, shared: int) -> str:
+        """Make a branch of the versions that only we have; return its name."""
+        number = 0
+        while (aside := f"{REBRANCHED}{name}_{number}") in self.names.branches():
+            number += 1
+        self.names.set_branch(aside, Branch(_fork(own, shared), own.since(shared)))
+        return aside
+
+    def _rejoined(
+        self, layout: Layout, own: Branch, shared: int, rest: list[int], tip: int, aside: str
+    ) -> bool:
         """Put the other one's versions in the place of ours, and merge ours; tell whether conflicts wait."""
         names, name = self.names, layout.branch
-        fork = own.at(shared - 1) if shared else own.base
-        number = 0
-        while f"{REBRANCHED}{name}_{number}" in names.branches():
-            number += 1
-        aside = f"{REBRANCHED}{name}_{number}"
-        names.set_branch(aside, Branch(fork, own.since(shared)))
+        fork = _fork(own, shared)
         branch = own.until(shared) if shared else self._based(layout)
         for key in rest:
             branch = branch.with_next(key)

@@ -40,12 +40,14 @@ class Moved(NamedTuple):
             was left as it is), ``new tag``, ``same tag``, or ``other tag`` (there is one of this name,
             which was left).
         old, new: Ids of the versions before and after; b"" where there was none.
+        aside: Where ``merged`` or ``conflicts``, the branch that has the versions that were here before.
     """
 
     name: str
     what: str
     old: bytes
     new: bytes
+    aside: str = ""
 
 
 class Standing(NamedTuple):
