@@ -9,7 +9,9 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from importlib import import_module
+from typing import Final
 
 from ..database import without_secrets
 from .exitcodes import ExitCode
@@ -18,6 +20,9 @@ from .grammar import WrongArguments
 from .output import Output, printable
 from .parser import build_parser
 from .session import Session
+
+#: Commands that serve until they are asked to end.
+_SERVERS: Final = frozenset({"serving:serve"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(exc.code or 0)
     out = Output(args.json)
     try:
-        with _logging(args.verbose):
+        with _logging(args.verbose, args.handler in _SERVERS):
             code = _here_or_there(args, argv, out)
             out.stdout.flush()
             return code
@@ -110,12 +115,29 @@ def _code_for_monitoring(args: argparse.Namespace, failure: Failure, out: Output
     return Health.UNKNOWN
 
 
+class _Brief(logging.Formatter):
+    """Leaves out tracebacks, but of what nobody foresaw."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.exc_info and record.levelno < logging.ERROR:
+            record = copy(record)
+            record.exc_info = record.exc_text = None
+        return super().format(record)
+
+
 @contextmanager
-def _logging(verbose: bool) -> Iterator[None]:
-    """Show the log on standard error, or keep libraries from writing there; undone in the end."""
+def _logging(verbose: bool, serves: bool) -> Iterator[None]:
+    """Show the log on standard error, or keep libraries from writing there; undone in the end.
+
+    Args:
+        verbose: Show all of it.
+        serves: Nobody will be told otherwise what went wrong: show warnings and errors at least.
+    """
     root = logging.getLogger()
-    handler = logging.StreamHandler(sys.stderr) if verbose else logging.NullHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler = logging.StreamHandler(sys.stderr) if verbose or serves else logging.NullHandler()
+    formatter = logging.Formatter if verbose else _Brief
+    handler.setFormatter(formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setLevel(logging.NOTSET if verbose else logging.WARNING)
     level = root.level
     root.addHandler(handler)
     if verbose:

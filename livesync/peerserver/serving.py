@@ -44,6 +44,9 @@ _SESSION: Final = re.compile(r"[0-9a-f]{32}")
 _SEQUENCE: Final = re.compile(r"[1-9][0-9]{0,15}")
 _JSON: Final = re.compile(r"application/json\s*(;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
 
+#: What is refused with these is a warning in the log: who may not, and who asks too often.
+_WARNED: Final = frozenset({401, 403, 429})
+
 #: Seconds after which it is noted again that a session goes on.
 _NOTED_S: Final = 60.0
 
@@ -101,18 +104,29 @@ def _wrong_method(methods: list[str]) -> Callable[[Request], Response]:
     allowed = ", ".join(sorted(methods))
 
     def view(request: Request) -> Response:
-        return plain_answer(Refused("method", f"this address takes {allowed}", headers=(("Allow", allowed),)))
+        refused = Refused("method", f"this address takes {allowed}", headers=(("Allow", allowed),))
+        return plain_answer(request, refused)
 
     return view
 
 
 def _unknown(request: Request) -> Response:
-    return plain_answer(Refused("no_such_thing", "there is nothing at this address"))
+    return plain_answer(request, Refused("no_such_thing", "there is nothing at this address"))
 
 
-def plain_answer(error: BaseException) -> Response:
+def plain_answer(request: Request, error: BaseException) -> Response:
     """Return an error as an answer that nobody signs."""
-    return _error_response(problem_of(error))
+    problem = problem_of(error)
+    _note(request.method, "an address that is none", problem)
+    return _error_response(problem)
+
+
+def _note(method: str, path: str, problem: Problem) -> None:
+    """Note in the log what was refused; its message says nothing secret."""
+    level = logging.WARNING if problem.status in _WARNED else logging.INFO
+    body = problem.error.error
+    word = method if method.isalpha() else "(no method)"
+    logger.log(level, "%s %s: %s: %s", word, path, body.code, body.message)
 
 
 def _error_response(problem: Problem) -> Response:
@@ -164,9 +178,7 @@ class Exchange:
     def failed(self, error: BaseException) -> Response:
         """Return the answer to a request that failed."""
         problem = problem_of(error)
-        if problem.status in (401, 403):
-            body = problem.error.error
-            logger.warning("%s %s: %s: %s", self.request.method, self.operation.path, body.code, body.message)
+        _note(self.request.method, self.operation.path, problem)
         return self._signed(self._pack(_error_response(problem)))
 
     # -- what came in ------------------------------------------------------------------------------

@@ -19,11 +19,11 @@ def includeme(config: Configurator) -> None:
 
 
 def _unknown(request: Request) -> Response:
-    return plain_answer(Refused("no_such_thing", "there is nothing at this address"))
+    return plain_answer(request, Refused("no_such_thing", "there is nothing at this address"))
 
 
 def _failed(context: Any, request: Request) -> Response:
     """Answer for what went wrong outside of a view of ours, such as an address that is no text."""
     if isinstance(context, UnicodeError):
-        return plain_answer(Refused("bad_request", "the address is not UTF-8"))
-    return plain_answer(context)
+        return plain_answer(request, Refused("bad_request", "the address is not UTF-8"))
+    return plain_answer(request, context)

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -10,11 +11,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import requests
 import ZODB
 from support.runners import Place
 from support.waiting import LONG_S, eventually
 from ZODB.FileStorage import FileStorage
 
+from livesync.cli.main import _logging
 from livesync.schedule.owner import owner_path
 
 TESTS = Path(__file__).parent.parent
@@ -99,6 +102,44 @@ def test_it_names_the_agents_that_nothing_makes_run(serve, cli):
     (said,) = [line for line in process.stderr.read().splitlines() if line.startswith("livesync: ")]
     assert "agent index has no schedule" in said
     assert "livesync agent add_task index --interval 1m" in said
+
+
+@pytest.mark.slow
+def test_what_is_refused_or_fails_is_on_standard_error_without_being_asked_for(serve, cli):
+    assert cli("peer", "init").code == 0
+    for words in (("add", "away", "--type", "peer", "-o", "peer=nobody"), ("activate", "away", "--from-now")):
+        assert cli("agent", *words).code == 0
+    assert cli("agent", "add_task", "away", "--interval", "1h").code == 0
+    process = serve("--no-web", "--peers", "127.0.0.1:0")
+    url = process.first.split("peers at ")[1].strip()
+
+    answer = requests.delete(f"{url}peer/v1/syncsessions/{32 * '0'}", timeout=LONG_S)
+    eventually(lambda: "nobody" in cli("agent", "show", "away").out.partition("last runs:")[2])
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(LONG_S) == 0
+
+    said = process.stderr.read()
+    assert answer.status_code == 401
+    assert " WARNING livesync.peerserver.serving: DELETE /syncsessions/{id}: signature: " in said
+    assert " WARNING livesync.tasks: agent away: the run failed: there is no peer 'nobody'" in said
+    assert "Traceback" not in said
+
+
+def test_a_server_logs_warnings_and_only_of_what_nobody_foresaw_where_it_was(capsys):
+    logger = logging.getLogger("livesync.test")
+    with _logging(verbose=False, serves=True):
+        for level in logging.INFO, logging.WARNING, logging.ERROR:
+            try:
+                raise ValueError(f"level {level}")
+            except ValueError:
+                logger.log(level, "it failed at %d", level, exc_info=True)
+    logger.error("afterwards")
+
+    said = capsys.readouterr().err
+    assert said.count("it failed at") == 2
+    assert said.count("Traceback") == 1
+    assert "ValueError: level 40" in said
+    assert "afterwards" not in said
 
 
 @pytest.mark.slow

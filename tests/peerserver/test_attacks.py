@@ -22,6 +22,8 @@ from livesync.peering.scopes import ScopeDefinition
 from livesync.peering.stored import find_trust
 from livesync.replication.stores.zodbstore import find_replica
 
+pytestmark = pytest.mark.usefixtures("logged")
+
 YEAR = 365 * 86_400
 
 
@@ -1030,10 +1032,11 @@ def test_logs_hold_no_payload_key_certificate_or_nonce(world, caplog):
     assert caller.session_id in text
 
 
-def test_an_address_that_is_no_text_is_answered(world):
+def test_an_address_that_is_no_text_is_answered(world, logged):
     request = Request.blank("/peer/v1/info")
     request.environ["PATH_INFO"] = "/peer/v1/\xff\xfe"
     status, _, body = request.call_application(world.app)
 
     assert status.startswith("400")
-    assert json.loads(b"".join(body))["error"]["code"] == "bad_request"
+    logged.append(json.loads(b"".join(body))["error"]["code"])
+    assert logged == ["bad_request"]

@@ -18,6 +18,8 @@ from livesync.versions.remotes.exchange import Told, TravellingRow, TravellingVe
 from livesync.versions.store.records import Record, made_id
 from livesync.versions.store.sums import with_sum
 
+pytestmark = pytest.mark.usefixtures("logged")
+
 READ = ScopeDefinition(id="read", profile=PROFILE, read_filter_template="version:docs")
 WRITE = ScopeDefinition(id="write", profile=PROFILE, write_filter_template="version:docs")
 BOTH = ScopeDefinition(id="both", profile=PROFILE, read_write_filter_template="version:docs")
