@@ -91,7 +91,9 @@ def _add_sessions(commands: Commands) -> None:
         "Go on with a session that this database has begun and that was cut: at the last buffer that the"
         " receiver has confirmed.",
     )
-    resume.add_argument("session", metavar="ID", help="the session's id, or its beginning")
+    resume.add_argument(
+        "session", metavar="ID", help="the id of the session or of one of its transfers, or its beginning"
+    )
     resume.add_argument(
         "--force", action="store_true", help="even if the process that began it seems to be at work"
     )

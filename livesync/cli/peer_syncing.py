@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from .signals import stopping
 
 if TYPE_CHECKING:
     from ..peering.peers import Peer, SessionOutcome
+    from ..peering.records import SyncSessionView, TransferView
     from ..peering.signals import SyncClientSignals, TransferProgress
     from ..replication.network.syncing import PeerSync
 
@@ -149,25 +150,46 @@ def resume(session: Session) -> int:
 
     args, out = session.args, session.out
     with _syncing(session) as (syncer, bars, db):
-        found = [
-            view
-            for view in stored_views(syncer.provider.data_store)[0]
-            if not view.is_server and view.id.startswith(args.session)
-        ]
-        if len(found) != 1 or not args.session:
-            raise UnknownPeer(
-                f"{'several sessions' if len(found) > 1 else 'no session that this database has begun'} begin"
-                f"{'' if len(found) > 1 else 's'} with {args.session!r}; `livesync peer sessions` shows those"
-                " there are"
-            )
-        peer = next((each for each in PeerRegistry(db).all() if each.url == found[0].peer), None)
+        found = _cut_session(*stored_views(syncer.provider.data_store), args.session)
+        peer = next((each for each in PeerRegistry(db).all() if each.url == found.peer), None)
         if peer is None:
-            raise UnknownPeer(f"there is no peer at {found[0].peer} any more: livesync peer add")
+            raise UnknownPeer(f"there is no peer at {found.peer} any more: livesync peer add")
         bars.name(peer.name)
-        outcome = syncer.resume(peer, found[0].id, args.force)
+        outcome = syncer.resume(peer, found.id, args.force)
     out.line(printable(f"{peer.name}: {describe_outcome(outcome)}"))
     out.json({"peer": peer.name, "result": asdict(outcome)})
     return ExitCode.OK
+
+
+def _cut_session(
+    sessions: Iterable[SyncSessionView], transfers: Iterable[TransferView], given: str
+) -> SyncSessionView:
+    """Return the session that is to be gone on with.
+
+    Args:
+        sessions, transfers: All that are kept.
+        given: Its id or that of one of its transfers, or how one of them begins.
+
+    Raises:
+        UnknownPeer: None is meant by that, or several, or one that has ended.
+    """
+    known = list(transfers)
+    named = {each.sync_session_id for each in known if each.id.startswith(given)}
+    found = [
+        each for each in sessions if not each.is_server and (each.id.startswith(given) or each.id in named)
+    ]
+    if len(found) != 1 or not given:
+        raise UnknownPeer(
+            f"{'several sessions' if len(found) > 1 else 'no session that this database has begun'} begin"
+            f"{'' if len(found) > 1 else 's'} with {given!r}; `livesync peer sessions` shows those there are"
+        )
+    (only,) = found
+    if not only.active and not any(each.active and each.sync_session_id == only.id for each in known):
+        raise UnknownPeer(
+            f"session {only.id[:8]} has ended: there is nothing to go on with; `livesync peer sync` begins"
+            " another one"
+        )
+    return only
 
 
 def cleanup(session: Session) -> int:

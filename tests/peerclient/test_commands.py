@@ -178,14 +178,19 @@ def test_a_session_that_was_cut_is_shown_and_resumed(home, world, served, stack,
     proxy.lose_after = None
     status = home("peer", "status")
     (cut,) = json.loads(home("--json", "peer", "sessions", "--active").out)["sessions"]
-    other_process = home("peer", "resume", cut["id"][:6])
+    shown = cut["transfers"][0]["id"][:8]
+    other_process = home("peer", "resume", shown)
+    again = [home("peer", "resume", each) for each in (shown, cut["id"])]
 
     assert failed.code == ExitCode.SERVICE
-    assert "cut:" in status.out
+    assert f"  cut:     {shown} receives F1" in status.out
     assert cut["transfers"][0]["items"] == 1_000
     assert other_process.code == ExitCode.OK
     assert "1,200 received" in other_process.out
     assert "one that was cut went on" in other_process.out
+    for each in again:
+        assert each.code == ExitCode.NOT_FOUND
+        assert each.err.startswith(f"livesync: session {cut['id'][:8]} has ended: there is nothing to go on")
 
 
 @pytest.mark.slow
