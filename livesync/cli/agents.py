@@ -93,6 +93,7 @@ def _describe_option(option: Option) -> str:
 def add(session: Session) -> int:
     """Add an agent, and install livesync where it is not yet."""
     from ..agent import load_agent_type
+    from ..delivery.push import PushSyncAgent
     from ..manager import SyncManager
 
     args = session.args
@@ -111,9 +112,13 @@ def add(session: Session) -> int:
     installed = session.write(change)
     if installed:
         session.out.line(f"livesync is installed now{_for_site(session.settings.site)}")
-    session.out.line(f"agent {agent.id} is added; it is new: send it everything that exists with")
-    session.out.line(f"  livesync agent export {agent.id}")
-    session.out.line(f"or let it begin now with: livesync agent activate {agent.id} --from-now")
+    if isinstance(agent, PushSyncAgent):
+        session.out.line(f"agent {agent.id} is added; it is new: send it everything that exists with")
+        session.out.line(f"  livesync agent export {agent.id}")
+        session.out.line(f"or let it begin now with: livesync agent activate {agent.id} --from-now")
+    else:
+        session.out.line(f"agent {agent.id} is added; let it begin with:")
+        session.out.line(f"  livesync agent activate {agent.id} --from-now")
     session.out.json({"agent": agent.id, "state": "new", "installed": installed})
     return ExitCode.OK
 

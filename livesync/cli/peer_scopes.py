@@ -110,8 +110,8 @@ def show(session: Session) -> int:
         facts.append(("primary", definition.primary_scope_param_key))
     if scope is None:
         facts += [
-            ("reads", _one_line(definition.read_filter_template)),
-            ("writes", _one_line(definition.write_filter_template)),
+            ("reads only", _one_line(definition.read_filter_template)),
+            ("writes only", _one_line(definition.write_filter_template)),
             ("both", _one_line(definition.read_write_filter_template)),
         ]
     else:

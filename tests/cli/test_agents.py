@@ -58,13 +58,19 @@ def test_a_new_agent_gets_its_options_and_the_way_on_is_told(installed):
     )
 
     assert answer.code == 0
-    assert "agent export a" in answer.out
-    assert "agent activate a" in answer.out
+    assert answer.out == "agent a is added; let it begin with:\n  livesync agent activate a --from-now\n"
     found = shown(installed)
     assert found["name"] == "Search"
     assert found["state"] == "new"
     assert found["options"]["size"] == 5
     assert found["options"]["outcome"] == "dead"
+
+
+def test_one_that_pushes_is_told_to_export(installed):
+    answer = installed("agent", "add", "index", "--type", "sqlite", "-o", "path=index.db")
+
+    assert "  livesync agent export index" in answer.lines
+    assert "or let it begin now with: livesync agent activate index --from-now" in answer.lines
 
 
 def test_adding_an_agent_installs_livesync_where_it_is_not(installed, monkeypatch):
