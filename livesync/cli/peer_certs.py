@@ -11,6 +11,7 @@ from .output import printable
 from .peer_scopes import shown
 from .peer_trust import (
     check_extra,
+    check_new_file,
     check_root,
     given_params,
     keys_of,
@@ -178,18 +179,18 @@ def request(session: Session) -> int:
     keys = keys_of(session)
     with trust_of(session) as store:
         scope = _scope_asked(store.read(lambda trust: trust.definitions(args.profile)), args, params)
-        key = keys.generate()
-    write_file(
-        args.to,
-        {
-            "kind": _REQUEST,
-            "profile": args.profile,
-            "scope": args.scope,
-            "params": params,
-            "public_key": str(key.public),
-            "days": args.days,
-        },
-    )
+    with keys.new_key() as key:
+        write_file(
+            args.to,
+            {
+                "kind": _REQUEST,
+                "profile": args.profile,
+                "scope": args.scope,
+                "params": params,
+                "public_key": str(key.public),
+                "days": args.days,
+            },
+        )
     out.line(printable(f"the request is in {args.to}; have it signed: livesync peer cert sign {args.to}"))
     if scope is None:
         out.note(f"scope {args.scope} is not known here; the site that signs must know it")
@@ -211,6 +212,7 @@ def sign(session: Session) -> int:
 
     args, out, now = session.args, session.out, time.time()
     given, keys = _read_request(args.from_file), keys_of(session)
+    check_new_file(args.to)
     with trust_of(session) as store:
         asked = SigningRequest(
             parent=store.read(lambda trust: _parent(trust, keys, given, args.parent, now)),

@@ -163,11 +163,13 @@ def make_root_in(
     keys, now = keys_of(session), time.time()
     wanted = definition.parameters - {definition.primary_scope_param_key}
     as_usage(lambda: definition.get_scope({**dict.fromkeys(definition.parameters - wanted, "x"), **params}))
-    key = keys.generate()
-    root = as_usage(
-        lambda: generate_root_certificate(key, definition, params, now=now, valid_s=valid_s or ROOT_VALID_S)
-    )
-    store.run(lambda trust: trust.save_chain((root,), now, trust_root=True))
+    with keys.new_key() as key:
+        root = as_usage(
+            lambda: generate_root_certificate(
+                key, definition, params, now=now, valid_s=valid_s or ROOT_VALID_S
+            )
+        )
+        store.run(lambda trust: trust.save_chain((root,), now, trust_root=True))
     return root
 
 
@@ -201,6 +203,19 @@ def read_file(path: str) -> Any:
         raise UsageError(f"{path} cannot be read: {exc.strerror or exc}") from exc
     except (ValueError, RecursionError) as exc:
         raise UsageError(f"{path} is no JSON") from exc
+
+
+def check_new_file(path: str) -> None:
+    """Make sure, before something is done, that what comes of it can be written to ``path``.
+
+    Raises:
+        UsageError: There is a file already, or no directory for it.
+    """
+    found = Path(path)
+    if found.exists():
+        raise UsageError(f"{path} exists already: give another file")
+    if not found.parent.is_dir():
+        raise UsageError(f"{path} cannot be written: there is no directory {found.parent}")
 
 
 def write_file(path: str, value: Any) -> None:

@@ -244,27 +244,31 @@ class PeerConnection:
         self._check_capability("signing-requests", "answer signing requests")
         if ":" in username:
             raise UsageError("a user name with a colon cannot be sent (HTTP Basic)")
-        key = self.keys.generate()
-        body = wire.SigningRequest(
-            parent=parent.id,
-            profile=parent.profile,
-            scope_definition=scope_definition_id,
-            scope_params=dict(scope_params),
-            public_key=str(key.public),
-            valid_s=valid_s,
-        )
         login = base64.b64encode(f"{username}:{password}".encode()).decode("ascii")
-        answer = self._asking.ask(
-            "POST", "/certificates", wire.NewCertificate, body, headers={"Authorization": f"Basic {login}"}
-        )
-        chain = self._checked_chain(answer.chain, parent.profile)
-        given = chain[-1]
-        asked = (key.public, parent.id, scope_definition_id, dict(scope_params))
-        said = (given.public_key, given.parent, given.scope_definition_id, dict(given.scope_params))
-        if said != asked:
-            raise CertificateRefused("the peer gives another certificate than it was asked for")
-        now = self.clock()
-        self.trust.run(lambda trust: trust.save_chain(chain, now, parent.profile, trust_root=trust_root))
+        with self.keys.new_key() as key:
+            body = wire.SigningRequest(
+                parent=parent.id,
+                profile=parent.profile,
+                scope_definition=scope_definition_id,
+                scope_params=dict(scope_params),
+                public_key=str(key.public),
+                valid_s=valid_s,
+            )
+            answer = self._asking.ask(
+                "POST",
+                "/certificates",
+                wire.NewCertificate,
+                body,
+                headers={"Authorization": f"Basic {login}"},
+            )
+            chain = self._checked_chain(answer.chain, parent.profile)
+            given = chain[-1]
+            asked = (key.public, parent.id, scope_definition_id, dict(scope_params))
+            said = (given.public_key, given.parent, given.scope_definition_id, dict(given.scope_params))
+            if said != asked:
+                raise CertificateRefused("the peer gives another certificate than it was asked for")
+            now = self.clock()
+            self.trust.run(lambda trust: trust.save_chain(chain, now, parent.profile, trust_root=trust_root))
         return chain
 
     def push_signed_client_certificate_chain(

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -108,6 +109,20 @@ class KeyRing:
         key = PrivateKey.generate(random)
         self.add(key)
         return key
+
+    @contextmanager
+    def new_key(self) -> Iterator[PrivateKey]:
+        """Give a new key, which is on the disk; where the block raises, nothing of it is left.
+
+        Raises:
+            KeyUnusable: It cannot be written.
+        """
+        key = self.generate()
+        try:
+            yield key
+        except BaseException:
+            self._path(key.public).unlink(missing_ok=True)
+            raise
 
     def add(self, key: PrivateKey) -> None:
         """Keep a key; one that is here already stays as it is.

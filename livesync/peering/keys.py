@@ -185,7 +185,7 @@ def is_sealed(text: str) -> bool:
 def _opened(packed: bytes, passphrase: str | None) -> bytes:
     if passphrase is None:
         raise KeyUnusable(
-            "the private key is encrypted: set LIVESYNC_PEER_PASSPHRASE, or give --passphrase-file FILE"
+            "the private key is encrypted: set LIVESYNC_PEER_PASSPHRASE or LIVESYNC_PEER_PASSPHRASE_FILE"
         )
     public, packed = packed[:KEY_BYTES], packed[KEY_BYTES:]
     salt, packed = packed[:_SALT_BYTES], packed[_SALT_BYTES:]

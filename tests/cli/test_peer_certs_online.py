@@ -107,6 +107,7 @@ def test_a_server_gives_a_certificate_for_a_password(at, facility, tmp_path, mon
         made = asking(at, url, *data, *right, "--json").get_json()
 
     (own,) = [each for each in listed(at, "tablet") if each["key_is_here"]]
+    assert len(list((tmp_path / "tablet.fs.keys").iterdir())) == 1  # none of what was refused
     assert (own["id"], own["state"], own["parent"]) == (made["certificate"], "valid", facility)
     # what was refused has left nothing on the server
     assert {each["id"] for each in listed(at, "facility")} == {facility, own["id"]}

@@ -144,6 +144,24 @@ def test_a_file_is_never_written_over(at, facility, tablet, tmp_path):
     assert (tmp_path / "chain.json").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("to", "says"), [("chain.json", "chain.json exists already"), ("no/where.json", "cannot be written")]
+)
+def test_where_a_file_cannot_be_written_nothing_is_signed_and_no_key_is_made(
+    at, facility, tablet, tmp_path, to, says
+):
+    asked = ("--profile", "facilitydata", "--scope", "single-user", "-p", "dataset_id=F", "-p", "user_id=U2")
+
+    signed = at("facility", "cert", "sign", "request.json", "--to", to, code=ExitCode.USAGE)
+    requested = at("tablet", "cert", "request", *asked, "--to", to, code=ExitCode.USAGE)
+
+    assert says in signed.err
+    assert says in requested.err
+    listed = at("facility", "cert", "list", "--json").get_json()["certificates"]
+    assert {each["id"] for each in listed} == {facility, tablet}
+    assert len(list((tmp_path / "tablet.fs.keys").iterdir())) == 1
+
+
 def test_a_chain_of_a_stranger_is_not_trusted_unless_told(at, facility, tablet):
     at("other", "init")
 

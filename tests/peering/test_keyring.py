@@ -54,6 +54,23 @@ def test_an_encrypted_key_lies_nowhere_in_the_clear(tmp_path):
         KeyRing(tmp_path, "another").get(made.public)
 
 
+def test_a_new_key_is_not_kept_where_what_it_is_for_fails(tmp_path):
+    ring = KeyRing(tmp_path)
+
+    def make(failure):
+        with ring.new_key() as made:
+            assert KeyRing(tmp_path).has(made.public)
+            if failure is not None:
+                raise failure
+        return made
+
+    with pytest.raises(UsageError):
+        make(UsageError("no"))
+    kept = make(None)
+
+    assert ring.fingerprints() == [kept.public.fingerprint]
+
+
 def test_a_key_that_is_here_is_not_written_again(tmp_path):
     one = key("one")
     KeyRing(tmp_path).add(one)

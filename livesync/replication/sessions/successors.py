@@ -20,9 +20,7 @@ from ..stores import bulk
 _AT_ONCE: Final = 5_000
 
 
-def hold_successors(
-    node: Node, states: Sequence[ItemState], repeated: Set[str]
-) -> Mapping[str, ItemState]:
+def hold_successors(node: Node, states: Sequence[ItemState], repeated: Set[str]) -> Mapping[str, ItemState]:
     """Hold states that succeed those that are held, and return them by their items' ids.
 
     Args:
