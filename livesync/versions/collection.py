@@ -272,8 +272,8 @@ class VersionedCollection(
         return True
 
     def check(self) -> list[Fault]:
-        """Return everything that is wrong with what is kept; all of it is read, nothing is written."""
-        return list(check(self.contents)) if self.is_tracked else []
+        """Return everything that is wrong with what is kept; all of it is read anew, nothing is written."""
+        return list(check(Contents(self.contents.stored, self._codec))) if self.is_tracked else []
 
     # -- one of several collections ----------------------------------------------------------------
 

@@ -26,7 +26,7 @@ ROOT_KEY: Final = "livesync.versions"
 DELTAS_KEY: Final = "livesync.versions.deltas"
 
 #: What ``StoredHistory.schema`` is for data of this code.
-SCHEMA: Final = 8
+SCHEMA: Final = 9
 
 
 class ChangeSet(Persistent):

@@ -54,6 +54,7 @@ def stored_bytes(docs):
 
     for number, one in stored.dictionaries.items():
         yield f"dictionary {number}", *packet(one)
+    yield "samples", *packet(stored.samples)
     for first, (pack, _) in stored.shelves.items():
         if pack:
             yield (
@@ -101,6 +102,7 @@ def read_all(docs):
         for _ in contents.rows(key):
             pass
     applied_stash(contents, docs.stored.references.stash)
+    contents.is_learned("d001")
     docs.conflicts()
     steps = Steps(contents, keys[0], keys[-1])
     for _ in steps.walked((one, contents.value(one, keys[0])) for one in steps.differing()):
@@ -124,6 +126,7 @@ def test_all_kinds_of_bytes_are_there(docs):
     kinds = {what.split()[0] for what, _, _ in stored_bytes(docs)}
     assert kinds == {
         "dictionary",
+        "samples",
         "pack",
         "tail",
         "segment",
@@ -138,6 +141,7 @@ def test_all_kinds_of_bytes_are_there(docs):
 def test_a_damaged_byte_is_found_whichever_it_is(docs):
     chance = random.Random(11)
     read_all(docs)
+    assert docs.check() == []
     by_kind = {}
     for what, get, put in stored_bytes(docs):
         by_kind.setdefault(what.split()[0], []).append((what, get, put))
@@ -147,6 +151,7 @@ def test_a_damaged_byte_is_found_whichever_it_is(docs):
             for at in (0, len(whole) - 1, chance.randrange(len(whole))):
                 put(whole[:at] + bytes([whole[at] ^ 1 << chance.randrange(8)]) + whole[at + 1 :])
                 assert is_damaged(docs), f"byte {at} of {what}"
+                assert docs.check(), f"byte {at} of {what}"
                 put(whole)
     read_all(docs)
 

@@ -386,14 +386,18 @@ class Contents:
         if dictionary is not None:
             self.stored.dictionaries[number] = Packet(with_sum(dictionary))
             marks = b"".join(sorted(_mark(document_id) for document_id, _ in samples))
-            self.stored.samples = Packet(marks)
+            self.stored.samples = Packet(with_sum(marks))
 
     def is_learned(self, document_id: str) -> bool:
-        """Tell whether the dictionary may hold something of a document."""
+        """Tell whether the dictionary may hold something of a document.
+
+        Raises:
+            InvalidCollectionState: What says so is damaged.
+        """
         samples = self.stored.samples
         if not self.stored.dictionaries or samples is None:
             return bool(self.stored.dictionaries)
-        marks = samples.data
+        marks = without_sum(samples.data, "what a dictionary was trained on")
         return _mark(document_id) in {marks[at : at + _MARK] for at in range(0, len(marks), _MARK)}
 
     def keep_pack(self, pack: list[Any]) -> None:

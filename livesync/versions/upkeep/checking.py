@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, NamedTuple
 
-from ...errors import InvalidCollectionState
+from transaction.interfaces import TransientError
+from ZODB.POSException import POSError
+
+from ...errors import InvalidCollectionState, LiveSyncError
+from .. import merging
 from ..deltatrees.opening import opened
 from ..diffs.threeway import ABSENT
 from ..names import Names
 from ..shelves import aisles_of
+from ..stash import applied_stash
 from ..store.changesets import ERASED, NOTHING, SHORT
 from ..store.checks import NOTHING as NO_CHECK
 from ..store.checks import UNKNOWN, check_of
@@ -18,6 +25,9 @@ from ..store.entries import Entries
 from ..store.records import Record, made_id, new_state, rows_hash, state_change
 from ..store.tree import NO_VERSION, parent_of
 from ..values import hash_of
+
+#: Where a fault is that leaves no list of versions.
+RECORDS: Final = "records"
 
 
 class Fault(NamedTuple):
@@ -44,19 +54,65 @@ def check(contents: Contents) -> Iterator[Fault]:
     What was erased is not wrong: its hashes are there, and are compared. Nor is what was pruned: of such a
     version the record is looked at, and of the next one that has contents whether its documents are those
     that its record says; which of them it changed itself is not known any more.
+
+    What cannot even be loaded is named, and the rest is looked at all the same.
+
+    Raises:
+        TransientError: The database was written meanwhile, or did not answer: to be done again.
     """
+    yield from _guarded(RECORDS, partial(_versions, contents))
+    yield from _guarded("change sets", partial(_open, contents))
+    yield from _guarded("documents", partial(_documents, contents))
+    yield from _guarded("branches and tags", partial(_references, contents))
+    yield from _guarded("pruned", partial(_pruned, contents))
+    yield from _guarded("dictionaries", partial(_dictionaries, contents))
+    yield from _guarded("stash", partial(_stash, contents))
+    yield from _guarded("the merge that waits", partial(_conflicts, contents))
+
+
+def _guarded(where: str, part: Callable[[], Iterator[Fault]], document_id: str = "") -> Iterator[Fault]:
+    """Yield what a part of the work finds, and as a fault what keeps it from being done."""
+    try:
+        yield from part()
+    except TransientError:
+        raise
+    except Exception as exc:  # noqa: BLE001 - what is damaged may raise anything, and is named
+        is_said = isinstance(exc, LiveSyncError)
+        text = str(exc) if is_said else f"it cannot be loaded: {type(exc).__name__} {exc}".rstrip()
+        yield Fault(where, document_id, text)
+
+
+def _versions(contents: Contents) -> Iterator[Fault]:
     places = Names(contents.stored.references).places()
     for key in sorted(contents.stored.records):
         number, branch = places[key]
         where = f"version {number} of {branch}" if branch else f"version {key:#x}"
-        try:
-            yield from _version(contents, key, where)
-        except (InvalidCollectionState, LookupError) as exc:
-            yield Fault(where, "", str(exc))
-    yield from _open(contents)
-    yield from _documents(contents)
-    yield from _references(contents)
-    yield from _pruned(contents)
+        yield from _guarded(where, partial(_version, contents, key, where))
+
+
+def _dictionaries(contents: Contents) -> Iterator[Fault]:
+    for number in contents.stored.dictionaries:
+        yield from _guarded(f"dictionary {number}", partial(_dictionary, contents, number))
+    contents.is_learned("")
+
+
+def _dictionary(contents: Contents, number: int) -> Iterator[Fault]:
+    contents.frames.pack(b"", number)
+    yield from ()
+
+
+def _stash(contents: Contents) -> Iterator[Fault]:
+    packet = contents.references.stash
+    if packet is not None:
+        applied_stash(contents, packet)
+    yield from ()
+
+
+def _conflicts(contents: Contents) -> Iterator[Fault]:
+    packet = contents.references.conflicts
+    if packet is not None:
+        merging.unpacked(contents, packet)
+    yield from ()
 
 
 def _open(contents: Contents) -> Iterator[Fault]:
@@ -67,10 +123,8 @@ def _open(contents: Contents) -> Iterator[Fault]:
         known.add(key)
         where = f"version {number} of {branch}"
         yield Fault(where, "", "it is open: it has deltas, and no record")
-        try:
-            yield from _deltas(contents, key, parent_of(contents.forks, key), where)
-        except (InvalidCollectionState, LookupError) as exc:
-            yield Fault(where, "", str(exc))
+        parent = parent_of(contents.forks, key)
+        yield from _guarded(where, partial(_deltas, contents, key, parent, where))
     for key in stored.changes:
         if key not in known:
             yield Fault(f"version {key:#x}", "", "it has a change set, and no record")
@@ -155,22 +209,23 @@ def _documents(contents: Contents) -> Iterator[Fault]:
     """Read every entry of every document, those that no change set names included."""
     named: dict[int, set[str]] = {}
     for key in contents.stored.changes:
-        try:
+        with suppress(InvalidCollectionState, POSError):  # it was said with its version
             named[key] = {row[0] for row in contents.short_hashes(key)}
-        except InvalidCollectionState:
-            continue  # said with its version
     for document_id, history in contents.stored.documents.items():
-        try:
-            entries = list(Entries(history).all())
-            for entry in entries:
-                if document_id not in named.get(entry.key, {document_id}):
-                    yield Fault(f"version {entry.key:#x}", document_id, "its change set does not name it")
-                if contents.is_pruned(entry.key):
-                    yield Fault(f"version {entry.key:#x}", document_id, "it was pruned, and says something")
-                    continue
-                contents.state(document_id, entry.key)
-        except InvalidCollectionState as exc:
-            yield Fault("history", document_id, str(exc))
+        look = partial(_history, contents, document_id, history, named)
+        yield from _guarded("history", look, document_id)
+
+
+def _history(
+    contents: Contents, document_id: str, history: Any, named: dict[int, set[str]]
+) -> Iterator[Fault]:
+    for entry in list(Entries(history).all()):
+        if document_id not in named.get(entry.key, {document_id}):
+            yield Fault(f"version {entry.key:#x}", document_id, "its change set does not name it")
+        if contents.is_pruned(entry.key):
+            yield Fault(f"version {entry.key:#x}", document_id, "it was pruned, and says something")
+            continue
+        contents.state(document_id, entry.key)
 
 
 def _references(contents: Contents) -> Iterator[Fault]:
