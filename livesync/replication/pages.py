@@ -42,6 +42,9 @@ _MANY: Final = 3
 #: Of so many keys that are looked up in a page together, it is remembered what they have there.
 _FEW: Final = 6
 
+#: An empty map, written in another way than MessagePack's shortest.
+_EMPTIED: Final = b"\xde\x00\x00"
+
 #: Stands in a page for what lies apart.
 _APART: Final = b"\0"
 
@@ -89,6 +92,11 @@ class Page(Persistent):
         self.only_new = False
         self.size = len(self.packed)
         self._v_found = None
+
+    def empty(self) -> None:
+        """Hold nothing, since all of it went elsewhere; whoever changes the page meanwhile conflicts."""
+        self.hold({})
+        self.packed = _EMPTIED
 
     def __getstate__(self) -> bytes:
         if self.changes:
@@ -195,6 +203,8 @@ class Page(Persistent):
         Raises:
             ConflictError: They concern the same, or keys were deleted or moved to another page.
         """
+        if _EMPTIED in (committed, new):
+            raise ConflictError("all that lay in a page has left it, as another transaction changed it")
         before, theirs, mine = (ormsgpack.unpackb(state) for state in (old, committed, new))
         if not (before.keys() <= theirs.keys() and before.keys() <= mine.keys()):
             raise ConflictError("keys have left a page that both transactions changed")
@@ -212,10 +222,24 @@ class PageTree(Persistent):
 
     Attributes:
         pages: The least key that a page may hold -> the page. There is always one for "".
+        times: How many times as large as others its pages may be: what is seldom written, and then in many
+            places at once, lies in fewer.
     """
 
-    def __init__(self) -> None:
+    times: int = 1
+
+    def __init__(self, times: int = 1) -> None:
         self.pages = OOBTree({"": Page({})})
+        if times != 1:
+            self.times = times
+
+    @property
+    def _page_size(self) -> int:
+        return PAGE_SIZE * self.times
+
+    @property
+    def _pause_pages(self) -> int:
+        return max(1, PAUSE_PAGES // self.times)
 
     def _place(self, key: str) -> tuple[str, Page]:
         least = self.pages.maxKey(key)
@@ -223,36 +247,38 @@ class PageTree(Persistent):
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a key, or ``default``."""
-        found = self._place(key)[1].get(key)
+        page = self._place(key)[1]
+        found = page.get(key)
+        self._let_go(page)
         return default if found is None else found
 
     def __getitem__(self, key: str) -> Any:
-        found = self._place(key)[1].get(key)
+        found = self.get(key)
         if found is None:
             raise KeyError(key)
         return found
 
     def __contains__(self, key: str) -> bool:
-        return self._place(key)[1].get(key) is not None
+        return self.get(key) is not None
 
     def __setitem__(self, key: str, value: Value) -> None:
         page = self._place(key)[1]
         page.set(key, value)
-        if page.size > PAGE_SIZE:
+        if page.size > self._page_size:
             self._split(page, key)
 
     def append(self, key: str, value: Value) -> None:
         """Set a key after which, and before what follows it now, more are likely to come."""
         page = self._place(key)[1]
         page.set(key, value)
-        if page.size > PAGE_SIZE:
+        if page.size > self._page_size:
             self._split(page, key, is_followed=True)
 
     def extend(self, rows: Mapping[str, Value]) -> None:
         """Set many keys, after which more are likely to come; each page is changed once."""
         for _, page, part in list(self._by_page(rows)):
             page.set_many({key: rows[key] for key in part})
-            if page.size > PAGE_SIZE:
+            if page.size > self._page_size:
                 self._split(page, part[-1], is_followed=True)
 
     def pick(self, keys: Iterable[str]) -> dict[str, Any]:
@@ -260,7 +286,8 @@ class PageTree(Persistent):
         found: dict[str, Any] = {}
         for number, (_, page, part) in enumerate(self._by_page(keys), 1):
             found.update(page.pick(part))
-            if number % PAUSE_PAGES == 0 and self._p_jar is not None:
+            self._let_go(page)
+            if number % self._pause_pages == 0 and self._p_jar is not None:
                 self._p_jar.cacheGC()
         return found
 
@@ -269,7 +296,7 @@ class PageTree(Persistent):
         rows: Mapping[str, Value | None],
         pause: Callable[[], object] | None = None,
         absent: Set[str] = frozenset(),
-    ) -> None:
+    ) -> bool:
         """Set many keys, and take out those whose value is None; each page is changed once.
 
         The last page comes first: it is the one that was read last, and most likely still in memory.
@@ -278,15 +305,36 @@ class PageTree(Persistent):
             rows: What is set.
             pause: Called after every ``PAUSE_PAGES`` pages: may let go of those that were changed.
             absent: Keys of which the transaction knows that they are not there.
+
+        Returns:
+            Whether a page has become too large, so that there may be more of them.
         """
+        has_grown = False
+        changed: list[Page] = []
         for number, (least, page, part) in enumerate(reversed(list(self._by_page(rows))), 1):
-            if pause is not None and number % PAUSE_PAGES == 0:
-                pause()
+            if pause is not None and number % self._pause_pages == 0:
+                self._write_early(changed, pause)
+            changed.append(page)
             page.set_many({key: rows[key] for key in part}, absent >= set(part))
-            if page.size > PAGE_SIZE:
+            if page.size > self._page_size:
+                has_grown = True
                 self._split(page, part[-1])
             if least and not page.is_filled():
                 del self.pages[least]
+        if pause is not None and self.times > 1:
+            self._write_early(changed, pause)
+        return has_grown
+
+    def _write_early(self, changed: list[Page], pause: Callable[[], object]) -> None:
+        pause()
+        for page in changed:
+            self._let_go(page)
+        changed.clear()
+
+    def _let_go(self, page: Page) -> None:
+        """Take a large page out of memory, unless it is changed and not written yet."""
+        if self.times > 1:
+            page._p_deactivate()
 
     def _by_page(self, keys: Iterable[str]) -> Iterator[tuple[str, Page, list[str]]]:
         """Yield the pages that these keys lie in, or would, with what is the least that each may hold."""
@@ -308,15 +356,15 @@ class PageTree(Persistent):
         """
         rows = page.rows()
         page.hold(rows)
-        if page.size <= PAGE_SIZE or len(rows) == 1:
+        if page.size <= self._page_size or len(rows) == 1:
             return  # keys had been replaced
         keys = sorted(rows)
         if keys[-1] == newest:
-            cuts = _full(keys, rows)
+            cuts = _full(keys, rows, self._page_size)
         elif is_followed:
-            cuts = _full_until(keys, rows, bisect_left(keys, newest) + 1)
+            cuts = _full_until(keys, rows, bisect_left(keys, newest) + 1, self._page_size)
         else:
-            cuts = _cuts(keys, rows)
+            cuts = _cuts(keys, rows, self._page_size)
         page.hold({key: rows[key] for key in keys[: cuts[0]]})
         for begin, end in pairwise((*cuts, len(keys))):
             self.pages[keys[begin]] = Page({key: rows[key] for key in keys[begin:end]})
@@ -472,29 +520,29 @@ def _map_header(count: int) -> bytes:
     return b"\xde" + count.to_bytes(2, "big") if count <= 0xFFFF else b"\xdf" + count.to_bytes(4, "big")
 
 
-def _cuts(keys: list[str], rows: dict[str, Value]) -> list[int]:
+def _cuts(keys: list[str], rows: dict[str, Value], most: int) -> list[int]:
     """Return where to cut these keys into as few parts as fit into pages, of one size; never at an end."""
     sizes = list(accumulate(_sizes(keys, rows)))
-    parts = max(2, -(-sizes[-1] // PAGE_SIZE))
+    parts = max(2, -(-sizes[-1] // most))
     found = (bisect_left(sizes, sizes[-1] * part / parts) for part in range(1, parts))
     return sorted({min(max(cut, 1), len(keys) - 1) for cut in found})
 
 
-def _full(keys: list[str], rows: dict[str, Value]) -> list[int]:
+def _full(keys: list[str], rows: dict[str, Value], most: int) -> list[int]:
     """Return where to cut these keys into pages that are full, but for the last; never at an end."""
-    return _filled(keys, rows) or [len(keys) - 1]
+    return _filled(keys, rows, most) or [len(keys) - 1]
 
 
-def _full_until(keys: list[str], rows: dict[str, Value], end: int) -> list[int]:
+def _full_until(keys: list[str], rows: dict[str, Value], end: int, most: int) -> list[int]:
     """Return where to cut these keys, so that those before ``end`` fill pages, and what follows is apart."""
-    return [*_filled(keys[:end], rows), end]
+    return [*_filled(keys[:end], rows, most), end]
 
 
-def _filled(keys: list[str], rows: dict[str, Value]) -> list[int]:
+def _filled(keys: list[str], rows: dict[str, Value], most: int) -> list[int]:
     found, size = [], 0
     for number, own in enumerate(_sizes(keys, rows)):
         size += own
-        if number and size > PAGE_SIZE:
+        if number and size > most:
             found.append(number)
             size = own
     return found

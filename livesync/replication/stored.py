@@ -18,15 +18,16 @@ from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent import Persistent
 
 from ..track.stored import StoredLease
+from .layers import LayeredTree
 from .metadata.lives import Birth
 from .metadata.states import ItemState
-from .pages import LARGE, Packed, PageTree
+from .pages import LARGE, Packed
 
 #: Where it lies in a database's root.
 ROOT_KEY: Final = "livesync.replication"
 
 #: What ``StoredReplica.schema`` is for data of this code.
-SCHEMA: Final = 4
+SCHEMA: Final = 5
 
 
 class StoredReplica(Persistent):
@@ -37,9 +38,10 @@ class StoredReplica(Persistent):
         index: provider -> :class:`~livesync.replication.pages.Ranges`: (partition, stamp, item id), for every
             entry of every vector -> packed state
             (:func:`pack`) where the provider is the one that made the content; nothing elsewhere.
-        items: item id -> packed place and stamp of its state in the index (:func:`pack_place`).
-        entities: model -> :class:`~livesync.replication.pages.PageTree`: stamp of the write that first made
-            an item, and its id (:func:`entity_key`) -> nothing.
+        items: item id -> packed place and stamp of its state in the index, and when it arrived
+            (:func:`pack_place`).
+        entities: model -> :class:`~livesync.replication.pages.PageTree`: when an item arrived
+            (:func:`arrival_key`) -> its id. So what is new comes at the end, whichever order it comes in.
         places: number of a place -> (provider, partition).
         place_numbers: (provider, partition) -> number of the place.
         tombstones: (partition, item id) of what is deleted, but not for good.
@@ -77,7 +79,7 @@ class StoredReplica(Persistent):
         self.schema = SCHEMA
         self.facts = OOBTree()
         self.index = OOBTree()
-        self.items = PageTree()
+        self.items = LayeredTree()
         self.entities = OOBTree()
         self.places = LOBTree()
         self.place_numbers = OOBTree()
@@ -101,8 +103,8 @@ class StoredReplica(Persistent):
         self.incoming = OOBTree()
         self.incoming_items = OOTreeSet()
         self.peers = OOBTree()
-        self.objects = PageTree()
-        self.local = PageTree()
+        self.objects = LayeredTree()
+        self.local = LayeredTree()
         self.by_query = OOBTree()
         self.hidden = OOBTree()
         self.subscriptions = OOBTree()
@@ -158,29 +160,20 @@ def unpack(item_id: str, packed: bytes | Packed) -> ItemState:
     )
 
 
-#: Length of a stamp in :func:`entity_key`.
-_STAMP_DIGITS: Final = 16
+def arrival_key(arrival: int) -> str:
+    """Return where an item lies among those of its model: in the order in which they arrived."""
+    return f"{arrival:012x}"
 
 
-def entity_key(state: ItemState) -> str:
-    """Return where an item lies among those of its model: in the order in which they were made."""
-    return f"{state.inserted[1]:0{_STAMP_DIGITS}x}{state.item_id}"
+def pack_place(number: int, stamp: int, arrival: int) -> bytes:
+    """Return where a state lies, and as which item of this store it arrived, as MessagePack."""
+    return ormsgpack.packb((number, stamp, arrival))
 
 
-def id_of_entity_key(key: str) -> str:
-    """Return the item's id."""
-    return key[_STAMP_DIGITS:]
-
-
-def pack_place(number: int, stamp: int) -> bytes:
-    """Return where a state lies, as MessagePack."""
-    return ormsgpack.packb((number, stamp))
-
-
-def unpack_place(packed: bytes) -> tuple[int, int]:
-    """Return the number of the place, and the stamp."""
-    number, stamp = ormsgpack.unpackb(packed)
-    return number, stamp
+def unpack_place(packed: bytes) -> tuple[int, int, int]:
+    """Return the number of the place, the stamp, and the number of the arrival."""
+    number, stamp, arrival = ormsgpack.unpackb(packed)
+    return number, stamp, arrival
 
 
 def pack_birth(birth: Birth) -> bytes:

@@ -214,11 +214,27 @@ def test_the_items_of_a_model_are_found_by_themselves_whatever_became_of_them(ki
             held = store.run(work)
             for model in ("talk", "room", "none"):
                 expected = [one for one in held.values() if one.entity_name == model]
-                expected.sort(key=lambda one: (one.inserted[1], one.item_id))
-                assert store.read(lambda model=model: list(store.items_of(model))) == expected
-            assert store.read(lambda: list(store.items())) == sorted(
-                held.values(), key=lambda one: one.item_id
-            )
+                found = store.read(lambda model=model: list(store.items_of(model)))
+                assert sorted(found, key=_by_id) == sorted(expected, key=_by_id)
+            assert store.read(lambda: list(store.items())) == sorted(held.values(), key=_by_id)
+
+
+def _by_id(one):
+    return one.item_id
+
+
+def test_the_items_of_a_model_come_in_the_order_in_which_they_arrived(store):
+    later, sooner, other = (
+        state("a", vector={"a": 9}),
+        state("z", vector={"a": 5}),
+        state("m", vector={"a": 7}),
+    )
+    put(store, later, sooner)
+    put(store, other)
+    newer = state("a", vector={"a": 12})
+    store.run(lambda: store.put(newer, store.get("a")))
+
+    assert store.read(lambda: list(store.items_of("thing"))) == [newer, sooner, other]
 
 
 @pytest.mark.parametrize("kind", sorted(STORES))

@@ -16,17 +16,17 @@ from BTrees.LLBTree import LLBTree
 
 from ...attempts import ATTEMPTS
 from ...peering.partitions import key_ranges
+from ..layers import LayeredTree
 from ..metadata.claims import absorbed
 from ..metadata.clocks import Stamps, following, merged
 from ..metadata.digests import Digest
 from ..metadata.ids import NewId, random_id
 from ..metadata.lives import Birth
 from ..metadata.states import ItemState
-from ..pages import PageTree, RangeKey, Ranges
+from ..pages import PageTree, RangeKey, Ranges, Value
 from ..stored import (
     StoredReplica,
-    entity_key,
-    id_of_entity_key,
+    arrival_key,
     pack,
     pack_bound,
     pack_place,
@@ -128,7 +128,10 @@ class BaseDataStore(ABC):
                 self._set(index, key, value)
 
     def _update(
-        self, tree: PageTree, rows: Mapping[str, bytes | None], absent: Set[str] = frozenset()
+        self,
+        tree: PageTree | LayeredTree,
+        rows: Mapping[str, Value | None],
+        absent: Set[str] = frozenset(),
     ) -> None:
         """Put many values into a tree, and take out the keys whose value is None; some were looked for."""
         for key in sorted(rows):
@@ -316,6 +319,12 @@ class BaseDataStore(ABC):
     def _where(self, item_id: str) -> bytes | None:
         return self.unwritten.places.look_up(self.tables.items, item_id)
 
+    def place_of(self, item_id: str) -> bytes:
+        """Return the packed place of an item that is held."""
+        where = self._where(item_id)
+        assert where is not None, "the item is held"
+        return where
+
     def look_up(self, item_ids: Iterable[str], with_application: bool = False) -> None:
         """Find out at once where these items lie, which are asked for one by one in this transaction.
 
@@ -333,7 +342,7 @@ class BaseDataStore(ABC):
         self.unwritten.objects.learn(self.tables.objects, object_ids)
 
     def _at(self, where: bytes, item_id: str) -> ItemState:
-        number, stamp = unpack_place(where)
+        number, stamp, _ = unpack_place(where)
         provider, partition = self.tables.places[number]
         return unpack(item_id, self.tables.index[provider][(partition, stamp, item_id)])
 
@@ -354,11 +363,13 @@ class BaseDataStore(ABC):
                 self._set(self.index_of(provider), (partition, stamp, item_id), pack(state))
             elif old.get(provider) != stamp or provider == old_home:
                 self._set(self.index_of(provider), (partition, stamp, item_id), b"")
-        where = pack_place(self.place_number(home, partition), state.vector[home])
-        if before is None or self._where(item_id) != where:
+        old_where = None if before is None else self._where(item_id)
+        arrival = self.next_arrivals(1)[0] if old_where is None else unpack_place(old_where)[2]
+        where = pack_place(self.place_number(home, partition), state.vector[home], arrival)
+        if old_where != where:
             self.unwritten.places.set(item_id, where)
         self._note_own(state, old)
-        self._count_entity(state, before)
+        self._note_model(state, before, arrival)
         if before is not None:
             self.count(before, -1)
         self.count(state, 1)
@@ -373,20 +384,29 @@ class BaseDataStore(ABC):
         if mine is not None and mine != old.get(self.provider_id):
             self.note_written(state.item_id, mine)
 
-    def _count_entity(self, state: ItemState, before: ItemState | None) -> None:
-        name, key = state.entity_name, entity_key(state)
+    def _note_model(self, state: ItemState, before: ItemState | None, arrival: int) -> None:
+        key = arrival_key(arrival)
         if before is not None:
-            if (before.entity_name, before.inserted) == (name, state.inserted):
+            if before.entity_name == state.entity_name:
                 return
-            self.unwritten.note_entity(before.entity_name, entity_key(before), None)
-        self.unwritten.note_entity(name, key, b"")
+            self.unwritten.note_entity(before.entity_name, key, None)
+        self.unwritten.note_entity(state.entity_name, key, state.item_id)
+
+    def next_arrivals(self, count: int) -> range:
+        """Return the numbers of the items that arrive next in this store."""
+        unwritten = self.unwritten
+        known = unwritten.arrived
+        first = int(self.facts.get("arrived", 0)) if known is None else known
+        unwritten.arrived = first + count
+        return range(first, first + count)
 
     def drop(self, state: ItemState) -> None:
         """Hold nothing of an item any more; ``state`` is what is held."""
         tables = self.tables
         self.count(state, -1)
+        arrival = unpack_place(self.place_of(state.item_id))[2]
         self.unwritten.places.set(state.item_id, None)
-        self.unwritten.note_entity(state.entity_name, entity_key(state), None)
+        self.unwritten.note_entity(state.entity_name, arrival_key(arrival), None)
         for provider, stamp in state.vector.items():
             self._remove(tables.index[provider], (state.partition, stamp, state.item_id))
         self._discard(tables.tombstones, (state.partition, state.item_id))
@@ -502,10 +522,10 @@ class BaseDataStore(ABC):
         return self._get_all(iter(self.tables.items))
 
     def items_of(self, entity_name: str) -> Iterator[ItemState]:
-        """Yield the states of one model's items, the oldest first; the others cost nothing."""
+        """Yield the states of one model's items, in the order in which they came; others cost nothing."""
         self._settle()
         tree: PageTree | None = self.tables.entities.get(entity_name)
-        return iter(()) if tree is None else self._get_all(map(id_of_entity_key, tree))
+        return iter(()) if tree is None else self._get_all(item_id for _, item_id in tree.items())
 
     def _get_all(self, item_ids: Iterator[str]) -> Iterator[ItemState]:
         while batch := list(islice(item_ids, _AT_ONCE)):
@@ -525,7 +545,7 @@ class BaseDataStore(ABC):
         keys: dict[str, list[IndexKey]] = {}
         homes = {}
         for item_id, where in places.items():
-            number, stamp = unpack_place(where)
+            number, stamp, _ = unpack_place(where)
             provider, partition = tables.places[number]
             key = (partition, stamp, item_id)
             homes[item_id] = provider, key
@@ -553,14 +573,17 @@ class BaseDataStore(ABC):
             self._set(tree, prefix, (Digest.unpack(tree.get(prefix, b"")) + news).pack())
         for entity_name, rows in unwritten.take_entities().items():
             self._update(self._entities(entity_name), rows)
+        if unwritten.arrived is not None:
+            self._set(self.facts, "arrived", unwritten.arrived)
+            unwritten.arrived = None
         self._write(self.tables.items, unwritten.places)
         self._write(self.tables.local, unwritten.bound)
         self._write(self.tables.objects, unwritten.objects)
 
-    def hold_entities(self, entity_name: str, rows: Mapping[str, bytes | None]) -> None:
-        """Let new items be among those of their model: by :func:`entity_key`, nothing.
+    def hold_entities(self, entity_name: str, rows: Mapping[str, str | None]) -> None:
+        """Let new items be among those of their model: their ids, by :func:`arrival_key`.
 
-        They were made one after the other, so they lie together, and are written at once.
+        They lie together, and are written at once.
         """
         waiting = self.unwritten.entities.get(entity_name)
         if waiting is None:
@@ -568,7 +591,7 @@ class BaseDataStore(ABC):
         else:
             waiting.update(rows)
 
-    def _write(self, tree: PageTree, learned: Learned[Any]) -> None:
+    def _write(self, tree: LayeredTree, learned: Learned[Any]) -> None:
         changed, absent = learned.take()
         if changed:
             self._update(tree, changed, absent)

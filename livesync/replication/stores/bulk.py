@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Final
 
 from ..metadata.states import ItemState
-from ..stored import entity_key, pack, pack_place
+from ..stored import arrival_key, pack, pack_place, unpack_place
 from .base import BaseDataStore, IndexKey
 
 #: States that are written together. What comes in order changes few pages twice, so they need not be more;
@@ -36,18 +36,18 @@ def put_new(store: BaseDataStore, states: Iterable[ItemState]) -> None:
 def _put(store: BaseDataStore, states: list[ItemState]) -> None:
     me = store.provider_id
     rows: dict[str, dict[IndexKey, bytes]] = defaultdict(dict)
-    entities: dict[str, dict[str, bytes | None]] = defaultdict(dict)
+    entities: dict[str, dict[str, str | None]] = defaultdict(dict)
     number_of = cache(store.place_number)
     written_here: dict[int, str] = {}
     by_query, tombstones = store.tables.by_query or (), store.tables.tombstones
     unwritten = store.unwritten
     places, tally = unwritten.places, unwritten.tally
-    for state in states:
+    for arrival, state in zip(store.next_arrivals(len(states)), states, strict=True):
         item_id, partition, vector, home = state.item_id, state.partition, state.vector, state.dot[0]
         for provider, stamp in vector.items():
             rows[provider][partition, stamp, item_id] = pack(state) if provider == home else b""
-        places.set(item_id, pack_place(number_of(home, partition), vector[home]))
-        entities[state.entity_name][entity_key(state)] = b""
+        places.set(item_id, pack_place(number_of(home, partition), vector[home], arrival))
+        entities[state.entity_name][arrival_key(arrival)] = item_id
         if me in vector:
             written_here[vector[me]] = item_id
         if item_id not in by_query:
@@ -78,7 +78,8 @@ def put_newer(store: BaseDataStore, pairs: Iterable[tuple[ItemState, ItemState]]
     for state, before in pairs:
         item_id, partition, home = state.item_id, state.partition, state.dot[0]
         _move(state, before, rows, amended)
-        places.set(item_id, pack_place(number_of(home, partition), state.vector[home]))
+        arrival = unpack_place(store.place_of(item_id))[2]
+        places.set(item_id, pack_place(number_of(home, partition), state.vector[home], arrival))
         if item_id not in by_query:
             tally.count(before, -1)
             tally.count(state, 1)

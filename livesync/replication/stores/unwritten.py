@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Set
 from typing import Generic, TypeVar
 
+from ..layers import LayeredTree
 from ..metadata.digests import Tally
-from ..pages import PageTree
 
 T = TypeVar("T", bytes, str)
 
@@ -33,14 +33,14 @@ class Learned(Generic[T]):
         """Return what a key has that is known; None: nothing."""
         return self._changed[key] if key in self._changed else self._known[key]
 
-    def look_up(self, tree: PageTree, key: str) -> T | None:
+    def look_up(self, tree: LayeredTree, key: str) -> T | None:
         """Return what a key has, which is found in the tree where it is not known."""
         if self.is_known(key):
             return self.get(key)
         found: T | None = tree.get(key)
         return found
 
-    def learn(self, tree: PageTree, keys: Iterable[str]) -> None:
+    def learn(self, tree: LayeredTree, keys: Iterable[str]) -> None:
         """Find out at once what these keys have."""
         wanted = [key for key in keys if not self.is_known(key)]
         found = tree.pick(wanted)
@@ -71,22 +71,24 @@ class Unwritten:
         bound: What the application has of items: item id -> what is in ``local``.
         objects: Which items its objects are: object id -> item id.
         entities: model -> what is written to its tree, and (None) taken out of it.
+        arrived: How many items have arrived in the store; None: as many as it says.
     """
 
-    __slots__ = ("bound", "entities", "objects", "places", "tally")
+    __slots__ = ("arrived", "bound", "entities", "objects", "places", "tally")
 
     def __init__(self) -> None:
         self.tally = Tally()
         self.places: Learned[bytes] = Learned()
         self.bound: Learned[bytes] = Learned()
         self.objects: Learned[str] = Learned()
-        self.entities: dict[str, dict[str, bytes | None]] = {}
+        self.entities: dict[str, dict[str, str | None]] = {}
+        self.arrived: int | None = None
 
-    def note_entity(self, entity_name: str, key: str, value: bytes | None) -> None:
+    def note_entity(self, entity_name: str, key: str, item_id: str | None) -> None:
         """Let an item be among those of its model; None: no longer."""
-        self.entities.setdefault(entity_name, {})[key] = value
+        self.entities.setdefault(entity_name, {})[key] = item_id
 
-    def take_entities(self) -> dict[str, dict[str, bytes | None]]:
+    def take_entities(self) -> dict[str, dict[str, str | None]]:
         """Return what is written to the trees of models, and begin anew."""
         taken, self.entities = self.entities, {}
         return taken
@@ -98,3 +100,4 @@ class Unwritten:
         self.bound.clear()
         self.objects.clear()
         self.entities.clear()
+        self.arrived = None

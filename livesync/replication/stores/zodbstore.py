@@ -12,7 +12,8 @@ from transaction import TransactionManager
 
 from ...attempts import ATTEMPTS, attempts
 from ...errors import NotInstalled, UpgradeNeeded, check_schema
-from ..pages import PageTree, RangeKey, Ranges
+from ..layers import LayeredTree
+from ..pages import PageTree, RangeKey, Ranges, Value
 from ..stored import ROOT_KEY, SCHEMA, StoredReplica
 from .base import BaseDataStore, Savepoint
 from .unwritten import Unwritten
@@ -150,7 +151,10 @@ class ZODBDataStore(BaseDataStore):
         index.update(rows)
 
     def _update(
-        self, tree: PageTree, rows: Mapping[str, bytes | None], absent: Set[str] = frozenset()
+        self,
+        tree: PageTree | LayeredTree,
+        rows: Mapping[str, Value | None],
+        absent: Set[str] = frozenset(),
     ) -> None:
         tree.update(rows, self._write_early, absent)
 
