@@ -42,6 +42,9 @@ _STRICT: Final = (
     | ormsgpack.OPT_PASSTHROUGH_UUID
 )
 
+#: The packer, looked up once.
+_PACK: Final = ormsgpack.packb
+
 #: How an encoded list begins whose length follows in four bytes.
 _ROW: Final = b"\xdd"
 
@@ -83,6 +86,7 @@ class Codec:
     def __init__(self, kinds: Iterable[Kind] = ()) -> None:
         self._reducers = dict(REDUCERS)
         self._restorers = dict(RESTORERS)
+        self._hook = self._extended  # bound once: it is asked for at every call
         for kind in kinds:
             if not FIRST_FREE_CODE <= kind.code <= 127 or kind.code in self._restorers:
                 raise ValueError(
@@ -100,7 +104,7 @@ class Codec:
             UnkeptValue: Something in it is of no known type, or it is nested too deep (or in itself).
         """
         try:
-            return ormsgpack.packb(value, self._extended, _STRICT)
+            return _PACK(value, self._hook, _STRICT)
         except TypeError:
             # Keys that are no text, text with lone surrogates, and what cannot be kept: the walk knows.
             return self._encode_walked(value)

@@ -22,7 +22,8 @@ common subsequence does not.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import count
 from typing import Any, Final
 
 from ...errors import BrokenDelta
@@ -102,95 +103,83 @@ def _applied(value: Any, delta: Delta) -> Any:
 # -- dicts ----------------------------------------------------------------------------------------------
 
 
-class _Edits:
-    """One direction of a dict's delta, while it is put together.
-
-    Attributes:
-        edited: Keys and deltas.
-        set: Keys and values of what is new or replaced.
-        added: Keys of what is new.
-    """
-
-    __slots__ = ("added", "edited", "set")
-
-    def __init__(self) -> None:
-        self.edited: list[Any] = []
-        self.set: list[Any] = []
-        self.added: list[Any] = []
-
-    def delta(self, deleted: list[Any], order: list[int]) -> Delta:
-        """Return it; empty where nothing differs.
-
-        Args:
-            deleted: Keys that are gone.
-            order: See :meth:`order`.
-        """
-        if order:
-            return [self.edited, self.set, deleted, order]
-        if deleted:
-            return [self.edited, self.set, deleted]
-        if self.set:
-            return [self.edited, self.set]
-        return [self.edited] if self.edited else []
-
-    def order(self, deleted: list[Any], keys: list[Any], others: list[Any]) -> list[int]:
-        """Return runs over the keys as they come out that put them into the order that they are to have.
-
-        Args:
-            deleted: Keys that are gone.
-            keys, others: All keys, as they are before and after.
-        """
-        if deleted:
-            gone = set(deleted)
-            keys = [key for key in keys if key not in gone]
-        out = keys + self.added
-        if out == others:
-            return []
-        place = {key: number for number, key in enumerate(out)}
-        return runs(map(place.__getitem__, others))
-
-
 def _dicts(a: dict[Any, Any], b: dict[Any, Any], codec: Codec) -> Deltas | None:
     if not _same_key_types(a, b):
         return replaced(a, b)
-    encode = codec.encode
-    forward, backward = _Edits(), _Edits()
+    edited: list[Any] = []
+    edited_back: list[Any] = []
+    replacing: list[Any] = []
+    replacing_back: list[Any] = []
+    gone = []
     for key, old in a.items():
         new = b.get(key, _MISSING)
-        if new is old:
-            continue
-        if new is _MISSING:
-            backward.set += key, old
-            backward.added.append(key)
-            continue
         kind = type(old)
-        if kind is type(new) and (
-            old == new if kind in _COMPARABLE else kind in _NESTED and encode(old) == encode(new)
-        ):
+        if kind in _COMPARABLE and kind is type(new) and old == new:
             continue  # as most are
-        inner = make(old, new, codec)
+        if new is _MISSING:
+            gone.append(key)
+            replacing_back += key, old
+            continue
+        inner = _value(old, new, codec)
         if inner is None:
             continue
         if inner.forward[0] is None:
-            forward.set += key, new
-            backward.set += key, old
+            replacing += key, new
+            replacing_back += key, old
         else:
-            forward.edited += key, inner.forward
-            backward.edited += key, inner.backward
-    return _finished(a, b, forward, backward)
-
-
-def _finished(a: dict[Any, Any], b: dict[Any, Any], forward: _Edits, backward: _Edits) -> Deltas | None:
-    """Return the deltas of two dicts; what ``b`` has and ``a`` has not is still to be noted."""
+            edited += key, inner.forward
+            edited_back += key, inner.backward
     keys, others = [*a], [*b]
-    if len(others) > len(keys) - len(backward.added):
-        forward.added.extend(key for key in others if key not in a)
-        for key in forward.added:
-            forward.set += key, b[key]
-    is_ordered = keys == others
-    there = forward.delta(backward.added, [] if is_ordered else forward.order(backward.added, keys, others))
-    back = backward.delta(forward.added, [] if is_ordered else backward.order(forward.added, others, keys))
+    fresh = [key for key in others if key not in a] if len(others) > len(keys) - len(gone) else []
+    for key in fresh:
+        replacing += key, b[key]
+    if keys == others:
+        there, back = _cut(edited, replacing, (), ()), _cut(edited_back, replacing_back, (), ())
+    else:
+        there = _cut(edited, replacing, gone, _order(keys, gone, fresh, others))
+        back = _cut(edited_back, replacing_back, fresh, _order(others, fresh, gone, keys))
     return Deltas(there, back) if there else None
+
+
+def _value(old: Any, new: Any, codec: Codec) -> Deltas | None:
+    """Return the deltas between two values of a key; see :func:`make`."""
+    if new is old:
+        return None
+    kind = type(old)
+    if kind in _NESTED and kind is type(new) and len(old) == len(new):
+        encode = codec.encode
+        if encode(old) == encode(new):
+            return None
+    return make(old, new, codec)
+
+
+def _cut(edited: list[Any], replacing: list[Any], deleted: Sequence[Any], order: Sequence[int]) -> Delta:
+    """Return one direction's rows without those at the end that are empty; none where nothing differs."""
+    if order:
+        return [edited, replacing, deleted, order]
+    if deleted:
+        return [edited, replacing, deleted]
+    if replacing:
+        return [edited, replacing]
+    return [edited] if edited else []
+
+
+def _order(keys: list[Any], deleted: list[Any], added: list[Any], others: list[Any]) -> list[int]:
+    """Return runs over the keys as they come out that put them into the order that they are to have.
+
+    Args:
+        keys, others: All keys, as they are before and after.
+        deleted: Keys that are gone.
+        added: Keys that are new, as they come out.
+    """
+    if deleted:
+        taken = set(deleted)
+        keys = [key for key in keys if key not in taken]
+    out = keys + added
+    if out == others:
+        return []
+    place = dict(zip(out, count()))
+    return runs(map(place.__getitem__, others))
 
 
 def _same_key_types(a: dict[Any, Any], b: dict[Any, Any]) -> bool:

@@ -34,9 +34,14 @@ def run(items: Sequence[Any], start: Any, length: Any) -> Sequence[Any]:
 def runs(places: Iterable[int]) -> list[int]:
     """Return ascending runs as a flat row of starts and lengths."""
     row: list[int] = []
+    start = end = -1
     for place in places:
-        if row and place == row[-2] + row[-1]:
-            row[-1] += 1
-        else:
-            row += place, 1
+        if place == end:
+            end += 1
+            continue
+        if end > 0:
+            row += start, end - start
+        start, end = place, place + 1
+    if end > 0:
+        row += start, end - start
     return row

@@ -5,7 +5,8 @@ Where pieces begin is found by whole lines, or by words in a row; how far they g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any, Final
 
 from ...errors import BrokenDelta
@@ -21,6 +22,10 @@ LONG: Final = 256
 _SHINGLE: Final = 4
 
 
+#: Where runs of tokens start in a text, and the runs.
+_Marks = list[tuple[int, Any]]
+
+
 def diff_texts(a: Any, b: Any) -> Deltas:
     """Return the deltas between two texts, or two bytes, that differ."""
     if len(a) <= SHORT or len(b) <= SHORT:
@@ -29,7 +34,9 @@ def diff_texts(a: Any, b: Any) -> Deltas:
     end = _common_back(a, len(a), b, len(b), min(len(a), len(b)) - start)
     old, new = a[start : len(a) - end], b[start : len(b) - end]
     if len(old) > LONG and len(new) > LONG:
-        return Deltas([start, end, _pieces(old, new)], [start, end, _pieces(new, old)])
+        olds, news = _both_marks(old, new)
+        there, back = _pieces(old, olds, new, news), _pieces(new, news, old, olds)
+        return Deltas([start, end, there], [start, end, back])
     return Deltas([start, end, new], [start, end, old])
 
 
@@ -71,17 +78,23 @@ def _common_back(a: Any, i: int, b: Any, j: int, most: int) -> int:
     return most
 
 
-def _pieces(old: Any, new: Any) -> Delta:
-    """Return a row that makes ``new`` of pieces of ``old`` (start, length) and new text."""
-    width, cut = _tokens(old, new)
+def _pieces(old: Any, olds: _Marks, new: Any, news: _Marks) -> Delta:
+    """Return a row that makes ``new`` of pieces of ``old`` (start, length) and new text.
+
+    Args:
+        old, new: The texts.
+        olds, news: Their marks.
+    """
     places: dict[Any, int] = {}
-    for start, mark in _marks(cut(old), width):
+    for start, mark in olds:
         places.setdefault(mark, start)
     row: list[Any] = []
     done = 0
-    for start, mark in _marks(cut(new), width):
+    for start, mark in news:
+        if start < done:
+            continue
         place = places.get(mark)
-        if start < done or place is None:
+        if place is None:
             continue
         back = _common_back(old, place, new, start, min(place, start - done))
         if done < start - back:
@@ -94,24 +107,25 @@ def _pieces(old: Any, new: Any) -> Delta:
     return row
 
 
-def _tokens(old: Any, new: Any) -> tuple[int, Callable[[Any], list[Any]]]:
-    """Return how many tokens make a mark, and what cuts a text into tokens: lines, or words."""
+def _both_marks(old: Any, new: Any) -> tuple[_Marks, _Marks]:
+    """Return where runs of tokens start in each of two texts, and the runs: of lines, or of words."""
     end = "\n" if isinstance(old, str) else b"\n"
     if old.count(end) > 1 and new.count(end) > 1:
-        return 1, lambda text: [part + end for part in text.split(end)]
+        return _marks(old, end, 1), _marks(new, end, 1)
     gap = " " if isinstance(old, str) else b" "
-    return _SHINGLE, lambda text: [part + gap for part in text.split(gap)]
+    return _marks(old, gap, _SHINGLE), _marks(new, gap, _SHINGLE)
 
 
-def _marks(tokens: list[Any], width: int) -> Iterator[tuple[int, Any]]:
-    """Yield where each run of ``width`` tokens starts, and the run itself.
+def _marks(text: Any, end: Any, width: int) -> _Marks:
+    """Return where each run of ``width`` tokens starts, and the run itself.
 
     The last token of a text lacks its end, so runs that hold it are left out.
     """
-    start = 0
-    for number in range(len(tokens) - width):
-        yield start, tokens[number] if width == 1 else tuple(tokens[number : number + width])
-        start += len(tokens[number])
+    tokens = text.split(end)
+    starts = accumulate((len(token) + 1 for token in tokens), initial=0)
+    last = len(tokens) - 1
+    runs = tokens[:last] if width == 1 else zip(*(tokens[number:last] for number in range(width)))
+    return list(zip(starts, runs))
 
 
 def apply_text(value: Any, delta: Delta) -> Any:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from operator import itemgetter
 from struct import unpack
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import ormsgpack
 
@@ -33,6 +34,9 @@ GONE: Final = b""
 
 #: In place of a delta that was erased: no encoded value begins so.
 ERASED: Final = b"\xc1"
+
+#: How an encoded delta begins that says what a document is, whatever it was: a row of None, and the document.
+REPLACING: Final = b"\x92\xc0"
 
 _PAGE_ROWS: Final = 1_024
 _PAGE_BYTES: Final = 262_144
@@ -64,17 +68,25 @@ class Row(NamedTuple):
     check_after: bytes = UNKNOWN
 
 
+#: The columns of no rows.
+_NO_ROWS: Final[tuple[tuple[Any, ...], ...]] = ((),) * len(Row._fields)
+
+
 def change_set(rows: Sequence[Row], frames: Frames, dictionary: int = 0) -> ChangeSet:
     """Return rows, which are sorted by id, as they are stored; ``dictionary`` is what their deltas know."""
     sizes = [len(row.forward) + len(row.backward) for row in rows]
-    pages = [rows[start:end] for start, end in _parts(sizes, _PAGE_ROWS, _PAGE_BYTES)]
-    if len(pages) == 1:
-        return ChangeSet(_packed(pages[0], frames, dictionary))
+    parts = list(_parts(sizes, _PAGE_ROWS, _PAGE_BYTES))
+    if len(parts) == 1:
+        return ChangeSet(_packed(rows, frames, dictionary))
+    pages = [rows[start:end] for start, end in parts]
     return ChangeSet([(page[0].document_id, Packet(_packed(page, frames, dictionary))) for page in pages])
 
 
 def _parts(sizes: Sequence[int], most: int, most_bytes: int) -> Iterator[tuple[int, int]]:
     """Yield (start, end) of parts, one at least: of so many items, and bytes where it is not one item."""
+    if len(sizes) <= most and sum(sizes) <= most_bytes:
+        yield 0, len(sizes)
+        return
     start = total = 0
     for number, size in enumerate(sizes):
         if number - start >= most or (number > start and total + size > most_bytes):
@@ -89,12 +101,15 @@ def _packed(rows: Sequence[Row], frames: Frames, dictionary: int) -> bytes:
 
     Who goes one way reads that one alone.
     """
-    ids = frames.pack(ormsgpack.packb([row.document_id for row in rows]))
-    hashes = b"".join(part for row in rows for part in (row.before, row.after))
-    there, back = [row.forward for row in rows], [row.backward for row in rows]
-    checks = b"".join(part for row in rows for part in (row.check_before, row.check_after))
-    fields = [*_framed(there, frames, dictionary), *_framed(back, frames, dictionary)]
-    return with_sum(ormsgpack.packb([ids, hashes, checks, *fields]))
+    ids, there, back, before, after, check_before, check_after = zip(*rows) if rows else _NO_ROWS
+    packed = [
+        frames.pack(ormsgpack.packb(ids)),
+        b"".join(chain.from_iterable(zip(before, after))),
+        b"".join(chain.from_iterable(zip(check_before, check_after))),
+        *_framed(there, frames, dictionary),
+        *_framed(back, frames, dictionary),
+    ]
+    return with_sum(ormsgpack.packb(packed))
 
 
 def _framed(deltas: Sequence[bytes], frames: Frames, dictionary: int) -> tuple[list[int], list[bytes]]:

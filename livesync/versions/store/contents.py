@@ -24,6 +24,7 @@ from ..values import CODEC, Codec, hash_of
 from .changesets import (
     ERASED,
     GONE,
+    REPLACING,
     Columns,
     Forwards,
     Row,
@@ -258,18 +259,20 @@ class Contents:
 
     def _resolved(self, document_id: str, place: Place, entries: Entries, newest: Entry) -> State:
         chain: list[Any] = []
-        weight = rows = 0
+        weight = rows = replacing = 0
         entry = newest
         while entry.kind in CHAINED:
             if entry.kind != Kind.SAME:
                 is_row = entry.kind == Kind.ROW
                 payload = self.forward(document_id, entry.key) if is_row else entry.payload
-                chain.append(self.codec.decode(payload))
                 rows += is_row
                 weight += len(entry.payload)
-                if is_row and chain[-1][:1] == [None]:
-                    base = State(None, b"", None, base=len(payload) // 3)
+                if is_row and payload.startswith(REPLACING):
+                    body = payload[len(REPLACING) :]
+                    base = State(self.codec.decode(body), b"", None, base=len(payload) // 3, body=body)
+                    replacing = 1
                     break
+                chain.append(self.codec.decode(payload))
             if entry.up == PACKED:
                 base = self._first(document_id, place, is_hashed=False)
                 if base is _NEVER:
@@ -280,20 +283,21 @@ class Contents:
             base = self._whole(entry)
         if base.value is ABSENT:
             return State(ABSENT, b"" if entry.kind == Kind.GONE else newest.hash, newest)
-        value = base.value
+        value, body = base.value, base.body
         for delta in reversed(chain):
             value = apply(value, delta)
-        body = self.codec.encode(value)
+        if chain:
+            body = self.codec.encode(value)
         if hash_of(body) != newest.hash:
             raise InvalidCollectionState("it is not what was registered")
-        return State(value, newest.hash, newest, len(chain), weight, base.base, rows, body)
+        return State(value, newest.hash, newest, len(chain) + replacing, weight, base.base, rows, body)
 
     def _whole(self, entry: Entry) -> State:
         """Return what an entry that needs no other says."""
         if entry.kind != Kind.WHOLE:
             return _NEVER
-        value = self.codec.decode(self.frames.unpack(entry.payload))
-        return State(value, entry.hash, entry, base=len(entry.payload))
+        body = self.frames.unpack(entry.payload)
+        return State(self.codec.decode(body), entry.hash, entry, base=len(entry.payload), body=body)
 
     def forward(self, document_id: str, key: int) -> bytes:
         """Return the forward delta of a document that a version's change set names.

@@ -91,7 +91,10 @@ def unpack_entries(data: bytes) -> list[Entry]:
     """
     if not data:
         return []
-    fields = iter(_unpack_fields(data))
+    unpacked = _unpack_fields(data)
+    if len(unpacked) == _WIDTH:  # as mostly
+        return [tuple.__new__(Entry, unpacked)]
+    fields = iter(unpacked)
     try:
         return [*map(tuple.__new__, repeat(Entry), zip(*repeat(fields, _WIDTH), strict=True))]
     except ValueError as exc:
@@ -121,6 +124,10 @@ class Entries:
 
     def newest(self, forks: Forks, key: int) -> Entry | None:
         """Return the newest entry on the way from a version to the root; None: it has not changed there."""
+        if self.tail:
+            last = self.tail[-1]
+            if last.key <= key and line_of(last.key) == line_of(key):
+                return last  # as mostly
         for line, position in stretches(forks, key):
             found = self.on_line(line, position)
             if found is not None:

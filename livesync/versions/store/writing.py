@@ -11,7 +11,7 @@ from ..diffs import delta
 from ..diffs.threeway import ABSENT
 from ..shelves import History
 from ..values import hash_of
-from .changesets import ERASED, GONE, NOTHING, SHORT, Row
+from .changesets import ERASED, GONE, NOTHING, REPLACING, SHORT, Row
 from .checks import kept_check
 from .contents import Contents, State
 from .entries import Entry, Kind, append
@@ -271,7 +271,7 @@ def _worked_out(contents: Contents, key: int, parent: int, change: Change) -> _W
     if body is None and after:
         row = new_row(document_id, (ERASED, ERASED if old.hash else GONE), old, after, b"")
         return _Written(place.history, Entry(key, Kind.ERASED, key, after, b""), row, old.hash)
-    deltas = _deltas(contents, old, value)
+    deltas = _deltas(contents, old, value, body)
     entry = _entry(contents, key, old, body, after, deltas[0])
     if same is not None:
         entry = Entry(key, Kind.SAME, same, after, b"")
@@ -299,14 +299,15 @@ def new_row(document_id: str, deltas: tuple[bytes, bytes], old: State, after: by
     )
 
 
-def _deltas(contents: Contents, old: State, new: Any) -> tuple[bytes, bytes]:
-    encode = contents.codec.encode
+def _deltas(contents: Contents, old: State, new: Any, body: bytes | None) -> tuple[bytes, bytes]:
     if old.value is ABSENT:
-        return GONE if new is ABSENT else encode([None, new]), ERASED if old.hash else GONE
-    if new is ABSENT:
-        return GONE, encode([None, old.value])
-    made = delta.make(old.value, new, contents.codec)
+        return GONE if body is None else REPLACING + body, ERASED if old.hash else GONE
+    if body is None:
+        return GONE, REPLACING + old.body
+    codec = contents.codec
+    made = delta.make(old.value, new, codec)
     assert made is not None, "the hashes differ"
+    encode = codec.encode
     return encode(made.forward), encode(made.backward)
 
 
