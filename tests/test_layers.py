@@ -13,7 +13,7 @@ import livesync
 PACKAGE = Path(livesync.__file__).parent
 
 GROUND = {"attempts", "errors", "forms", "relcache", "relstorage", "zeoclient", "imports", "process"}
-GROUND |= {"httpcalls", "keepers", "options", "database", "action", "host"}
+GROUND |= {"httpcalls", "keepers", "options", "database", "action", "host", "words"}
 TRACK = GROUND | {"track", "timetable", "commits"}
 AGENT = TRACK | {"agent"}
 MANAGER = AGENT | {"conflicts", "leases", "status", "readers", "manager"}
@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "attempts": set(),
     "keepers": set(),
     "conflicts": set(),
+    "words": set(),
     "process": set(),
     "imports": set(),
     "forms": set(),

@@ -10,7 +10,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import NotInstalled, StateForbids, UsageError
-from ..web.words import plural
+from ..words import plural
 from .exitcodes import ExitCode
 from .output import printable
 from .running import RUN_COUNTS
@@ -195,7 +195,8 @@ def held_back(status: AgentStatus) -> str:
         return status.schedule_problem
     if not status.held_until:
         return ""
-    return f"until {utc(status.held_until)}, since {status.failures} runs in a row have failed"
+    runs = plural(status.failures, "run has", "runs in a row have")
+    return f"until {utc(status.held_until)}, since {runs} failed"
 
 
 def _describe_run(run: Mapping[str, Any] | None) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from ..web.words import plural
+from ..words import plural
 from .tables import duration
 
 if TYPE_CHECKING:

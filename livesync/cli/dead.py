@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..database import connected
 from ..errors import UsageError
-from ..web.words import plural
+from ..words import plural
 from .exitcodes import ExitCode
 from .exporting import counted, end_of_some
 from .output import encoded, printable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..database import connected
 from ..errors import DatabaseLocked
-from ..web.words import plural
+from ..words import plural
 from .exitcodes import ExitCode
 from .exporting import counted
 from .output import printable

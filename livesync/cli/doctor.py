@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..database import shown_uri
 from ..errors import LiveSyncError, OptionError
 from ..process import is_dead
-from ..web.words import plural
+from ..words import plural
 from .exitcodes import ExitCode, code_of, gravest
 from .findings import Finding
 from .output import printable

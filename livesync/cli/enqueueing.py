@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..action import DATA_CHANGED, check_actions
 from ..database import committed
-from ..web.words import plural
+from ..words import plural
 from .exitcodes import ExitCode
 from .picking import spooled
 from .session import Session, as_usage

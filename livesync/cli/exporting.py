@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..database import connected
 from ..errors import UnknownAgentType, UsageError
-from ..web.words import plural
+from ..words import plural
 from .exitcodes import ExitCode
 from .output import printable
 from .picking import picked, picks_some

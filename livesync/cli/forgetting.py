@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from ..web.words import plural
+from ..words import plural
 from .exitcodes import ExitCode
 from .output import printable
 from .session import Session, as_usage

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..database import missing_file, shown_uri
 from ..errors import NotInstalled, UsageError
-from ..web.words import plural
+from ..words import plural
 from .exitcodes import ExitCode
 from .output import printable
 from .session import Session

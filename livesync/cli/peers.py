@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LiveSyncError
-from ..web.words import plural
+from ..words import plural
 from .exitcodes import ExitCode, gravest
 from .failures import Failure
 from .output import printable

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
-from ..web.words import plural
+from ..words import plural
 from .output import Output
 from .tables import duration
 

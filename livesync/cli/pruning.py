@@ -6,7 +6,7 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING
 
-from ..web.words import plural
+from ..words import plural
 from .exitcodes import ExitCode
 from .session import Session, as_usage
 

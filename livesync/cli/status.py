@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..web.words import plural
+from ..words import plural
 from .agents import held_back, shown_state
 from .check import check
 from .exitcodes import ExitCode

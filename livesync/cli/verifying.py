@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from ..database import connected
-from ..web.words import plural
+from ..words import plural
 from .exitcodes import ExitCode
 from .exporting import counted
 from .output import Output, printable

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from ..web.words import plural
+from ..words import plural
 from .collections import changing, line_of, looking, unknown_document, version_of
 from .exitcodes import ExitCode
 from .output import printable

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from ..web.words import plural
+from ..words import plural
 from .collections import changing, line_of, looking, version_of
 from .exitcodes import ExitCode
 from .output import printable

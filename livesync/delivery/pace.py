@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ..errors import TooManyRefused
+from ..words import plural
 
 
 class Pace:
@@ -85,9 +86,9 @@ class Refusals:
             if count <= self._threshold:
                 return
             if not self._too_many:
-                among = min(self._settled, self._window)
+                among = plural(min(self._settled, self._window), "record")
                 self._too_many = (
-                    f"{count} of the last {among} records were refused, which looks like the service's fault"
+                    f"{count} of the last {among} were refused, which looks like the service's fault"
                     f" or the host's; the last: {reason}; mend it, or raise dead_threshold"
                 )
         raise TooManyRefused(self._too_many)

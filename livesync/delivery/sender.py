@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from ..errors import BatchRefused, DeliveryError, NoDocument, RetryLater
+from ..words import plural
 from .record import Batch, DeadRecord, Encoded, Op, Outcome, Record, RunResult, Verdict, encode_document
 from .streams import Streams
 
@@ -179,7 +180,8 @@ class Sender:
         self._uploader.refusals.passed(passed)
         for index, reason in refused:
             self._set_aside(part[index], part.bodies[index], reason, result)
-        return part.only(again), f"{len(again)} of {len(part)} records not now: {why or 'no reason given'}"
+        records = plural(len(part), "record")
+        return part.only(again), f"{len(again)} of {records} not now: {why or 'no reason given'}"
 
     def _set_aside(self, record: Record, body: bytes | None, reason: str, result: RunResult) -> None:
         text = " ".join(reason.split())[:_MAX_REASON] or "no reason given"

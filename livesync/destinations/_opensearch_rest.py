@@ -22,6 +22,7 @@ from ..delivery.record import Op, Outcome, Verdict
 from ..errors import BatchRefused, DeliveryError, OptionError, RetryLater, ServiceRefuses
 from ..forms import decode_json
 from ..httpcalls import NoAuth
+from ..words import plural
 from ._answers import Answer, outcome, retry_after_s, without_secrets
 from ._http_session import ANSWER_BYTES, HeaderAuth, HTTPService, bearer
 
@@ -207,7 +208,8 @@ class RESTService:
             raise ServiceRefuses(f"{said} with a body that is no JSON object: {_CHECK_URL}")
         items = Reply(answer.status, answer.body, cause, said).read(_BulkAnswer).items
         if len(items) != len(ids):
-            raise ServiceRefuses(f"{said} with {len(items)} results for {len(ids)} actions: {_CHECK_URL}")
+            results, actions = plural(len(items), "result"), plural(len(ids), "action")
+            raise ServiceRefuses(f"{said} with {results} for {actions}: {_CHECK_URL}")
         return [
             _verdict(object_id, next(iter(item.values())), target)
             for object_id, item in zip(ids, items, strict=True)

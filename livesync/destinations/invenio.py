@@ -37,6 +37,7 @@ from ..delivery.uploader import (
 )
 from ..errors import OptionError, RetryLater
 from ..options import Option, load_function
+from ..words import plural
 from ._answers import without_secrets
 from ._attached import refused_files
 from ._http_session import HTTP_OPTIONS, HTTPService, bearer
@@ -123,9 +124,9 @@ class InvenioUploader(RecordUploader):
     def probe(self) -> str:
         """Count what the token's user has there, and look for the community."""
         api, _, publisher = self._session
-        count = api.count()
+        records = plural(api.count(), "record")
         publisher.community_id()
-        return f"{without_secrets(self.url)} is an InvenioRDM; the token's user has {count} records there"
+        return f"{without_secrets(self.url)} is an InvenioRDM; the token's user has {records} there"
 
     def _upload_batch(self, batch: Batch) -> list[Verdict]:
         try:

@@ -39,6 +39,7 @@ from ..delivery.uploader import (
 )
 from ..errors import LeaseLost, OptionError
 from ..options import Option, load_function
+from ..words import plural
 from ._attached import blocks, refused_files, verdicts
 
 #: What a scripted answer may be: raised, returned instead of storing, or asked.
@@ -319,7 +320,7 @@ class MemoryUploader(RecordUploader):
 
     def probe(self) -> str:
         """Return how many documents there are."""
-        return f"memory, {len(self._service.positions)} documents"
+        return f"memory, {plural(len(self._service.positions), 'document')}"
 
     def rows(self, after: str | None = None, quick: bool = False) -> Iterator[HeldRow]:
         """Yield what the service held when the first row was asked for, by ascending ids."""

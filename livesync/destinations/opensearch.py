@@ -40,6 +40,7 @@ from ..delivery.uploader import (
 )
 from ..errors import DeliveryError, RetryLater, ServiceRefuses
 from ..options import Option
+from ..words import plural
 from ._http_session import HTTP_OPTIONS
 from ._opensearch_documents import FIELD, LIVING, actions, takes_our_field
 from ._opensearch_indices import Indices, Target, check_alias, creation_body
@@ -151,9 +152,9 @@ class OpenSearchUploader(RecordUploader):
         pointer = self.read_pointer()
         if current is None:
             return f"{self._about}; the index {self.alias} will be made"
-        living = self._indices.count(current, LIVING)
+        living = plural(self._indices.count(current, LIVING), "document")
         stands = "no pointer" if pointer is None else f"pointer at {pointer.position}"
-        return f"{self._about}; {self.alias} stands for {current.index}, {living} documents, {stands}"
+        return f"{self._about}; {self.alias} stands for {current.index}, {living}, {stands}"
 
     # -- the pointer, and where records go ---------------------------------------------------------
 

@@ -31,6 +31,7 @@ from ..delivery.uploader import (
 )
 from ..errors import DeliveryError, LeaseLost
 from ..options import Option
+from ..words import plural
 from ._attached import refused_files, verdicts
 from ._sqlite_attached import FileTables, has_file_tables, make_file_tables, sweep_files
 from ._sqlite_file import (
@@ -199,7 +200,7 @@ class SQLiteUploader(RecordUploader):
         refuse_unwritable(self.path)
         with self._meaning():
             documents = self._connection.execute("SELECT count(*) FROM documents").fetchone()[0]
-        return f"SQLite {sqlite3.sqlite_version}, {documents} documents in {self.path}"
+        return f"SQLite {sqlite3.sqlite_version}, {plural(documents, 'document')} in {self.path}"
 
     def rows(self, after: str | None = None, quick: bool = False) -> Iterator[HeldRow]:
         """Yield the rows of ``documents`` by ascending ids.

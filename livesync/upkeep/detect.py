@@ -36,6 +36,7 @@ from ..host import Host
 from ..manager import SyncManager
 from ..track import queue
 from ..track.stored import StoredAgent
+from ..words import plural
 from .announced import Announced
 from .sending import Counted, check_has_begun
 
@@ -323,7 +324,7 @@ class _Walk:
         if self.writes:
             self._access.change(
                 partial(self._note, [found.object_id for found in part.found]),
-                f"detection for {self._agent_id}: {result.checked} objects",
+                f"detection for {self._agent_id}: {plural(result.checked, 'object')}",
             )
 
     def _queue_contents(self, object_id: str) -> int:

@@ -29,6 +29,7 @@ from ..host import Host
 from ..leases import LEASE_S
 from ..manager import SyncManager
 from ..track.stored import StoredAgent
+from ..words import plural
 
 logger = logging.getLogger(__name__)
 
@@ -289,7 +290,10 @@ class _Export:
             part.read += len(ids)
             done = state["done"] + len(ids)
             stopped = work.settle(
-                part, ids, partial(self._note, ids[-1], done), f"export of {self._agent_id}: {done} objects"
+                part,
+                ids,
+                partial(self._note, ids[-1], done),
+                f"export of {self._agent_id}: {plural(done, 'object')}",
             )
             if stopped is not None:
                 raise stopped

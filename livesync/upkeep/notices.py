@@ -24,6 +24,7 @@ from ..errors import LiveSyncError, OptionError, UsageError
 from ..manager import SyncManager
 from ..options import Option, read_secret
 from ..status import AgentStatus
+from ..words import plural
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,8 @@ def trouble_of(status: AgentStatus, max_lag_s: float) -> Notice:
     if status.lag_actions and status.lag_seconds > max_lag_s:
         return Notice(
             ident, "lagging",
-            f"agent {ident} is {status.lag_seconds:.0f} s behind: {status.lag_actions} actions to deliver"
+            f"agent {ident} is {status.lag_seconds:.0f} s behind:"
+            f" {plural(status.lag_actions, 'action')} to deliver"
             + (f"; its last run failed: {status.last_error}" if status.last_error else ""),
         )  # fmt: skip
     return Notice(ident, "", f"agent {ident} is well")

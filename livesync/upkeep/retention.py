@@ -7,6 +7,7 @@ from typing import Final
 
 from ..agent import State, StopReason
 from ..manager import SyncManager
+from ..words import plural
 
 _DAY_S: Final = 86_400
 
@@ -57,9 +58,8 @@ class HeldBack:
         if not self.is_agent:
             who = f"reader {self.agent_id}"
             remedy = f"let it read ({_remedy(self.agent_id)}),"
-        actions = "1 action" if self.actions == 1 else f"{self.actions:,} actions"
         return (
-            f"{who} holds back {actions} of up to {self.days:.0f} days (about"
+            f"{who} holds back {plural(self.actions, 'action')} of up to {self.days:.0f} days (about"
             f" {self.bytes / 1e6:,.0f} MB): {remedy} or leave it behind with: livesync prune"
             " --leave-behind"
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from . import words
+from .. import words
 
 #: Width and height of the box that lines are drawn in.
 BOX: Final = 1000

@@ -14,7 +14,7 @@ from enum import Enum
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from . import words
+from .. import words
 
 if TYPE_CHECKING:
     from .schemas import Agent, Status

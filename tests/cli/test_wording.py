@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import livesync.cli
-from livesync.web.words import plural
+import livesync
+from livesync.words import plural
 
-COMMANDS = Path(livesync.cli.__file__).parent
+PACKAGE = Path(livesync.__file__).parent
+COMMANDS = PACKAGE / "cli"
 
 #: Words that stand after a number and end in s, and are the same for one.
 SAME = {"as", "is", "was", "this"}
@@ -32,6 +33,36 @@ def test_no_number_stands_before_a_word_that_is_wrong_for_one(path):
         for text in texts(path)
         for word in re.findall(r"\{\} (?:\w+ )?(\w+s)\b", text)
         if word not in SAME
+    ]
+
+    assert found == []
+
+
+#: What is counted in sentences, besides those of commands.
+COUNTED = {"actions", "documents", "objects", "records", "versions"}
+
+
+def sentences(path):
+    """Yield the strings of a module with ``{}`` where anything but a constant stands in them."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(
+                part.value
+                if isinstance(part, ast.Constant)
+                else "{constant}"
+                if ast.unparse(part.value).rpartition(".")[2].isupper()
+                else "{}"
+                for part in node.values
+            )
+
+
+def test_no_sentence_of_the_package_counts_one_as_many():
+    found = [
+        (path.name, text)
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.relative_to(PACKAGE).parts[0] != "demo"  # which counts what it has made itself
+        for text in sentences(path)
+        if COUNTED.intersection(re.findall(r"\{\} (\w+)", text))
     ]
 
     assert found == []

@@ -293,7 +293,7 @@ def test_records_that_stay_not_now_make_the_run_give_up():
         verdicts(a=Outcome.ACCEPTED, b=Outcome.NOT_NOW), not_now, not_now, max_attempts=3
     )
 
-    with pytest.raises(RetryLater, match="1 of 1 records not now: b not_now"):
+    with pytest.raises(RetryLater, match="1 of 1 record not now: b not_now"):
         uploader.iterate_over(upserts("ab"))
 
     assert uploader.ids == ["ab", "b", "b"]

@@ -779,7 +779,7 @@ def test_a_connection_that_is_cut_repeats_the_batch_and_nothing_else(service, ma
     [
         (200, "text/html", b"<html>log in</html>", "no JSON object"),
         (200, "application/json", b"{}", "another form"),
-        (200, "application/json", b'{"items": []}', "0 results for 1 actions"),
+        (200, "application/json", b'{"items": []}', "0 results for 1 action:"),
         (401, "text/plain", b"Unauthorized", "401 .*: Unauthorized; check username and password"),
         (404, "text/plain", b"", "check the URL"),
         (406, "application/json", b'{"error": "Content-Type is not supported"}', "Content-Type is not"),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from livesync.web import words
+from livesync import words
 from livesync.web.charts import BOX, chart, number_step, rates, thinned, time_step
 
 points = st.lists(st.tuples(st.floats(0, 1000), st.floats(0, 1e9, allow_subnormal=False)), max_size=400).map(

@@ -16,6 +16,7 @@ from typing import Any
 from BTrees.OOBTree import OOBTree
 
 from ...errors import BrokenDelta, BrokenValue, InvalidCollectionState, InvalidOperation
+from ...words import plural
 from ..diffs.delta import apply
 from ..diffs.threeway import ABSENT
 from ..names import Names, check_branch_name
@@ -196,9 +197,8 @@ class DeltasCollection(DeltaReader):
         if check_branch_name(new_branch) in names.branches():
             raise ValueError(f"there is a branch {new_branch!r} already")
         if branch.total - number != num_versions:
-            raise InvalidCollectionState(
-                f"branch {name!r} has {branch.total - number} versions from {number} on, not {num_versions}"
-            )
+            found = plural(branch.total - number, "version")
+            raise InvalidCollectionState(f"branch {name!r} has {found} from {number} on, not {num_versions}")
         moved = Branch(parent_of(contents.forks, key), branch.since(number))
         names.set_branch(new_branch, moved)
         names.set_branch(name, branch.until(number))

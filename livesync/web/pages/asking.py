@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pyramid.request import Request
 from pyramid.response import Response
 
+from ... import words
 from ...errors import LiveSyncError
-from .. import operations, schemas, words
+from .. import operations, schemas
 from ..errors import SameAtWork
 from .confirming import Asked, answered, ask, is_confirmed, wrong
 from .forms import Field, Form

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pyramid.request import Request
 from pyramid.response import Response
 
-from .. import operations, schemas, words
+from ... import words
+from .. import operations, schemas
 from .confirming import Asked, ask, is_confirmed
 from .forms import agent_picker
 from .frame import Page, go, who_asks

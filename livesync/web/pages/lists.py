@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pyramid.request import Request
 from pyramid.response import Response
 
-from .. import operations, words
+from ... import words
+from .. import operations
 from ..charts import Chart, Point, chart, rates
 from ..schemas import Agent, Run, StatusSample
 from .forms import agent_picker

@@ -10,7 +10,8 @@ from typing import Final
 from pyramid.request import Request
 from pyramid.response import Response
 
-from .. import operations, words
+from ... import words
+from .. import operations
 from ..schemas import Agent, Status
 from ..timeline import Scale, summary, timeline
 from .frame import Page
@@ -110,5 +111,6 @@ def rates(request: Request, status: Status) -> dict[str, str]:
     for agent in status.agents:
         delivered = agent.totals.accepted - before.get(agent.id, agent.totals.accepted)
         if delivered > 0:
-            found[agent.id] = f"{words.number(delivered / (status.time - earlier.time))} records a second"
+            rate = words.number(delivered / (status.time - earlier.time))
+            found[agent.id] = f"{rate} {'record' if rate == '1' else 'records'} a second"
     return found

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pyramid.request import Request
 from pyramid.response import Response
 
-from .. import operations, schemas, words
+from ... import words
+from .. import operations, schemas
 from .confirming import Asked, ask
 from .forms import Field, Form
 from .frame import go

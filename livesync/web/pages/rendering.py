@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from .. import words
+from ... import words
 
 if TYPE_CHECKING:
     from ..schemas import Agent, Counts, Task

@@ -10,10 +10,11 @@ from typing import Final
 from pyramid.request import Request
 from pyramid.response import Response
 
+from ... import words
 from ...agent import check_agent_id
 from ...errors import LiveSyncError, OptionError, UnknownAgent
 from ...periodic.base import load_kind
-from .. import operations, schemas, words
+from .. import operations, schemas
 from ..errors import SameAtWork
 from .confirming import Asked, answered, ask, is_confirmed, wrong
 from .forms import Field, Form, Group, by_field, option_groups, read_options

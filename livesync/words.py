@@ -1,4 +1,4 @@
-"""Times, lengths of time and numbers as the pages show them: pure functions of values."""
+"""Times, lengths of time and numbers as people read them: pure functions of values."""
 
 from __future__ import annotations
 

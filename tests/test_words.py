@@ -2,7 +2,7 @@
 
 import pytest
 
-from livesync.web import words
+from livesync import words
 
 NOW = 1_800_000_000.0
 
