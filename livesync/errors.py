@@ -101,24 +101,27 @@ class UpgradeNeeded(LiveSyncError):
         self.expected = expected
 
 
-def check_schema(what: str, stored: int, expected: int) -> None:
-    """Make sure that data are not of a newer schema than the code.
+def check_schema(what: str, stored: int, expected: int, older: str = "") -> None:
+    """Make sure that data are not of a newer schema than the code, nor of an older one that it cannot read.
 
     Args:
         what: What has a schema, for the message.
         stored: The data's.
         expected: The code's.
+        older: What is to be done with data of an older schema; "": they can be read.
 
     Raises:
         UpgradeNeeded: They are.
     """
     if stored > expected:
-        raise UpgradeNeeded(
-            f"{what} is {stored}, this livesync's is {expected};"
-            " use the livesync that wrote it, or a newer one",
-            stored=stored,
-            expected=expected,
-        )
+        remedy = "use the livesync that wrote it, or a newer one"
+    elif stored < expected and older:
+        remedy = older
+    else:
+        return
+    raise UpgradeNeeded(
+        f"{what} is {stored}, this livesync's is {expected}; {remedy}", stored=stored, expected=expected
+    )
 
 
 class SiteDiffers(LiveSyncError):

@@ -73,7 +73,7 @@ class VersionedCollection(
         ValueError: The name is none, or a rule.
         TypeError: A mapping that is given is not persistent.
         InvalidOperation: The history is not of the collections that are given.
-        UpgradeNeeded: A newer livesync wrote what is stored.
+        UpgradeNeeded: What is stored is of another schema than this code's.
     """
 
     # -- making versions ---------------------------------------------------------------------------
@@ -189,6 +189,7 @@ class VersionedCollection(
             (number, branch) of it.
 
         Raises:
+            BranchNotFound: There is no such branch.
             InvalidOperation: None is open there, or HEAD is there, and there are changes, or conflicts wait.
             ReadOnlyHost: HEAD is there, and the application takes no documents back.
         """

@@ -28,6 +28,12 @@ DELTAS_KEY: Final = "livesync.versions.deltas"
 #: What ``StoredHistory.schema`` is for data of this code.
 SCHEMA: Final = 9
 
+#: What is to be done with histories of an older schema, of which no release has written any.
+_OLDER: Final = (
+    "use the livesync that wrote them, or take them out of what the database's root has as"
+    f" {ROOT_KEY!r}, and begin anew"
+)
+
 
 class ChangeSet(Persistent):
     """What one version changed.
@@ -172,7 +178,7 @@ class StoredHistory(Persistent):
         """Erase what a document said at all versions: see :class:`~livesync.keepers.Keeper`."""
         from .upkeep.erasing import forget_in  # which is made of these classes
 
-        return forget_in(self, object_id)
+        return forget_in(readable(self), object_id)
 
 
 class NotedDocuments(Persistent, MutableMapping[str, Any]):
@@ -212,7 +218,10 @@ class NotedDocuments(Persistent, MutableMapping[str, Any]):
 
 
 def find_histories(root: Any, create: bool = False) -> Any:
-    """Return the tree name -> :class:`StoredHistory` of a database; None where there is none."""
+    """Return the tree name -> :class:`StoredHistory` of a database; None where there is none.
+
+    Whoever reads one looks whether this code can: :func:`readable`.
+    """
     found = root.get(ROOT_KEY)
     if found is None and create:
         found = root[ROOT_KEY] = OOBTree()
@@ -223,10 +232,18 @@ def find_history(root: Any, name: str) -> StoredHistory | None:
     """Return the history of a name; None where there is none.
 
     Raises:
-        UpgradeNeeded: A newer livesync wrote it.
+        UpgradeNeeded: It is of another schema than this code's.
     """
     histories = find_histories(root)
     found: StoredHistory | None = None if histories is None else histories.get(name)
-    if found is not None:
-        check_schema("the stored schema of histories", found.schema, SCHEMA)
-    return found
+    return None if found is None else readable(found)
+
+
+def readable(stored: StoredHistory) -> StoredHistory:
+    """Return a history that lies in a database, if this code can read it.
+
+    Raises:
+        UpgradeNeeded: It is of another schema than this code's.
+    """
+    check_schema("the stored schema of histories", stored.schema, SCHEMA, _OLDER)
+    return stored

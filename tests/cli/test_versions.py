@@ -9,6 +9,7 @@ from ZODB.FileStorage import FileStorage
 
 from livesync.cli.main import main
 from livesync.versions import DeltasCollection
+from livesync.versions.stored import SCHEMA
 
 
 class Desk:
@@ -586,10 +587,13 @@ def test_an_open_version_is_shown_and_closed_and_the_documents_follow(opened):
     assert "is open" not in opened("status")[1]
 
 
+def test_where_no_version_is_open_none_is_closed(begun):
+    assert begun("close", "-m", "x") == (2, "", "livesync: no version of 'main' is open\n")
+
+
 def test_what_cannot_be_closed_is_refused_in_one_line_and_nothing_is_lost(opened):
     assert opened("close") == (2, "", "livesync: say why: give --message\n")
-    code, out, err = opened("close", "nowhere", "-m", "x")
-    assert (code, out, err) == (2, "", "livesync: no version of 'nowhere' is open\n")
+    assert opened("close", "nowhere", "-m", "x") == (3, "", "livesync: there is no branch 'nowhere'\n")
     opened.write(b={"title": "B", "n": 7})
     code, out, err = opened("close", "-m", "x")
     assert (code, out, err.count("\n")) == (2, "", 1)
@@ -607,3 +611,49 @@ def test_what_cannot_be_closed_is_refused_in_one_line_and_nothing_is_lost(opened
         "c": {"title": "C"},
     }
     assert opened("close", "-m", "x") == (2, "", "livesync: no version of 'main' is open\n")
+
+
+def set_schema(desk, schema):
+    db = ZODB.DB(FileStorage(str(desk.path)))
+    with db.transaction() as connection:
+        connection.root()["livesync.versions"]["documents"].schema = schema
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("schema", "way"),
+    [(SCHEMA - 1, "and begin anew"), (SCHEMA + 1, "or a newer one")],
+)
+def test_a_history_of_another_schema_is_refused_in_one_line_and_stays_as_it_is(begun, schema, way):
+    told = begun("log")
+    set_schema(begun, schema)
+    begun.write(a={"title": "A", "n": 2})
+    before = begun.path.read_bytes()
+
+    commands = [
+        ("log",), ("status",), ("register", "-m", "x"), ("init", "-m", "x"), ("checkout", "0"), ("fsck",),
+        ("gc",), ("history", "a"), ("export", str(begun.path.with_name("bundle"))), ("collections",),
+    ]  # fmt: skip
+    for command in commands:
+        code, out, err = begun(*command)
+        assert (code, out, err.count("\n")) == (12, "", 1), command
+        assert f"the stored schema of histories is {schema}, this livesync's is {SCHEMA}; " in err
+        assert way in err
+
+    assert begun.path.read_bytes() == before
+    set_schema(begun, SCHEMA)
+    assert begun("log") == told
+    assert begun("register", "-m", "x")[0] == 0
+
+
+def test_what_is_said_of_an_older_schema_leads_on(begun):
+    set_schema(begun, SCHEMA - 1)
+    assert "take them out of what the database's root has as 'livesync.versions'" in begun("log")[2]
+    db = ZODB.DB(FileStorage(str(begun.path)))
+    with db.transaction() as connection:
+        del connection.root()["livesync.versions"]["documents"]
+    db.close()
+
+    assert begun("init", "-m", "anew")[0] == 0
+    assert begun.documents() == {"a": {"title": "A", "n": 1}, "b": {"title": "B"}}
+    assert begun("fsck")[1] == "1 version: nothing is wrong\n"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from transaction import TransactionManager
 
 from ...attempts import ATTEMPTS, attempts
-from ...errors import NotInstalled, UpgradeNeeded, check_schema
+from ...errors import NotInstalled, check_schema
 from ..layers import LayeredTree
 from ..pages import PageTree, RangeKey, Ranges, Value
 from ..stored import ROOT_KEY, SCHEMA, StoredReplica
@@ -19,6 +19,9 @@ from .base import BaseDataStore, Savepoint
 from .unwritten import Unwritten
 
 T = TypeVar("T")
+
+#: What is to be done with data of an older schema, of which no release has written any.
+_OLDER: Final = f"take {ROOT_KEY!r} out of the database's root, and begin anew"
 
 #: The life of each database when this process first stamped something in it: stores come and go.
 _LIVES_FOUND: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
@@ -35,7 +38,7 @@ class ZODBDataStore(BaseDataStore):
 
     Raises:
         NotInstalled: There is none, and ``create`` is False.
-        UpgradeNeeded: It was written by a newer livesync.
+        UpgradeNeeded: It is of another schema than this code's.
     """
 
     def __init__(self, db: Any, create: bool = True) -> None:
@@ -208,19 +211,12 @@ def find_replica(root: Any) -> StoredReplica:
 
     Raises:
         NotInstalled: There is nothing.
-        UpgradeNeeded: It was written by a newer livesync.
+        UpgradeNeeded: It is of another schema than this code's.
     """
     found = root.get(ROOT_KEY)
     if found is None:
         raise NotInstalled("this database takes no part in two-way sync yet: livesync peer init")
     if not isinstance(found, StoredReplica):
         raise NotInstalled(f"what lies under {ROOT_KEY!r} in this database is not livesync's")
-    check_schema("two-way sync's stored schema", found.schema, SCHEMA)
-    if found.schema < SCHEMA:
-        raise UpgradeNeeded(
-            f"two-way sync's stored schema is {found.schema}, which no release has written, and this"
-            f" livesync's is {SCHEMA}: take {ROOT_KEY!r} out of the database's root, and begin anew",
-            stored=found.schema,
-            expected=SCHEMA,
-        )
+    check_schema("two-way sync's stored schema", found.schema, SCHEMA, _OLDER)
     return found

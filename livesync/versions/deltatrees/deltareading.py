@@ -20,7 +20,7 @@ from ..names import Names, check_branch_name
 from ..store.changesets import ERASED
 from ..store.contents import Contents
 from ..store.tree import NO_VERSION, fork_of, stretches, way_between
-from ..stored import DELTAS_KEY, StoredHistory, find_history
+from ..stored import DELTAS_KEY, StoredHistory, find_history, readable
 from ..values import CODEC, Codec
 from .deltadocs import NOTES, PLACES, DeltaDocument, DeltaTree
 from .opening import AllNames
@@ -183,7 +183,7 @@ class DeltaReader:
         if found is not None:
             return found
         standalone: StoredHistory | None = self._root.get(DELTAS_KEY, {}).get(self.name)
-        return standalone
+        return None if standalone is None else readable(standalone)
 
     def _contents(self) -> Contents:
         stored = self._found()

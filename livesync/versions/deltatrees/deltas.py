@@ -45,7 +45,7 @@ class DeltasCollection(DeltaReader):
 
     Raises:
         ValueError: The name is none.
-        UpgradeNeeded: A newer livesync wrote what is stored.
+        UpgradeNeeded: What is stored is of another schema than this code's.
     """
 
     # -- writing -----------------------------------------------------------------------------------

@@ -97,11 +97,13 @@ def closed(contents: Contents, name: str, why: Why) -> int:
     """Write the record of a branch's oldest open version; return the version.
 
     Raises:
+        BranchNotFound: There is no such branch.
         InvalidOperation: None is open there, or it follows an open one of another branch.
     """
     names = Names(contents.stored.references)
     found = names.opened().get(name)
     if found is None:
+        names.branch(name)
         raise InvalidOperation(f"no version of {name!r} is open")
     key = next(found.versions())
     parent = parent_of(contents.forks, key)

@@ -16,7 +16,7 @@ from ...errors import InvalidCollectionState, InvalidOperation
 from ..names import check_branch_name
 from ..store.contents import Contents
 from ..store.records import Record
-from ..stored import StoredHistory, find_histories
+from ..stored import StoredHistory, find_histories, readable
 
 #: Between a collection's name and a document's id.
 COLON: Final = ":"
@@ -162,7 +162,7 @@ def check_free(root: Any, name: str, found: Mapping[str, Any], has_host: bool) -
     for other, stored in (find_histories(root) or {}).items():
         if other == name:
             continue
-        kept = collections_of(stored)
+        kept = collections_of(readable(stored))
         theirs = {one for one, kind in kept.items() if kind == ""} if kept else {other}
         shared = set() if is_applications(stored) else wanted & theirs
         if shared:

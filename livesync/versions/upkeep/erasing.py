@@ -23,7 +23,7 @@ from ..store.checks import NOTHING, UNKNOWN
 from ..store.contents import Contents
 from ..store.entries import Entries, Entry, Kind, rewritten
 from ..store.frames import Frames, sampled
-from ..stored import DELTAS_KEY, StoredHistory, find_histories
+from ..stored import DELTAS_KEY, StoredHistory, find_histories, readable
 from ..values import CODEC, Codec, hash_of
 
 #: Key of ``StoredHistory.settings`` that holds a tree: id -> when it was erased, microseconds of the epoch.
@@ -103,6 +103,8 @@ def forget(root: Any, document_id: str, codec: Codec = CODEC, now_us: int | None
     """
     histories: list[tuple[str, StoredHistory]] = sorted((find_histories(root) or {}).items())
     histories += sorted(root.get(DELTAS_KEY, {}).items())
+    for _, stored in histories:
+        readable(stored)  # before anything is erased
     when = time.time_ns() // 1_000 if now_us is None else now_us
     return tuple(name for name, stored in histories if forget_in(stored, document_id, codec, when))
 
