@@ -56,6 +56,7 @@
     │   ├── TransferEnded                 a transfer has ended, or is not so far yet
     │   ├── BufferGap                     buffers come in order, and one is missing
     │   ├── OfferChanged                  what a sender had pinned is not so any more
+    │   ├── StageWaits                    an application lets a stage of a transfer wait
     │   ├── PeerUnreachable               a peer does not answer, or nothing that can be believed
     │   ├── PeerSaysNo                    a peer refuses what this database asked it for
     │   ├── BodyTooLarge                  what a peer sent is larger than is taken
@@ -359,6 +360,10 @@ class BufferGap(SyncError):
 
 class OfferChanged(SyncError):
     """Raised when what a sender had pinned is not so any more: a new transfer is needed."""
+
+
+class StageWaits(SyncError):
+    """Raised when an application, here or there, lets a stage of a transfer wait; the next sync goes on."""
 
 
 class PeerUnreachable(SyncError):

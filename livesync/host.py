@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import metadata
@@ -130,6 +130,17 @@ class Host(ABC):
         Everything else is carried by its document, and comes back through :meth:`restore`.
         """
         return ()
+
+    def sync_operations(self) -> Mapping[str, Sequence[Callable[[Any], Any]]]:
+        """Return what is to be asked first when a stage of a transfer with a peer is run; nothing by default.
+
+        By the stage's name (``serializing``, ``queuing``, ``dequeuing`` …): functions that are called with
+        the transfer (:class:`~livesync.replication.network.transfers.Transfer`). Each returns a
+        :class:`~livesync.peering.stages.Status`, COMPLETED (the stage is done, livesync does nothing) or
+        PENDING (it is to wait), or False: whatever comes next does the stage, in the end livesync itself.
+        They may be called again for the same transfer.
+        """
+        return {}
 
     def sync_partition(self, obj: Any) -> str:
         """Return the partition that ``obj``, which is of no such class, belongs to in two-way sync.

@@ -68,6 +68,7 @@ _CODES: Final[tuple[tuple[type[BaseException], ExitCode], ...]] = (
     (errors.HostError, ExitCode.HOST),
     (errors.DeliveryError, ExitCode.SERVICE),
     (errors.PeerUnreachable, ExitCode.SERVICE),
+    (errors.StageWaits, ExitCode.SERVICE),
     (errors.SyncRunning, ExitCode.LEASED),
     (errors.SyncError, ExitCode.REFUSED),
     (errors.PeerRefused, ExitCode.REFUSED),

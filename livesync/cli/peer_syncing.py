@@ -85,7 +85,8 @@ def _syncing(session: Session) -> Iterator[tuple[PeerSync, _Bars, Any]]:
         bars = _Bars(session, stack.enter_context(ExitStack()))
         stop = stack.enter_context(stopping())
         name = session.settings.site
-        yield PeerSync(provider, TrustStore(db), keys, name, stop=stop, connect=bars.connect), bars, db
+        syncer = PeerSync(provider, TrustStore(db), keys, name, stop=stop, connect=bars.connect, host=host)
+        yield syncer, bars, db
 
 
 def sync(session: Session) -> int:

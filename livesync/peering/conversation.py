@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from ..errors import BodyTooLarge, BodyUnreadable, PeerRefused, PeerSaysNo, PeerUnreachable
+from ..errors import BodyTooLarge, BodyUnreadable, PeerRefused, PeerSaysNo, PeerUnreachable, StageWaits
 from ..forms import decode_json
 from . import compression, wire
 from .http import NoAnswer, PeerHTTP, RawAnswer
@@ -254,8 +254,39 @@ class Conversation:
         return self._ask("GET", f"/transfersessions/{transfer_id}", wire.Transfer, limits=4)
 
     def drive(self, transfer_id: str, body: wire.Drive) -> wire.Transfer:
-        """Run a transfer's stages on."""
-        return self._ask("PATCH", f"/transfersessions/{transfer_id}", wire.Transfer, body, limits=4)
+        """Run a transfer's stages on; where the server lets one wait, ask again for a while.
+
+        Raises:
+            StageWaits: It still waits.
+        """
+        path, tries, retries = f"/transfersessions/{transfer_id}", 0, self._asking.retries
+        told = self._ask("PATCH", path, wire.Transfer, body, limits=4)
+        while told.status == "pending":
+            tries += 1
+            if tries > retries.most:
+                raise StageWaits(
+                    f"the server lets the stage {told.stage} wait: sync again later, and it goes on"
+                )
+            retries.wait(tries)
+            # what was sent along has been taken
+            told = self._ask("PATCH", path, wire.Transfer, wire.Drive(stage=body.stage), limits=4)
+        return told
+
+    def drive_to_end(self, transfer_id: str, body: wire.Drive | None = None) -> wire.Transfer:
+        """Run all stages that are left of a transfer.
+
+        Args:
+            transfer_id: The transfer.
+            body: With the stage ``cleanup``; None: nothing but that.
+
+        Raises:
+            StageWaits: One of them waits.
+            PeerUnreachable: The server does not say that it has ended.
+        """
+        told = self.drive(transfer_id, body or wire.Drive(stage="cleanup"))
+        if (told.stage, told.status) != ("cleanup", "completed"):
+            raise PeerUnreachable("the server has not ended a transfer that it was asked to end")
+        return told
 
     def end_transfer(self, transfer_id: str) -> None:
         """End a transfer for good."""

@@ -22,7 +22,7 @@ from ..peering.controller import Operation as StageOperation
 from ..peering.controller import SessionController, StageEvent
 from ..peering.signing import Login, MayGive
 from ..peering.stages import Stage
-from ..replication.network.operations import OPERATIONS as STAGE_OPERATIONS
+from ..replication.network.operations import operations_with
 from ..replication.network.transfers import Transfer
 from ..replication.provider import ZODBSyncProvider
 from ..replication.stores.zodbstore import ZODBDataStore
@@ -53,12 +53,13 @@ class PeerApp:
         provider: This database's side of two-way sync.
         gate: Whom it lets in, and what to.
         name: How this server is called, for people.
-        operations: Chains of a host's own for stages; the others are as livesync brings them.
+        operations: Whole chains for stages, in place of what the host and livesync bring.
         listeners: Called with each :class:`~livesync.peering.controller.StageEvent`.
         login: Tells whether a user of this name has this password and may give certificates; None: nobody
             may, and signing requests are refused.
         may_give: Tells whether a user may give a scope; None: whoever may log in.
-        host: The application whose documents histories are of; None: those of histories without one only.
+        host: The application whose documents histories are of, and whose operations are asked first; None:
+            those of histories without one only.
         chunk_size: Items in a buffer, at most.
         chunk_bytes: Bytes of a chunk of a history that are aimed at.
         capabilities: What this server does, of :data:`livesync.peering.wire.CAPABILITIES`.
@@ -87,7 +88,7 @@ class PeerApp:
         self.store = store
         self.gate = gate
         self.name = name
-        self.controller = SessionController({**STAGE_OPERATIONS, **(operations or {})}, listeners)
+        self.controller = SessionController({**operations_with(host), **(operations or {})}, listeners)
         self.login = login
         self.may_give = may_give
         self.host = host

@@ -76,7 +76,7 @@ def _offered(call: Call, transfer: Transfer) -> wire.Transfer:
         return answer
     # read from the same snapshot that the offer was made of: it needs no further word
     transfer.note_sent(1, items=len(buffer.items))
-    proceed_to(Stage.CLEANUP, transfer)
+    _proceed_as_a_whole(call, transfer, Stage.CLEANUP)
     done = transfer.view()
     return msgspec.structs.replace(
         answer, buffer=buffer, stage=_STAGES[done.stage], status=_STATUSES[done.status]
@@ -233,9 +233,19 @@ def _take_whole(
     if not view.active:
         return
     size = call.request.content_length or 0
-    end = partial(call.app.controller.proceed_to, Stage.CLEANUP, transfer)
-    confirmed = call.app.apply(lambda: transfer.take_whole(offer, buffer, end, size))
+    proceed_to = partial(_proceed_as_a_whole, call, transfer)
+    confirmed = call.app.apply(lambda: transfer.take_whole(offer, buffer, proceed_to, size))
     _tell_refused(transfer, confirmed, buffer)
+
+
+def _proceed_as_a_whole(call: Call, transfer: Transfer, until: Stage) -> None:
+    """Run stages of what is given or taken as a whole.
+
+    Raises:
+        Refused: The application lets one wait: nothing of it is done.
+    """
+    if call.app.controller.proceed_to(until, transfer) is Status.PENDING:
+        raise Refused("busy", "the application lets a stage of this transfer wait: come again")
 
 
 def _tell_refused(transfer: Transfer, confirmed: wire.Confirmed, buffer: wire.Buffer) -> None:

@@ -124,6 +124,7 @@ class PeerAgent(SyncAgent):
             stop=stop,
             clock=clock,
             timeout_s=self.values["timeout_s"],
+            host=host,
         )
         return sync.run(peer, DIRECTIONS if direction == _BOTH else (direction,))
 

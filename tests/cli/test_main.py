@@ -51,6 +51,7 @@ EXPECTED_CODES = {
     "TransferEnded": 10,
     "BufferGap": 10,
     "OfferChanged": 10,
+    "StageWaits": 7,
     "PeerUnreachable": 7,
     "PeerSaysNo": 10,
     "BodyTooLarge": 10,

@@ -21,7 +21,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from ...errors import BufferGap, OfferChanged, PeerSaysNo, PeerUnreachable, SyncError, TransferEnded
+from ...errors import (
+    BufferGap,
+    OfferChanged,
+    PeerSaysNo,
+    PeerUnreachable,
+    StageWaits,
+    SyncError,
+    TransferEnded,
+)
 from ...forms import decode_json
 from ...peering import wire
 from ...peering.conversation import Body, Conversation
@@ -29,7 +37,7 @@ from ...peering.records import StoredSessions, SyncSessionRecord, SyncSessionVie
 from ...peering.rights import Rights, check_flow
 from ...peering.scopes import Filter
 from ...peering.signals import Signal, SyncClientSignals, TransferProgress
-from ...peering.stages import Stage
+from ...peering.stages import Stage, Status
 from .ahead import Ahead
 from .transfers import Transfer, UnknownTransfer
 
@@ -283,7 +291,7 @@ class TransferClient(ABC):
         if self._whole is None:
             self.connection.check_rights(self.conversation)
             self._vouch()
-            told = self.conversation.drive(self.transfer_id, wire.Drive(stage="cleanup"))
+            told = self.conversation.drive_to_end(self.transfer_id)
             self._fire(self.signals.dequeuing.in_progress)
             self._finished(told)
         else:
@@ -311,6 +319,19 @@ class TransferClient(ABC):
         )
         self._fire(self.signals.transferring.in_progress)
         self._fire(self.signals.session.in_progress)
+
+    def _proceed(self, until: Stage) -> None:
+        """Run the stages of this end.
+
+        Raises:
+            StageWaits: The application lets one wait.
+        """
+        if self.controller.proceed_to(until, self.transfer) is Status.PENDING:
+            stage, status = self.transfer.standing()
+            if status is Status.PENDING and stage.number <= until.number:
+                raise StageWaits(
+                    f"the application lets the stage {stage.value} wait: sync again later, and it goes on"
+                )
 
     def _fire(self, signal: Signal) -> None:
         signal.fire(self.progress)
@@ -364,15 +385,15 @@ class PushClient(TransferClient):
         if view.has_offer and not is_new:
             if not self.provider.may_resume(transfer.offer()):
                 raise OfferChanged("what this database holds has changed under the transfer")
-            self.controller.proceed_to(Stage.QUEUING, transfer)
+            self._proceed(Stage.QUEUING)
             self._go_on(self.conversation.transfer(self.transfer_id))
             return
         told = self.conversation.new_transfer(
             wire.NewTransfer(id=self.transfer_id, direction="push", filter=list(view.prefixes))
         )
-        self.controller.proceed_to(Stage.SERIALIZING, transfer)
+        self._proceed(Stage.SERIALIZING)
         offer = transfer.make_offer(told.claims, told.provider_id)
-        self.controller.proceed_to(Stage.QUEUING, transfer)
+        self._proceed(Stage.QUEUING)
         if is_new and offer.total <= self.session.chunk_size and "whole" in self.connection.capabilities:
             buffer = transfer.read(0, None, self.session.chunk_size)
             if buffer.last and wire.is_little(offer, buffer):
@@ -438,9 +459,7 @@ class PushClient(TransferClient):
         self._vouch()
         before = self.connection.bytes_sent
         drive = wire.Drive(stage="cleanup", offer=offer, buffer=buffer)
-        told = self.conversation.drive(self.transfer_id, drive)
-        if told.stage != "cleanup" or told.status != "completed":
-            raise PeerUnreachable("the server has not ended a transfer that it was sent as a whole")
+        told = self.conversation.drive_to_end(self.transfer_id, drive)
         self._step(len(buffer.items), wire.Confirmed(confirmed=1))
         size = self.connection.bytes_sent - before
         self.transfer.run(lambda: self._ended(told, size, len(buffer.items)))
@@ -465,7 +484,7 @@ class PushClient(TransferClient):
         self._progress = replace(self._progress, items=told.items, refused=told.refused)
         if self.transfer.view().stage is Stage.QUEUING:
             self.transfer.note_sent(self._number)
-        self.controller.proceed_to(Stage.CLEANUP, self.transfer)
+        self._proceed(Stage.CLEANUP)
 
     def _give_up(self) -> None:
         self.transfer.run(self.transfer.close)
@@ -480,9 +499,9 @@ class PullClient(TransferClient):
         transfer, view = self.transfer, self.transfer.view()
         if view.has_offer and not is_new:
             self.conversation.transfer(self.transfer_id)  # that it goes on there
-            self.controller.proceed_to(Stage.QUEUING, transfer)
+            self._proceed(Stage.QUEUING)
         else:
-            self.controller.proceed_to(Stage.SERIALIZING, transfer)
+            self._proceed(Stage.SERIALIZING)
             whole = "whole" in self.connection.capabilities
             told = self.conversation.new_transfer(
                 wire.NewTransfer(
@@ -503,7 +522,7 @@ class PullClient(TransferClient):
                 self._whole = told.offer, told.buffer
                 return
             transfer.take_offer(told.offer)
-            self.controller.proceed_to(Stage.QUEUING, transfer)
+            self._proceed(Stage.QUEUING)
         view = transfer.view()
         self._progress = replace(
             self._progress, items=view.items, buffers=view.confirmed, refused=view.refused, resumed=view.items
@@ -517,11 +536,7 @@ class PullClient(TransferClient):
         """Apply and claim all there is; the server has vouched for it."""
         self.connection.check_rights(self.conversation)
         transfer, size = self.transfer, self.connection.bytes_received - self._received_before
-
-        def end() -> None:
-            self.controller.proceed_to(Stage.CLEANUP, transfer)
-
-        self._step(len(buffer.items), transfer.take_whole(offer, buffer, end, size))
+        self._step(len(buffer.items), transfer.take_whole(offer, buffer, self._proceed, size))
 
     def _run(self) -> None:
         transfer = self.transfer
@@ -554,7 +569,7 @@ class PullClient(TransferClient):
         return ask
 
     def _finished(self, told: wire.Transfer) -> None:
-        self.controller.proceed_to(Stage.CLEANUP, self.transfer)
+        self._proceed(Stage.CLEANUP)
 
     def _give_up(self) -> None:
         self.transfer.give_up()

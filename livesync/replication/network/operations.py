@@ -1,6 +1,6 @@
 """What the stages of a transfer do, at either end: the operations that a controller runs.
 
-A host puts its own before these (:class:`~livesync.peering.controller.SessionController`).
+A host puts its own before these (:meth:`~livesync.host.Host.sync_operations`).
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from ...errors import BufferGap
+from ...errors import BufferGap, HostError
+from ...host import Host
 from ...peering.controller import Operation
 from ...peering.stages import Stage, Status
 from .transfers import Transfer
@@ -70,3 +71,20 @@ OPERATIONS: Final[Mapping[Stage, tuple[Operation[Transfer], ...]]] = {
     Stage.DESERIALIZING: (deserialize,),
     Stage.CLEANUP: (clean_up,),
 }
+
+
+def operations_with(host: Host | None) -> Mapping[Stage, tuple[Operation[Transfer], ...]]:
+    """Return the chain of each stage, with a host's own operations before livesync's.
+
+    Args:
+        host: The application; None: there is none.
+
+    Raises:
+        HostError: It names a stage that there is not.
+    """
+    given = {} if host is None else host.sync_operations()
+    names = [stage.value for stage in Stage]
+    for name in given:
+        if name not in names:
+            raise HostError(f"sync_operations: there is no stage {name!r}; there are: {', '.join(names)}")
+    return {stage: (*given.get(stage.value, ()), *chain) for stage, chain in OPERATIONS.items()}

@@ -271,7 +271,7 @@ class RemoteProvider(BaseSyncProvider):
     def finish(self, offer: Offer) -> SyncSession:
         """Let the node claim what was sent, and return the session; its changes are listed there."""
         transfer_id = self._push_of(offer.session_id)
-        told = self._ask(lambda talk: talk.drive(transfer_id, wire.Drive(stage="cleanup")))
+        told = self._ask(lambda talk: talk.drive_to_end(transfer_id))
         if told.refused:
             logger.warning("transfer %s: the node has refused %d items", transfer_id, told.refused)
         del self._pushes[offer.session_id]
@@ -386,7 +386,7 @@ class RemoteProvider(BaseSyncProvider):
         Raises:
             OfferChanged: It is not; the next session begins anew.
         """
-        self._ask(lambda talk: talk.drive(offer.session_id, wire.Drive(stage="cleanup")))
+        self._ask(lambda talk: talk.drive_to_end(offer.session_id))
         self._pulls.discard(offer.session_id)
 
     # -- pages of changes --------------------------------------------------------------------------

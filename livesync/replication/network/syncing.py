@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ...errors import LiveSyncError, SyncError
+from ...host import Host
 from ...peering import wire
-from ...peering.controller import one_line
+from ...peering.controller import SessionController, one_line
 from ...peering.keyring import KeyRing
 from ...peering.peers import Peer, PeerRegistry, SessionOutcome
 from ...peering.retrying import Retries
@@ -25,6 +26,7 @@ from ..stores.zodbstore import ZODBDataStore
 from .choosing import choose, filter_of, own_certificates
 from .client import SyncSessionClient
 from .connection import NetworkSyncConnection
+from .operations import operations_with
 from .remote import RemoteProvider
 
 logger = logging.getLogger(__name__)
@@ -55,6 +57,7 @@ class PeerSync:
         clock: Epoch seconds.
         timeout_s: Seconds to wait for an answer.
         chunk_size: Items in a buffer, at most.
+        host: The application, whose operations are asked first in each stage; None: there is none.
     """
 
     provider: ZODBSyncProvider
@@ -67,6 +70,7 @@ class PeerSync:
     clock: Callable[[], float] = time.time
     timeout_s: float = 60.0
     chunk_size: int = wire.CHUNK_SIZE
+    host: Host | None = None
 
     def run(self, peer: Peer, directions: Sequence[str] = DIRECTIONS) -> SessionOutcome:
         """Sync with a peer once, and note how it went.
@@ -191,6 +195,7 @@ class PeerSync:
             self.trust,
             self.keys,
             client_name=self.name,
+            controller=SessionController(operations_with(self.host)),
             retries=self.retries,
             ca_file=peer.ca_file or None,
             insecure_http=peer.insecure_http,

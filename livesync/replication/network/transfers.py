@@ -392,7 +392,7 @@ class Transfer:
         self,
         offer: wire.Offer,
         buffer: wire.Buffer,
-        end: Callable[[], object],
+        proceed_to: Callable[[Stage], object],
         bytes_received: int = 0,
     ) -> wire.Confirmed:
         """Take an offer and the only buffer of it, and end the transfer: in one transaction, or not at all.
@@ -400,7 +400,7 @@ class Transfer:
         Args:
             offer: Of the sender, which has vouched for it.
             buffer: The buffer.
-            end: Runs the stages to the end.
+            proceed_to: Runs the stages up to and with one; what it raises undoes everything.
             bytes_received: Of the buffer's body, as it travelled.
 
         Raises:
@@ -413,8 +413,9 @@ class Transfer:
 
         def work(careful: bool) -> wire.Confirmed:
             self.take_offer(offer)
+            proceed_to(Stage.QUEUING)
             confirmed = self.take(buffer, bytes_received, careful=careful)
-            end()
+            proceed_to(Stage.CLEANUP)
             return confirmed
 
         try:
