@@ -55,7 +55,7 @@ CHUNK_SIZE: Final = 500
 APPLIED_AT_ONCE: Final = 50_000
 
 #: Items that are applied in one transaction where there is an application, at most.
-_OBJECTS_AT_ONCE: Final = 3_000
+_OBJECTS_AT_ONCE: Final = 6_000
 
 #: Characters of payload after which no more chunks are waited for.
 _CHARACTERS_AT_ONCE: Final = 4_000_000
@@ -76,7 +76,7 @@ class BaseSyncProvider:
         max_drift_s: How far ahead of this clock a received timestamp may be.
         applied_at_once: Chunks of a session are gathered until they hold so many items, and applied in one
             transaction: items that come close together share what is written for them. Where there is an
-            application, that is at most 3,000; and where the transaction meets one of hers, each chunk has
+            application, that is at most 6,000; and where the transaction meets one of hers, each chunk has
             one of its own.
         new_id: Makes ids: of the provider, if it has none yet, of sessions and logs.
 
@@ -285,13 +285,22 @@ class BaseSyncProvider:
         """Return what of a session's filter it may be sent; see :meth:`may_send`."""
         return prefixes
 
-    def prepare(self) -> None:
-        """Take the application's own changes, and try again what was deferred."""
+    def prepare(self, most: int | None = None) -> bool:
+        """Take the application's own changes, and try again what was deferred.
+
+        Args:
+            most: So many of its objects are looked at, about; None: all that have changed.
+
+        Returns:
+            Whether there are more to look at.
+        """
+        more = False
         if self.reader is not None:
-            self.reader.gather(self.node)
+            _, more = self.reader.gather_part(self.node, most)
         moves.settle(self.node)
         applied = receiving.retry_deferred(self.node)
         self._tell(applied)
+        return more
 
     def has_much_to_prepare(self) -> bool:
         """Tell whether there are so many changes of the application's that :meth:`prepare` takes a while."""

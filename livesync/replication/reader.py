@@ -30,6 +30,9 @@ POINTER: Final = "livesync.replication"
 #: Objects looked at in one transaction: those that are near one another share what is written for them.
 _AT_ONCE: Final = 5_000
 
+#: What is less than this part of what was looked at is looked at as well, rather than some other time.
+_LITTLE: Final = 3
+
 #: Characters that objects say, after which a transaction ends.
 _CHARACTERS_AT_ONCE: Final = 4_000_000
 
@@ -51,16 +54,30 @@ class TrackReader:
 
     def gather(self, node: Node) -> int:
         """Stamp everything that changed since; return how many changes there were."""
+        return self.gather_part(node, None)[0]
+
+    def gather_part(self, node: Node, most: int | None) -> tuple[int, bool]:
+        """Stamp what changed since, or a part of it.
+
+        Args:
+            node: Who stamps it.
+            most: So many objects are looked at, about: with what is little more, too; None: all there are.
+
+        Returns:
+            How many changes there were, and whether there is more to look at.
+        """
         if not self.is_behind(node):
-            return 0
+            return 0, False
         self._collect(node)
-        count = 0
         if node.store.read(lambda: self._needs_scan(node)):
             node.store.run(lambda: self._begin_scan(node))
+        count = looked = 0
         if node.store.read(lambda: _SCAN in node.store.facts):
-            count += self._scan(node)
-        count += self._follow(node)
-        return count
+            count, looked, more = self._scan(node, most)
+            if more:
+                return count, True
+        followed, more = self._follow(node, None if most is None else max(1, most - looked))
+        return count + followed, more
 
     def is_far_behind(self, node: Node) -> bool:
         """Tell whether there is so much to look at that it takes a while."""
@@ -135,59 +152,76 @@ class TrackReader:
         track.move_pointer_inside(POINTER, track.count(now))
         node.store._set(node.store.facts, _SCAN, "")
 
-    def _scan(self, node: Node) -> int:
-        """Look at all objects there are, and at all that there were; goes on where it was."""
+    def _scan(self, node: Node, most: int | None) -> tuple[int, int, bool]:
+        """Look at all objects there are, and at all that there were; goes on where it was.
+
+        Returns:
+            How many changes there were, how many objects were looked at, and whether there are more.
+        """
         store = node.store
 
-        def work() -> tuple[int, bool]:
+        def work(at_once: int) -> tuple[int, int]:
             after = store.facts[_SCAN] or None
             both = merge(node.executor.iter_ids(store, after), store.tables.objects.keys(after))
-            ids = [object_id for object_id, _ in islice(groupby(both), _AT_ONCE)]
+            ids = [object_id for object_id, _ in islice(groupby(both), at_once)]
             count, done = self._take_some(node, ids)
             if done:
                 store._set(store.facts, _SCAN, ids[done - 1])
             else:
                 store._remove(store.facts, _SCAN)
-            return count, bool(done)
+            return count, done
 
-        total, more = 0, True
-        while more:
-            count, more = store.run(work)
-            total += count
-        return total
+        total = looked = 0
+        while most is None or looked < most:
+            at_once = _AT_ONCE if most is None else min(_AT_ONCE, most - looked)
+            count, done = store.run(partial(work, at_once))
+            if not done:
+                return total, looked, False
+            total, looked = total + count, looked + done
+        return total, looked, True
 
     # -- what changed ------------------------------------------------------------------------------
 
-    def _follow(self, node: Node) -> int:
+    def _follow(self, node: Node, most: int | None) -> tuple[int, bool]:
+        """Look at what the track has, then at what waits; return the changes, and whether there is more."""
         store = node.store
-        total, more = 0, True
-        while more:
-            ids, begin, end, more = store.read(lambda: self._next(node))
+        total = looked = 0
+        left = 1
+        while left:
+            if most is not None and looked >= most and left > most // _LITTLE:
+                return total, True
+            at_once = _AT_ONCE if most is None or looked >= most else min(_AT_ONCE, most - looked)
+            ids, begin, end, left = store.read(partial(self._next, node, at_once))
+            looked += len(ids)
             then = partial(self._advance, node, begin, end)
             if ids:
                 total += self._take_all(node, ids, then)
             elif begin != end:
                 store.run(then)
         waiting = store.read(lambda: self._ids(node, self._manager(node).waiting()))
-        return total + self._take_all(node, waiting)
+        return total + self._take_all(node, waiting), False
 
-    def _next(self, node: Node) -> tuple[list[str], _Place, _Place, bool]:
-        """Return ids that come next, where the pointer stands and is to stand, and whether there are more."""
+    def _next(self, node: Node, most: int) -> tuple[list[str], _Place, _Place, int]:
+        """Return ids of at most so many actions that come next, and of what lies inside of their objects.
+
+        Returns:
+            The ids, where the pointer stands and is to stand, and how many actions there are after that.
+        """
         track = self._manager(node).track
         position, offset = begin = self._place(track)
         try:
             items = track.pointer_iter_items(POINTER, _END)
         except PositionPruned:
-            return [], begin, begin, False  # the track was emptied meanwhile: everything is looked at next
-        actions = [action for _, action in islice(items, _AT_ONCE)]
+            return [], begin, begin, 0  # the track was emptied meanwhile: everything is looked at next
+        actions = [action for _, action in islice(items, most)]
         passed = offset + len(actions)
-        more = track.count(position) > passed
+        left = max(0, track.count(position) - passed)
         sealed = track.sealed
         if sealed > (-1 if position is None else position):
             within = track.count(position, sealed)
             if (actions or within) and passed >= within:
                 position, passed = sealed, passed - within
-        return self._ids(node, actions), begin, (position, passed), more
+        return self._ids(node, actions), begin, (position, passed), left
 
     @staticmethod
     def _place(track: Any) -> _Place:

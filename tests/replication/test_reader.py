@@ -176,6 +176,41 @@ def test_many_changes_are_taken_in_several_transactions(site, monkeypatch, at_on
     assert site.looked() == {}
 
 
+@pytest.mark.parametrize(("at_once", "most"), [(2, 3), (100, 3), (3, 1), (2, 4)])
+def test_changes_are_taken_in_parts_each_of_them_once(site, monkeypatch, at_once, most):
+    monkeypatch.setattr(reader, "_AT_ONCE", at_once)
+    site.edit(*names(9))
+
+    def take():
+        looks, parts, more = site.executor.looks, [], True
+        looks.clear()
+        while more:
+            before = looks.total()
+            more = site.provider.prepare(most)
+            parts.append(looks.total() - before)
+        assert len(parts) >= 3
+        assert all(0 < part <= most for part in parts[:-1])
+        return looks
+
+    assert take() == dict.fromkeys(site.objects(), 1)
+    site.edit(*names(9), title="changed")
+    site.now += 1000
+    site.edit("talk 3", "talk 7", title="waits yet")
+
+    assert set(take()) == {f"pycon/pycon-2020/{name}" for name in names(9)}
+    assert site.looked() == {}
+
+
+def test_what_is_little_more_than_a_part_is_taken_with_it(site):
+    site.edit(*names(9))
+    site.looked()
+    site.edit(*names(8), title="changed")
+    site.executor.looks.clear()
+
+    assert not site.provider.prepare(6)
+    assert site.executor.looks.total() == 8
+
+
 def test_what_is_gone_is_noticed_among_what_there_is(site, monkeypatch):
     monkeypatch.setattr(reader, "_AT_ONCE", 2)
     site.edit(*names(7))

@@ -208,8 +208,9 @@ class RemoteProvider(BaseSyncProvider):
         session = self._session()
         return _allowed(prefixes, session.client, session.server)
 
-    def prepare(self) -> None:
+    def prepare(self, most: int | None = None) -> bool:
         """Do nothing: a node takes its own changes, and tries what it deferred, as each transfer begins."""
+        return False
 
     # -- the node receives -------------------------------------------------------------------------
 
