@@ -10,7 +10,7 @@ the next session.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 #: The groups of signals, in the order in which they begin.
@@ -42,6 +42,19 @@ class TransferProgress:
     bytes_sent: int = 0
     bytes_received: int = 0
     resumed: int = 0
+
+    def with_next(self, news: TransferProgress) -> TransferProgress:
+        """Return this and what a transfer that followed it has brought, counted together."""
+        return replace(
+            news,
+            items=self.items + news.items,
+            total=None if self.total is None or news.total is None else self.total + news.total,
+            buffers=self.buffers + news.buffers,
+            refused=self.refused + news.refused,
+            bytes_sent=self.bytes_sent + news.bytes_sent,
+            bytes_received=self.bytes_received + news.bytes_received,
+            resumed=self.resumed + news.resumed,
+        )
 
 
 Listener = Callable[[TransferProgress], None]

@@ -76,7 +76,8 @@ MAX_CLIENTS: Final = 8
 CAPABILITIES_HEADER: Final = "Livesync-Capabilities"
 
 #: What this livesync can do. ``zstd`` and ``gzip``: bodies may be compressed so, both ways; ``whole``: a
-#: transfer of one buffer goes in one request with its offer and its end.
+#: transfer of one buffer goes in one request with its offer and its end. ``parts``: a push may follow upon
+#: another of its session.
 CAPABILITIES: Final = frozenset(
     {
         "zstd",
@@ -88,6 +89,7 @@ CAPABILITIES: Final = frozenset(
         "certificate-pushing",
         "revocations",
         "whole",
+        "parts",
     }
 )
 
@@ -465,6 +467,8 @@ class NewTransfer(Input, frozen=True):
         claims: With ``pull``: what the client claims of the filter.
         chunk_size: With ``pull``: items in a buffer.
         whole: With ``pull``: where one buffer is all there is, answer with it, and end the transfer.
+        follows: With ``push``: the one before it, of the same client, where both are parts of what it has:
+            what the server's application has changed was taken when the first one began.
     """
 
     id: Id
@@ -473,6 +477,7 @@ class NewTransfer(Input, frozen=True):
     claims: Claims = field(default_factory=dict)
     chunk_size: Annotated[int, Meta(ge=1, le=CHUNK_SIZE)] = CHUNK_SIZE
     whole: bool = False
+    follows: Id | None = None
 
 
 class Transfer(Value, frozen=True):

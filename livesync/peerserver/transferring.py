@@ -38,7 +38,7 @@ def new_transfer(call: Call) -> wire.Transfer:
         raise Refused("forbidden", "this session was begun without a provider: it is for histories only")
     prefixes = _prefixes(asked.filter)
     _check_filter(call, asked.direction, prefixes)
-    known = app.provider.data_store.read(lambda: _check_new(call, asked))
+    known, is_next = app.provider.data_store.read(lambda: (_check_new(call, asked), _is_next(call, asked)))
     is_sender = asked.direction == "pull"
     transfer = Transfer.begin(
         app.provider,
@@ -49,6 +49,8 @@ def new_transfer(call: Call) -> wire.Transfer:
         prefixes=prefixes,
         chunk_size=min(asked.chunk_size, app.chunk_size),
     )
+    if is_next:
+        transfer.prepare = _take_nothing
     app.controller.proceed_to(Stage.SERIALIZING, transfer)
     if not known:
         logger.info("session %s: %s %s begins", session.id, asked.direction, asked.id)
@@ -120,6 +122,23 @@ def check_new(call: Call, stored: StoredSessions) -> None:
     assert call.session is not None
     if len(stored.transfers_going_on(call.session.id)) >= _MAX_TRANSFERS:
         raise Refused("forbidden", f"a session has at most {_MAX_TRANSFERS} transfers at once")
+
+
+def _is_next(call: Call, asked: wire.NewTransfer) -> bool:
+    """Tell whether a push follows upon another one, with which it is one: both are parts of one send."""
+    if asked.follows is None or asked.direction != "push":
+        return False
+    assert call.session is not None
+    before = _stored(call).transfers.get(asked.follows)
+    return (
+        before is not None
+        and (before.sync_session_id, before.direction) == (call.session.id, "push")
+        and not before.active
+    )
+
+
+def _take_nothing() -> None:
+    """What the application has changed was taken when the first part of a push began."""
 
 
 def _stored(call: Call) -> StoredSessions:

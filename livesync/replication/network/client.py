@@ -17,8 +17,9 @@ from __future__ import annotations
 import logging
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ...errors import (
@@ -39,6 +40,8 @@ from ...peering.scopes import Filter
 from ...peering.signals import Signal, SyncClientSignals, TransferProgress
 from ...peering.stages import Stage, Status
 from .ahead import Ahead
+from .parts import Parts
+from .supply import Supply
 from .transfers import Transfer, UnknownTransfer
 
 if TYPE_CHECKING:
@@ -48,6 +51,11 @@ logger = logging.getLogger(__name__)
 
 #: Buffers of a push after which it is noted here how far it has come.
 _NOTED_EVERY: Final = 20
+
+#: Buffers of a push that are made before they are sent, and bytes that they have, at most: a server takes
+#: most of them in a moment, and then applies several at once.
+_MADE_AHEAD: Final = 8
+_BYTES_AHEAD: Final = 4_000_000
 
 #: Codes of refusals after which a transfer cannot go on, and a new one can.
 _ANEW: Final = frozenset({"no_such_thing", "ended", "changed", "gap"})
@@ -79,6 +87,7 @@ class SyncSessionClient:
         self.chunk_size = chunk_size
         #: Fired by all transfers of this session.
         self.signals = SyncClientSignals()
+        self._parts: Parts | None = Parts(connection.provider) if "parts" in connection.capabilities else None
 
     @property
     def session_id(self) -> str:
@@ -106,16 +115,32 @@ class SyncSessionClient:
     def initiate_push(self, sync_filter: Filter) -> TransferProgress:
         """Send what lies within a filter, from beginning to end, and return what came of it.
 
+        Where the application has changed much, it is sent in parts, each by a transfer of its own: while one
+        is on its way, the next is taken from the application. They are counted together.
+
         Raises:
             ScopeExceeded: The certificates do not allow it.
             SyncError: It was cut, and can be gone on with; or it is refused.
             CertificateRefused: A certificate does not hold any more.
         """
-        return self._through(self.get_push_client, sync_filter)
+        parts = self._parts
+        if parts is None:
+            return self._through(self.get_push_client, sync_filter)
+        with parts:
+            done = self._through(partial(PushClient, self, parts), sync_filter)
+            while parts.has_more:
+                follows = done.transfer_id
+                done = done.with_next(
+                    self._through(partial(PushClient, self, parts, follows=follows), sync_filter)
+                )
+        return done
 
     def initiate_pull(self, sync_filter: Filter) -> TransferProgress:
-        """Receive what lies within a filter, from beginning to end; see :meth:`initiate_push`."""
-        return self._through(self.get_pull_client, sync_filter)
+        """Receive what lies within a filter, from beginning to end; see :meth:`initiate_push`.
+
+        Where nothing comes in, only a part of what the application has changed may have been taken.
+        """
+        return self._through(partial(PullClient, self, self._parts), sync_filter)
 
     def _through(self, make: Callable[[], TransferClient], sync_filter: Filter) -> TransferProgress:
         for beginning in range(_BEGINNINGS):
@@ -175,13 +200,15 @@ class TransferClient(ABC):
 
     Args:
         session: The session.
+        parts: Takes the application's changes in parts; None: they are taken at once.
     """
 
     #: ``push`` or ``pull``.
     direction: str
 
-    def __init__(self, session: SyncSessionClient) -> None:
+    def __init__(self, session: SyncSessionClient, parts: Parts | None = None) -> None:
         self.session = session
+        self._parts = parts
         self.connection = session.connection
         self.conversation = session.conversation
         self.controller = session.connection.controller
@@ -240,6 +267,8 @@ class TransferClient(ABC):
             prefixes=prefixes,
             chunk_size=self.session.chunk_size,
         )
+        if self._parts is not None:
+            self._transfer.prepare = self._parts.take
         if cut is not None:
             self._adopt()
         before = 0 if cut is None else cut.items
@@ -365,19 +394,45 @@ class _Ready:
     body: Body
 
 
+@dataclass(slots=True)
+class _Noted:
+    """The number of buffers and bytes that were noted last, and the items that were sent since."""
+
+    number: int
+    size: int
+    items: int = 0
+
+
+def _weight(ready: _Ready) -> int:
+    return len(ready.body.data)
+
+
 #: A buffer that has come, and the bytes that it took.
 _Come = tuple[wire.Buffer, int]
 
 
 class PushClient(TransferClient):
-    """Sends what lies within a filter to the server."""
+    """Sends what lies within a filter to the server.
+
+    Args:
+        session, parts: See :class:`TransferClient`.
+        follows: The transfer that sent the part before.
+    """
 
     direction = "push"
+
+    def __init__(
+        self, session: SyncSessionClient, parts: Parts | None = None, *, follows: str | None = None
+    ) -> None:
+        super().__init__(session, parts)
+        self._follows = follows
 
     #: The number of the next buffer, and where it begins; whether there is none.
     _number: int = 0
     _cursor: wire.Cursor | None = None
     _is_done: bool = False
+    #: What was noted last of how far it has come.
+    _noted: _Noted
 
     def _initialize(self, is_new: bool) -> None:
         transfer, view = self.transfer, self.transfer.view()
@@ -389,7 +444,9 @@ class PushClient(TransferClient):
             self._go_on(self.conversation.transfer(self.transfer_id))
             return
         told = self.conversation.new_transfer(
-            wire.NewTransfer(id=self.transfer_id, direction="push", filter=list(view.prefixes))
+            wire.NewTransfer(
+                id=self.transfer_id, direction="push", filter=list(view.prefixes), follows=self._follows
+            )
         )
         self._proceed(Stage.SERIALIZING)
         offer = transfer.make_offer(told.claims, told.provider_id)
@@ -418,43 +475,48 @@ class PushClient(TransferClient):
         if self._whole is not None:
             self._send_whole(*self._whole)
             return
-        noted, items, size = self._number, 0, self.connection.bytes_sent
-        with Ahead[_Ready]() as ahead:
-            while not self._is_done:
-                self.connection.check_rights(self.conversation)
-                # made while the server had its turn, but for the first one
-                ready = (ahead.take() or self._making(self._number, self._cursor))()
-                if not ready.last:
-                    ahead.begin(self._making(ready.number + 1, ready.next))
-                try:
-                    confirmed = self.conversation.send_buffer(ready.body)
-                except PeerSaysNo as exc:
-                    if exc.code != "gap" or not self._catch_up():
-                        raise
-                    ahead.drop()
-                    continue
-                if confirmed.confirmed != ready.number + 1:
-                    raise PeerUnreachable("the server has confirmed another buffer than it was sent")
-                self._number, self._cursor, self._is_done = confirmed.confirmed, ready.next, ready.last
-                items += ready.items
-                if self._is_done or self._number == 1 or self._number - noted >= _NOTED_EVERY:
-                    self.transfer.note_sent(self._number, self.connection.bytes_sent - size, items)
-                    noted, items, size = self._number, 0, self.connection.bytes_sent
-                self._step(ready.items, confirmed)
+        self._noted = _Noted(self._number, self.connection.bytes_sent)
+        while not self._is_done:
+            made = self._make_buffers(self._number, self._cursor)
+            with Supply(made, _MADE_AHEAD, _weight, _BYTES_AHEAD) as supply:
+                while self._send(supply.take()):
+                    pass
 
-    def _making(self, number: int, cursor: wire.Cursor | None) -> Callable[[], _Ready]:
-        """Return what makes a buffer, in any thread."""
-
-        def make() -> _Ready:
+    def _make_buffers(self, number: int, cursor: wire.Cursor | None) -> Iterator[_Ready]:
+        """Make one buffer after the other, in any thread; then the next part of what is sent may be taken."""
+        is_last = False
+        while not is_last:
             buffer = self.transfer.read(number, cursor, self.session.chunk_size)
-            return _Ready(
-                buffer.number, len(buffer.items), buffer.next, buffer.last, self.conversation.pack(buffer)
-            )
+            number, cursor, is_last = number + 1, buffer.next, buffer.last
+            body = self.conversation.pack(buffer)
+            if is_last and self._parts is not None:
+                self._parts.begin_next()
+            yield _Ready(buffer.number, len(buffer.items), buffer.next, is_last, body)
 
-        return make
+    def _send(self, ready: _Ready) -> bool:
+        """Send a buffer; tell whether the one that comes next is the one that was made next."""
+        self.connection.check_rights(self.conversation)
+        try:
+            confirmed = self.conversation.send_buffer(ready.body)
+        except PeerSaysNo as exc:
+            if exc.code != "gap" or not self._catch_up():
+                raise
+            return False
+        if confirmed.confirmed != ready.number + 1:
+            raise PeerUnreachable("the server has confirmed another buffer than it was sent")
+        self._number, self._cursor, self._is_done = confirmed.confirmed, ready.next, ready.last
+        noted = self._noted
+        noted.items += ready.items
+        if self._is_done or self._number == 1 or self._number - noted.number >= _NOTED_EVERY:
+            self.transfer.note_sent(self._number, self.connection.bytes_sent - noted.size, noted.items)
+            self._noted = _Noted(self._number, self.connection.bytes_sent)
+        self._step(ready.items, confirmed)
+        return not self._is_done
 
     def _send_whole(self, offer: wire.Offer, buffer: wire.Buffer) -> None:
         """Send all there is with its offer; the server claims it at once."""
+        if self._parts is not None:
+            self._parts.begin_next()
         self.connection.check_rights(self.conversation)
         self._vouch()
         before = self.connection.bytes_sent
@@ -517,9 +579,12 @@ class PullClient(TransferClient):
                 raise PeerUnreachable("the server offers nothing for a pull")
             if told.offer.source != self.session.view.peer_provider_id:
                 raise PeerUnreachable("the offer is another provider's than that of this session")
-            if whole and told.buffer is not None:
-                self._check_buffer(told.buffer, 0)
-                self._whole = told.offer, told.buffer
+            buffer = told.buffer if whole else None
+            if self._parts is not None and (buffer is None or buffer.items or told.offer.snapshots):
+                self._parts.take_all()
+            if buffer is not None:
+                self._check_buffer(buffer, 0)
+                self._whole = told.offer, buffer
                 return
             transfer.take_offer(told.offer)
             self._proceed(Stage.QUEUING)

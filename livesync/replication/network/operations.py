@@ -22,7 +22,7 @@ def initialize(transfer: Transfer) -> Status | Literal[False]:
 
 def serialize(transfer: Transfer) -> Status | Literal[False]:
     """Take the application's own changes, and try again what was deferred."""
-    transfer.provider.prepare()
+    transfer.prepare()
     return Status.COMPLETED
 
 

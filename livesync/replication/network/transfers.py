@@ -83,6 +83,8 @@ class Transfer:
         self.store = store
         self.transfer_id = transfer_id
         self._offer: Offer | None = None
+        #: Takes the application's own changes, which are to be sent, or to be known before others come.
+        self.prepare: Callable[[], object] = provider.prepare
         #: The chunks of the buffers that wait, of those that this object took.
         self._waiting: list[Chunk] = []
         #: Makes the record, until it is written for the first time.
