@@ -96,6 +96,12 @@ class Side:
         self.seen = set()  # ids that were compared with the world's copies
         self.commit()
 
+    def forget(self):
+        """Know nothing any more: the collection was dropped."""
+        self.is_tracked, self.stash = False, None
+        self.branches, self.tags, self.working = {}, {}, {}
+        self.pruned, self.erased, self.seen = set(), set(), set()
+
     def close(self):
         self.tm.abort()
         self.connection.close()

@@ -181,6 +181,13 @@ class Histories(RuleBasedStateMachine):
             side.stash = None
         side.commit()
 
+    @rule(name=SIDES)
+    def stash_discard(self, name):
+        side = self.side(name)
+        assert side.docs.stash_discard() == (side.stash is not None)
+        side.stash = None
+        side.commit()
+
     def refused(self, side, call, *kinds):
         with pytest.raises(kinds or InvalidOperation):
             call()
@@ -205,6 +212,21 @@ class Histories(RuleBasedStateMachine):
         side.branches[new] = side.branches.pop(old)
         if side.head[0] == old:
             side.head = (new, side.head[1])
+        side.commit()
+
+    @rule(name=SIDES, data=st.data(), force=st.booleans())
+    def delete_branch(self, name, data, force):
+        side = self.side(name)
+        branch = data.draw(st.sampled_from(sorted(side.branches)))
+        others = {one: kept for one, kept in side.branches.items() if one != branch}
+        starts = {side.tip(one) for one in others} | set(side.tags.values())
+        is_led_to = any(side.tip(branch) in self.world.ancestors(one) for one in starts)
+        is_needed = any(base in side.branches[branch][1] for base, _ in others.values())
+        if side.head[0] == branch or is_needed or not (force or is_led_to):
+            self.refused(side, lambda: side.docs.delete_branch(branch, force))
+            return
+        side.docs.delete_branch(branch, force)
+        del side.branches[branch]
         side.commit()
 
     @rule(name=SIDES, data=st.data())
@@ -517,30 +539,42 @@ class Histories(RuleBasedStateMachine):
         side.docs = side.docs.rename("others").rename("docs")
         side.commit()
 
+    @rule(remove=st.booleans())
+    def drop(self, remove):
+        """The second database begins anew, for instance with what is pulled or pushed next."""
+        side = self.sides["there"]
+        if side.is_tracked and remove:
+            side.docs.drop()
+            side.forget()
+            side.commit()
+
     # -- two databases -----------------------------------------------------------------------------
 
     def lengths(self, side):
         return {name: list(own) for name, (_, own) in side.branches.items()}
 
-    @rule(name=SIDES, data=st.data())
-    def push(self, name, data):
+    @rule(name=SIDES, data=st.data(), tags=st.booleans())
+    def push(self, name, data, tags):
         side = self.side(name)
         other = self.other(side)
         branch = data.draw(st.sampled_from(sorted(side.branches)))
         if not other.is_tracked and other.working:
             return
+        moved = tags and any(other.tags.get(tag, one) != one for tag, one in side.tags.items())
         old = copy.deepcopy(other.branches)
         is_on_it = other.is_tracked and other.head[0] == branch and not other.is_detached
         try:
-            assert side.docs.push(other.docs, branch)
+            assert side.docs.push(other.docs, branch, tags=tags)
+            assert not moved
         except InvalidOperation:
             for one in self.sides.values():
                 one.tm.abort()
             if other.is_tracked and branch in old and not (is_on_it and other.is_changed):
                 tip, theirs = side.tip(branch), other.tip(branch)
                 goes_on = theirs in self.world.ancestors(tip)
-                assert not goes_on or other.pruned or side.pruned
+                assert not goes_on or moved or other.pruned or side.pruned
             return
+        other.tags.update(side.tags if tags else {})
         if not other.is_tracked:
             self._taken_over(other)
         else:
@@ -563,22 +597,32 @@ class Histories(RuleBasedStateMachine):
         other.head = (branch, other.docs.id_of(key))
         other.working = copy.deepcopy(other.content(other.head[1]))
 
-    @rule(name=SIDES, data=st.data(), how=st.sampled_from(["ours", "theirs", "abort"]), bundle=st.booleans())
-    def pull(self, name, data, how, bundle):
+    @rule(
+        name=SIDES,
+        data=st.data(),
+        how=st.sampled_from(["ours", "theirs", "abort"]),
+        bundle=st.booleans(),
+        tags=st.booleans(),
+    )
+    def pull(self, name, data, how, bundle, tags):
         side = self.sides[name]
         other = self.other(side)
         if not other.is_tracked or (not side.is_tracked and side.working):
             return
         branch = data.draw(st.sampled_from(sorted(other.branches)))
         source = self.carried(other) if bundle else other.docs
+        if bundle and branch not in source.branches():
+            return  # put aside by a pull, and merged by none
         is_on_it = side.is_tracked and side.head[0] == branch and not side.is_detached
         mine = self.lengths(side).get(branch, [])
         try:
-            assert side.docs.pull(source, branch)
+            assert side.docs.pull(source, branch, tags=tags)
         except (InvalidOperation, VersionPruned):
             for one in self.sides.values():
                 one.tm.abort()
             return
+        if tags:
+            side.tags = {**other.tags, **side.tags}
         if not side.is_tracked:
             self._taken_over(side)
             side.commit()
