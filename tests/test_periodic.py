@@ -1,11 +1,12 @@
 """Periodic tasks: stored, due, run by one runner at a time, each in isolation."""
 
 import time
-from contextlib import contextmanager
 from typing import ClassVar
 
 import pytest
 import ZODB
+from BTrees.OOBTree import OOBTree
+from support.mapped import KEY, MappedHost
 
 from livesync import leases
 from livesync.action import ActionWrapper
@@ -21,7 +22,6 @@ from livesync.errors import (
     UnknownTask,
     UsageError,
 )
-from livesync.host import Host
 from livesync.manager import SyncManager
 from livesync.options import Option
 from livesync.periodic.base import PeriodicTask, load_kind, task_kinds
@@ -30,36 +30,6 @@ from livesync.process import this_process
 from livesync.tasks import LiveSyncUpdateTask
 
 NOW = 1_700_000_000.0
-
-
-class Things(Host):
-    """The host's objects are the items of the root's "things"."""
-
-    things = None
-
-    @contextmanager
-    def at(self, connection):
-        reader = type(self)()
-        reader.things = connection.root().get("things", {})
-        yield reader
-
-    def object_id(self, obj):
-        return obj["id"]
-
-    def get(self, object_id):
-        return self.things.get(object_id)
-
-    def iter_objects(self, after=None):
-        return (self.things[key] for key in sorted(self.things) if after is None or key > after)
-
-    def contents(self, obj):
-        return iter(())
-
-    def is_excluded(self, obj, audience="public"):
-        return False
-
-    def document(self, obj, audience="public"):
-        return dict(obj)
 
 
 class Noting(PeriodicTask):
@@ -125,7 +95,7 @@ def stored(db, task_id="noting"):
 
 
 def run(db, *tasks, now=NOW):
-    return DueTasks(db, Things(), "here", tasks).run(now)
+    return DueTasks(db, MappedHost(), "here", tasks).run(now)
 
 
 def test_a_task_runs_when_it_is_due_and_then_not_for_its_interval(db, kinds):
@@ -218,10 +188,10 @@ def test_nothing_runs_at_another_site_nor_after_it_is_asked_to_stop(db, kinds):
     put(db)
 
     with pytest.raises(SiteDiffers):
-        DueTasks(db, Things(), "elsewhere").run(NOW)
-    assert DueTasks(db, Things(), "here").run(time.time(), lambda: True) == []
+        DueTasks(db, MappedHost(), "elsewhere").run(NOW)
+    assert DueTasks(db, MappedHost(), "here").run(time.time(), lambda: True) == []
     with pytest.raises(UnknownTask):
-        DueTasks(db, Things(), "here", ["nobody"]).run(NOW)
+        DueTasks(db, MappedHost(), "here", ["nobody"]).run(NOW)
     assert kinds.ran == []
 
 
@@ -275,25 +245,25 @@ def indexed(db, tmp_path):
     """A database with an active agent whose service holds what the application has."""
 
     def fill(root):
-        root["things"] = {key: {"id": key, "n": 1} for key in "abc"}
+        root[KEY] = OOBTree({key: {"id": key, "n": 1} for key in "abc"})
         manager = SyncManager.get(root)
         manager.register_agent(SQLiteAgent("index", path=str(tmp_path / "index.db")))
         manager.activate("index", from_start=True)
         manager.record([ActionWrapper(0, key, ["created"]) for key in "abc"])
 
     committed(db, fill)
-    assert LiveSyncUpdateTask(db, Things(), "here", only_due=False).run(NOW)[0].error is None
+    assert LiveSyncUpdateTask(db, MappedHost(), "here", only_due=False).run(NOW)[0].error is None
     return db
 
 
 def unannounced(root):
-    root["things"] = {**root["things"], "a": {"id": "a", "n": 2}, "d": {"id": "d", "n": 1}}
+    root[KEY].update({"a": {"id": "a", "n": 2}, "d": {"id": "d", "n": 1}})
 
 
 def test_prune_drops_what_was_delivered(indexed):
     put(indexed, "p", "prune", keep_s=0)
 
-    assert run_task(indexed, "p", Things()).summary == {"dropped": 3, "left_behind": [], "held_back": []}
+    assert run_task(indexed, "p", MappedHost()).summary == {"dropped": 3, "left_behind": [], "held_back": []}
     with connected(indexed) as root:
         assert SyncManager.get(root).track.is_empty()
 
@@ -310,7 +280,7 @@ def test_cleanup_takes_leases_and_lanes_from_the_dead(db):
     change(db, leave_behind)
     put(db, "c", "cleanup")
 
-    first, second = (run_task(db, "c", Things()).summary for _ in range(2))
+    first, second = (run_task(db, "c", MappedHost()).summary for _ in range(2))
 
     assert first == {"leases": 1, "blocks": 1}
     assert second == {"leases": 0, "blocks": 0}
@@ -323,14 +293,14 @@ def test_cleanup_leaves_the_living_alone(db):
     change(db, lambda manager: manager.record([ActionWrapper(0, "a", ["created"])]))
     put(db, "c", "cleanup")
 
-    assert run_task(db, "c", Things()).summary == {"leases": 0, "blocks": 0}
+    assert run_task(db, "c", MappedHost()).summary == {"leases": 0, "blocks": 0}
 
 
 def test_verify_names_what_differs_and_fails(indexed):
     committed(indexed, unannounced)
     put(indexed, "v", "verify")
 
-    outcome = run_task(indexed, "v", Things())
+    outcome = run_task(indexed, "v", MappedHost())
 
     assert isinstance(outcome.error, LiveSyncError)
     assert "agent index differs: 1 missing, 1 stale, 0 orphaned" in str(outcome.error)
@@ -341,7 +311,7 @@ def test_verify_mends_what_differs_where_it_is_told_to(indexed):
     committed(indexed, unannounced)
     put(indexed, "v", "verify", repair="yes", agent="index")
 
-    mended, after = (run_task(indexed, "v", Things()).summary["index"] for _ in range(2))
+    mended, after = (run_task(indexed, "v", MappedHost()).summary["index"] for _ in range(2))
 
     assert (mended["missing"], mended["stale"], mended["repaired"]) == (1, 1, True)
     assert (after["missing"], after["stale"], after["repaired"], after["checked"]) == (0, 0, False, 4)
@@ -354,7 +324,7 @@ def test_an_agent_that_cannot_be_verified_keeps_no_other_from_it(indexed, tmp_pa
     change(indexed, lambda manager: manager.activate("b"))
     put(indexed, "v", "verify")
 
-    outcome = run_task(indexed, "v", Things())
+    outcome = run_task(indexed, "v", MappedHost())
 
     assert "agent b: " in str(outcome.error)
     assert "index" not in str(outcome.error)
