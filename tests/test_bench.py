@@ -13,7 +13,10 @@ import pytest
 from rich.console import Console
 
 ROOT = Path(__file__).parent.parent
-LONG = "capture conflicts history history_large inflight latency memory peers request status_page sync"
+LONG = (
+    "capture collect conflicts history history_large inflight latency memory peers request startup"
+    " status_page sync verify"
+)
 MARKS = {
     "drain": [pytest.mark.server],
     "machines": [pytest.mark.server, pytest.mark.slow],
@@ -58,12 +61,14 @@ def test_livesync_and_morango_sync_the_same(way: str, tmp_path: Path) -> None:
     assert all(taken.wall_s > 0 for taken in (*theirs.values(), *ours.values()))
 
 
+@pytest.mark.slow
 def test_sizes_are_taken_from_the_command_line() -> None:
     done = _run("collect", "--transactions", "70", "--repeats", "1")
 
     assert "70 transactions" in done.stdout
 
 
+@pytest.mark.slow
 def test_no_conflict_is_caused_and_nothing_is_lost() -> None:
     conflicts = importlib.import_module("bench.conflicts")
 

@@ -78,6 +78,7 @@ def test_comparison_names_everything_that_is_wrong(delivered):
     assert done.stdout.splitlines()[-1].startswith("FAILED")
 
 
+@pytest.mark.slow
 def test_comparison_fails_where_the_index_is_empty(delivered):
     done = compared(delivered, "DELETE FROM documents", "DELETE FROM documents_fts")
 
@@ -85,6 +86,7 @@ def test_comparison_fails_where_the_index_is_empty(delivered):
     assert done.stdout.splitlines()[-1].startswith("FAILED")
 
 
+@pytest.mark.slow
 def test_comparison_finds_what_is_private(delivered):
     environment, _ = delivered
     ids = {

@@ -40,6 +40,9 @@ COMMANDS = {
 }
 
 
+REFERENCE = rendering.command_reference()
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_shown_in_use(command):
     shown = re.compile(rf"(?<![\w-]){re.escape(command)}(?![\w-])")
@@ -49,10 +52,10 @@ def test_every_command_is_shown_in_use(command):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_in_the_reference_with_its_options(command):
-    lines = rendering.command_reference()
-    begin = lines.index(command)
-    end = next((n for n in range(begin + 1, len(lines)) if lines[n].startswith(".. _")), len(lines))
-    section = "\n".join(lines[begin:end])
+    begin = REFERENCE.index(command)
+    rest = range(begin + 1, len(REFERENCE))
+    end = next((n for n in rest if REFERENCE[n].startswith(".. _")), len(REFERENCE))
+    section = "\n".join(REFERENCE[begin:end])
 
     for option in re.findall(r"--[\w-]+", COMMANDS[command].format_usage()):
         assert option in section

@@ -295,20 +295,21 @@ def test_rows_of_an_empty_service_are_none(readable):
         assert uploader.rows_of(["a", "b"]) == []
 
 
-def test_rows_of_ids_are_the_living_ones_among_them(readable):
-    ids = [f"{number:04}" for number in range(1100)]
+@pytest.mark.parametrize("count", [50, pytest.param(1000, marks=pytest.mark.slow)])
+def test_rows_of_ids_are_the_living_ones_among_them(readable, count):
+    ids = [f"{number:04}" for number in range(count + 100)]
     readable.deliver((7, [upsert(object_id, 7) for object_id in [*ids, *ORDERED_IDS]]), (8, [delete("b", 8)]))
 
     with readable.session(**readable.reading_options) as uploader:
         some = uploader.rows_of(["é", "b", "missing", "\U0001f600", "a b"])
-        many = uploader.rows_of(ids[:1000])
+        many = uploader.rows_of(ids[:count])
         none = uploader.rows_of([])
 
     assert {row.object_id: row.digest for row in some} == {
         object_id: digest(object_id) for object_id in ("é", "\U0001f600", "a b")
     }
     assert all(row.position in (None, 7) for row in some)
-    assert sorted(row.object_id for row in many) == ids[:1000]
+    assert sorted(row.object_id for row in many) == ids[:count]
     assert none == []
 
 
@@ -653,9 +654,24 @@ changes = st.lists(
 crashes = st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=4)
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(slices=changes, crashes=crashes, batch_size=st.integers(1, 3))
+REPEATS = {"slices": changes, "crashes": crashes, "batch_size": st.integers(1, 3)}
+ANEW = [HealthCheck.function_scoped_fixture]  # it makes a destination each time
+
+
+@settings(max_examples=6, suppress_health_check=ANEW, deadline=None)
+@given(**REPEATS)
 def test_after_any_repeats_the_destination_equals_the_host(new_destination, slices, crashes, batch_size):
+    repeated(new_destination, slices, crashes, batch_size)
+
+
+@pytest.mark.slow
+@settings(max_examples=30, suppress_health_check=ANEW, deadline=None)
+@given(**REPEATS)
+def test_after_many_repeats_the_destination_equals_the_host(new_destination, slices, crashes, batch_size):
+    repeated(new_destination, slices, crashes, batch_size)
+
+
+def repeated(new_destination, slices, crashes, batch_size):
     destination = new_destination()
     host: dict[str, bytes] = {}
     made = []

@@ -512,6 +512,7 @@ def history():
                     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_whole_history_of_the_demo_is_marc():
     documents = list(history())
 

@@ -80,7 +80,8 @@ def test_a_disk_that_is_full_at_the_end_claims_nothing(world, disk):
     assert world.contents() == home.contents()
 
 
-def test_a_conflict_that_does_not_end_is_answered_as_one_that_may_be_tried_again(world, disk):
+def test_a_conflict_that_does_not_end_is_answered_as_one_that_may_be_tried_again(world, disk, monkeypatch):
+    monkeypatch.setattr("livesync.attempts.pause", lambda failed: None)
     home = world.node("home")
     caller = world.session(home)
     body = wire.NewTransfer(id="a" * 32, direction="push", filter=["F1"])

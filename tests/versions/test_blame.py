@@ -98,7 +98,7 @@ def test_what_a_merge_brought_is_of_the_version_on_the_other_branch(docs):
 
 
 @given(documents, documents)
-@settings(max_examples=150)
+@settings(max_examples=50)
 def test_what_is_kept_lies_at_both_paths(new, old):
     ours, theirs = dict(leaves(new)), dict(leaves(old))
     pairs = list(kept(new, old, CODEC))

@@ -170,5 +170,5 @@ class Collections(RuleBasedStateMachine):
         self.check()
 
 
-Collections.TestCase.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+Collections.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 test_a_collection_says_what_a_plain_model_says = Collections.TestCase
