@@ -18,7 +18,7 @@ from ..words import plural
 from .exitcodes import ExitCode, code_of, gravest
 from .findings import Finding
 from .output import printable
-from .peer_findings import look_at_trust
+from .peer_findings import look_at_trust, look_at_untaken
 from .services import ask, service_of
 from .session import Session
 from .tables import duration, utc
@@ -82,6 +82,7 @@ def _findings(session: Session) -> Iterator[Finding]:
             yield Finding("database", f"{shown_uri(settings.db)} opens, and livesync is installed")
             yield from _manager(session, manager)
             yield from look_at_trust(session, manager._p_jar.root(), time.time())
+            yield from look_at_untaken(manager._p_jar.root())
             if host is not None:
                 yield _host_reads(host, manager)
             for status in manager.status().agents:

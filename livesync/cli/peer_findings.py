@@ -46,6 +46,22 @@ def look_at_trust(session: Session, root: Any, now: float) -> Iterator[Finding]:
         yield _certificate(trust, keys, chain[-1].id, now)
 
 
+def look_at_untaken(root: Any) -> Iterator[Finding]:
+    """Look whether there are objects of the application that cannot be taken into two-way sync.
+
+    Args:
+        root: The root of the database.
+    """
+    if "livesync.replication" not in root:
+        return
+    from ..replication.stores.zodbstore import find_replica
+    from ..replication.untaken import read
+
+    for object_id, reason in read(find_replica(root).facts).items():
+        text = f"object {object_id} cannot be taken, and does not travel: {reason}"
+        yield Finding("two-way sync", text, ExitCode.DIFFERENT)
+
+
 def _certificate(trust: Trust, keys: KeyRing, certificate_id: str, now: float) -> Finding:
     subject = f"certificate {certificate_id[:12]}"
     try:

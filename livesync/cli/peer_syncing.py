@@ -109,10 +109,23 @@ def sync(session: Session) -> int:
             if syncer.stop():
                 codes.append(ExitCode.INTERRUPTED)
                 break
+        _say_untaken(session, syncer)
     if not peers:
         out.line("there are no peers yet: livesync peer add NAME URL --profile PROFILE")
     out.json({"peers": told})
     return gravest(codes)
+
+
+def _say_untaken(session: Session, syncer: PeerSync) -> None:
+    from ..replication.untaken import untaken
+
+    store = syncer.provider.data_store
+    count = len(store.read(lambda: untaken(store)))
+    if count:
+        session.out.note(
+            f"livesync: {plural(count, 'object')} of the application cannot be taken, and"
+            f" {'does' if count == 1 else 'do'} not travel: `livesync peer status` says why"
+        )
 
 
 def _once(

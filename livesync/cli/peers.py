@@ -125,6 +125,7 @@ def status(session: Session) -> int:
     from ..replication.network.expiring import stored_views
     from ..replication.sessions.journal import differing
     from ..replication.stores.zodbstore import ZODBDataStore
+    from ..replication.untaken import untaken
 
     args, out = session.args, session.out
     failures: list[Failure] = []
@@ -143,8 +144,10 @@ def status(session: Session) -> int:
             if isinstance(found, Failure):
                 failures.append(found)
             told[peer.name] = found
-        provider_id = store.read(lambda: store.provider_id)
+        provider_id, left = store.read(lambda: (store.provider_id, untaken(store)))
     out.line(printable(f"this database is provider {provider_id}"))
+    for object_id, reason in left.items():
+        out.line(printable(f"object {object_id} cannot be taken, and does not travel: {reason}"))
     for peer in peers:
         _print_status(
             session, peer, outcomes[peer.name], cut[peer.name], differ[peer.name], told.get(peer.name)
@@ -154,6 +157,7 @@ def status(session: Session) -> int:
     out.json(
         {
             "provider": provider_id,
+            "untaken": [{"object": key, "reason": reason} for key, reason in left.items()],
             "peers": [
                 {
                     **_as_json(peer),

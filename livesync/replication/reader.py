@@ -8,6 +8,7 @@ last action that was looked at, sealed or not.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -17,12 +18,16 @@ from itertools import groupby, islice
 from typing import Any, Final
 
 from ..action import CASCADING, ActionWrapper
+from ..delivery.access import of_the_database
 from ..errors import ItemErased, PositionPruned
 from ..manager import COLLECT_LIMIT, SyncManager
+from . import untaken
 from .models.executor import Draft
 from .node import Node
 from .stores import writing
 from .stores.base import BaseDataStore
+
+logger = logging.getLogger(__name__)
 
 #: The reader's pointer on the track.
 POINTER: Final = "livesync.replication"
@@ -71,9 +76,12 @@ class TrackReader:
         self._collect(node)
         if node.store.read(lambda: self._needs_scan(node)):
             node.store.run(lambda: self._begin_scan(node))
-        count = looked = 0
+        looked = 0
+        again = node.store.read(lambda: list(untaken.untaken(node.store)))
+        count = self._take_all(node, again)
         if node.store.read(lambda: _SCAN in node.store.facts):
-            count, looked, more = self._scan(node, most)
+            scanned, looked, more = self._scan(node, most)
+            count += scanned
             if more:
                 return count, True
         followed, more = self._follow(node, None if most is None else max(1, most - looked))
@@ -100,6 +108,8 @@ class TrackReader:
             track = manager.track
             if track.sealed < 0 or self._needs_scan(node) or _SCAN in node.store.facts:
                 return True
+            if untaken.untaken(node.store):
+                return True  # the host may have become better at it
             position, offset = self._place(track)
             is_sealed = track.sealed > (-1 if position is None else position)
             return (
@@ -264,26 +274,38 @@ class TrackReader:
         """Take the first of these, as many as one transaction may hold; return what changed, and how many."""
         store = node.store
         store.look_up_objects(ids)
-        drafts: list[Draft | None] = []
-        characters = 0
-        with closing(node.executor.drafts(store, ids)) as made:
-            for draft in made:
-                drafts.append(draft)
-                characters += 0 if draft is None else len(draft.payload)
-                if characters > _CHARACTERS_AT_ONCE:
-                    break
-        found = [(object_id, draft) for object_id, draft in zip(ids, drafts, strict=False) if draft]
+        drafts, failed = _drafts(node, ids)
+        found = [
+            (object_id, draft)
+            for object_id, draft in zip(ids, drafts, strict=False)
+            if draft and object_id not in failed
+        ]
         store.look_up((draft.item_id for _, draft in found), with_application=True)
         new = _new(store, found)
         count = len(new)
         for object_id, draft in zip(ids, drafts, strict=False):
-            if object_id not in new:
+            if object_id in new or object_id in failed:
+                continue
+            try:
                 count += self._take(node, object_id, draft)
+            except ValueError as exc:
+                failed[object_id] = untaken.reason_of(exc)
         if new:
             writing.write_new(node, list(new.values()))
             for object_id, draft in new.items():
                 store.bind(draft.item_id, object_id, draft.digest)
+        self._note_untaken(store, ids[: len(drafts)], failed)
         return count, len(drafts)
+
+    @staticmethod
+    def _note_untaken(store: BaseDataStore, ids: Iterable[str], failed: dict[str, str]) -> None:
+        before = untaken.untaken(store)
+        if not failed and not before:
+            return
+        untaken.note(store, {**{object_id: None for object_id in ids if object_id in before}, **failed})
+        for object_id, reason in failed.items():
+            if before.get(object_id) != reason:
+                logger.warning("object %r cannot be taken into two-way sync: %s", object_id, reason)
 
     @staticmethod
     def _take(node: Node, object_id: str, draft: Draft | None) -> bool:
@@ -313,6 +335,35 @@ class TrackReader:
                 changed = True
         store.bind(draft.item_id, object_id, digest)
         return changed
+
+
+def _drafts(node: Node, ids: list[str]) -> tuple[list[Draft | None], dict[str, str]]:
+    """Return what the application has of the first of these, and why some cannot be taken."""
+    drafts: list[Draft | None] = []
+    failed: dict[str, str] = {}
+    characters = 0
+    while len(drafts) < len(ids) and characters <= _CHARACTERS_AT_ONCE:
+        try:
+            with closing(node.executor.drafts(node.store, ids[len(drafts) :])) as made:
+                for draft in made:
+                    size = 0 if draft is None else len(draft.payload)
+                    if size > untaken.MAX_CHARACTERS:
+                        failed[ids[len(drafts)]] = (
+                            f"it says {size:,} characters; {untaken.MAX_CHARACTERS:,} can travel"
+                        )
+                    drafts.append(draft)
+                    characters += size
+                    if characters > _CHARACTERS_AT_ONCE:
+                        break
+        except of_the_database():
+            raise
+        except Exception as exc:  # noqa: BLE001 - one that cannot be taken must not stop the others
+            object_id = ids[len(drafts)]
+            failed[object_id] = untaken.reason_of(exc)
+            drafts.append(None)
+            if len(failed) > untaken.MOST:
+                break  # it is not the objects
+    return drafts, failed
 
 
 def _new(store: BaseDataStore, drafts: list[tuple[str, Draft]]) -> dict[str, Draft]:

@@ -4,12 +4,13 @@ import json
 import time
 
 import pytest
-from support import peer_world
+from support import peer_world, school
 from support.faulty_proxy import FaultyProxy
 from support.peer_world import PART, PROFILE
 
+from livesync import SyncManager
 from livesync.cli.exitcodes import ExitCode
-from livesync.database import open_database
+from livesync.database import committed, open_database
 from livesync.replication import ZODBDataStore
 
 
@@ -88,6 +89,30 @@ def test_where_both_ends_differ_though_both_claim_the_same_is_shown(home, world,
 
 
 @pytest.mark.slow
+def test_objects_of_the_application_that_do_not_travel_are_named(home, world, served, monkeypatch):
+    monkeypatch.setenv("LIVESYNC_HOST", "support.school:host")
+    monkeypatch.setenv("LIVESYNC_PEER_KEYS", f"{home.uri.removeprefix('file://')}.keys")
+    db = open_database(home.uri)
+    for each in (("bad", "a b", "x"), ("good", "F1", "x")):
+        committed(db, lambda root, each=each: school.change(SyncManager.get(root), root, *each))
+    db.close()
+    add(home, served.url)
+
+    synced, status, doctor = home("peer", "sync"), home("peer", "status"), home("doctor")
+
+    assert synced.code == ExitCode.OK
+    assert synced.out.startswith("school: 0 received, 4 sent; ")
+    assert synced.err == (
+        "livesync: 1 object of the application cannot be taken, and does not travel: `livesync peer status`"
+        " says why\n"
+    )
+    said = "object bad cannot be taken, and does not travel: ValueError: 'a b' is no partition: it holds"
+    assert said in status.out
+    assert said in doctor.out
+    (told,) = json.loads(home("--json", "peer", "status").out)["untaken"]
+    assert told["object"] == "bad"
+
+
 def test_only_one_way_is_synced_where_that_is_asked_for(home, world, served):
     world.fill(2)
     add(home, served.url)

@@ -15,11 +15,11 @@ from livesync.demo.model import ROOT_KEY
 from livesync.demo.places import Place
 from livesync.demo.replay import prepare
 from livesync.demo.wiring import recorded
-from livesync.errors import SyncError
+from livesync.errors import HostFailed, SyncError
 from livesync.peering import wire
 from livesync.peering.http import PeerHTTP
 from livesync.peering.retrying import Retries
-from livesync.replication import HostExecutor, TrackReader
+from livesync.replication import HostExecutor, TrackReader, untaken
 from livesync.replication.network import client as client_module
 from livesync.replication.network.parts import Parts
 from livesync.replication.network.transfers import Transfer
@@ -242,7 +242,10 @@ def test_a_push_that_is_cut_in_any_part_goes_on_and_leaves_nothing_out(
     assert len(taken) <= len(world.contents()) + 16, "no more comes twice than a part"
 
 
-def test_an_application_that_fails_at_a_later_part_ends_the_sync_which_goes_on(world, served, home):
+def test_an_application_that_fails_at_a_later_part_ends_the_sync_which_goes_on(
+    world, served, home, monkeypatch
+):
+    monkeypatch.setattr(untaken, "MOST", 3)
     write(home, *names(30))
     peer = home.peer(served.url)
     left = iter(range(12))
@@ -252,7 +255,7 @@ def test_an_application_that_fails_at_a_later_part_ends_the_sync_which_goes_on(w
             raise RuntimeError("a title of lead")
 
     home.provider.changes_executor.before = stumble
-    with pytest.raises(RuntimeError, match="lead"):
+    with pytest.raises(HostFailed, match=r"more than 3 objects .*lead"):
         home.sync(peer)
     assert 0 < len(world.contents()) < len(names(30))
     home.provider.changes_executor.before = Watched.before

@@ -19,6 +19,7 @@ from livesync.replication import (
 )
 from livesync.replication.models.model import calculate_item_id
 from livesync.replication.sessions import newcomers
+from livesync.replication.untaken import untaken
 
 
 class Author(SyncableModel):
@@ -457,13 +458,16 @@ def test_a_model_without_a_name_is_not_synced():
     assert list(ModelRegistry([Quiet, Author])) == [Author]
 
 
-def test_an_empty_source_id_is_refused(libraries):
+def test_what_has_an_empty_source_id_does_not_travel_and_is_named(libraries):
     a, b = libraries
     a.add("author-", Author(""))
+    a.add("author-ann", Author("ann"))
     there, _ = SyncOrchestrator(SyncLock(), [a.provider, b.provider], 1e9).run()
 
-    assert there.status is SyncSessionStatus.FAILED
-    assert "a source id is not empty" in there.reason
+    assert there.status is SyncSessionStatus.FINISHED
+    assert len(b.provider.items()) == 1
+    store = a.provider.data_store
+    assert store.read(lambda: untaken(store)) == {"author-": "ValueError: Author: a source id is not empty"}
 
 
 class Card(SyncableModel):

@@ -7,6 +7,7 @@ from support.peer_serving import NetworkNode, Served
 from support.peer_world import World
 
 from livesync.errors import LiveSyncError
+from livesync.replication import ZODBDataStore, untaken
 from livesync.web.users import Role
 
 
@@ -76,6 +77,19 @@ def test_the_page_shows_them(synced):
         assert text in page
 
 
+def test_objects_that_do_not_travel_are_named(synced):
+    store = ZODBDataStore(synced.db)
+    store.run(lambda: untaken.note(store, {"talk <7>": "RuntimeError: no document"}))
+
+    page = page_of(synced)
+
+    assert synced.ask("GET", "/peers", role=Role.SEE).json["untaken"] == [
+        {"object": "talk <7>", "reason": "RuntimeError: no document"}
+    ]
+    assert "Objects that do not travel" in page
+    assert "talk &lt;7&gt;" in page
+
+
 def test_nobody_is_shown_them_without_a_login(synced):
     assert synced.ask("GET", "/peers", role=None).status_int == 401
 
@@ -87,5 +101,6 @@ def test_a_database_that_takes_no_part_says_how_it_begins(desk):
         "sessions": [],
         "conflicts": [],
         "open_conflicts": 0,
+        "untaken": [],
     }
     assert "livesync peer init" in page_of(desk)

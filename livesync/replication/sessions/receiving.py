@@ -16,8 +16,10 @@ from msgspec import structs
 from transaction.interfaces import TransientError
 
 from ...attempts import ATTEMPTS
+from ...delivery.access import of_the_database
 from ...errors import ChangesRefused
 from ...peering.partitions import contained_in_any
+from .. import untaken
 from ..metadata.applying import Merge, may_be_merged, merge_states
 from ..metadata.checking import check_claims
 from ..metadata.claims import Covers, is_covered
@@ -291,6 +293,8 @@ class _Receiver:
         if other is not None and not moves.is_later(state, other):
             moves.displace(store, state, other)  # the object has moved: it is another item's
             return
+        if not state.hard:
+            untaken.check(store, object_id)
         draft = self.node.executor.execute(store, state, object_id)
         if draft is not None:
             self._bind(state, draft, bound)
@@ -355,7 +359,13 @@ def take_local_edit(node: Node, remote: ItemState) -> ItemState | None:
         object_id = node.executor.find(store, remote)
     if object_id is None:
         return local
-    draft = node.executor.draft(store, object_id)
+    try:
+        draft = node.executor.draft(store, object_id)
+    except of_the_database():
+        raise
+    except Exception as exc:  # noqa: BLE001 - what is there stays there, and the change is deferred
+        untaken.note(store, {object_id: untaken.reason_of(exc)})
+        return local
     if draft is None:
         if bound is None or local is None or not local.is_live:
             return local

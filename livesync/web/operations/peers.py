@@ -11,6 +11,7 @@ from ...replication.network.expiring import stored_views
 from ...replication.sessions import conflicts
 from ...replication.sessions.conflicts import LogEntry
 from ...replication.stores.zodbstore import ZODBDataStore
+from ...replication.untaken import untaken
 from .. import schemas
 from ..context import WebContext
 from .shown import shown
@@ -25,7 +26,7 @@ def get_peers(ctx: WebContext) -> schemas.Peers:
     try:
         store = ZODBDataStore(ctx.db, create=False)
     except NotInstalled:
-        return schemas.Peers(provider=None, peers=[], sessions=[], conflicts=[], open_conflicts=0)
+        return schemas.Peers(provider=None, peers=[], sessions=[], conflicts=[], open_conflicts=0, untaken=[])
     registry = PeerRegistry(ctx.db)
     sessions, transfers = stored_views(store)
     peers = [
@@ -39,12 +40,14 @@ def get_peers(ctx: WebContext) -> schemas.Peers:
         for peer in registry.all()
     ]
     found, open_ = store.read(lambda: _conflicts(store))
+    left = store.read(lambda: untaken(store))
     return schemas.Peers(
         provider=store.read(lambda: store.provider_id),
         peers=peers,
         sessions=[_session(view, transfers, peers) for view in sessions[:SHOWN]],
         conflicts=found,
         open_conflicts=open_,
+        untaken=[schemas.UntakenObject(object=key, reason=reason) for key, reason in left.items()],
     )
 
 

@@ -64,6 +64,7 @@ from .peers import (
     Peers,
     PeerSession,
     PeerTransfer,
+    UntakenObject,
 )
 from .people import (
     Error,
@@ -194,6 +195,7 @@ __all__ = [
     "TestOutcome",
     "TrackEntry",
     "TrackPage",
+    "UntakenObject",
     "Value",
     "Verify",
     "VerifyOutcome",

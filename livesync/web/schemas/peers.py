@@ -91,6 +91,13 @@ class PeerConflict(Value, frozen=True):
     reason: str
 
 
+class UntakenObject(Value, frozen=True):
+    """An object of the application that cannot be taken into two-way sync, and why."""
+
+    object: str
+    reason: str
+
+
 class Peers(Value, frozen=True):
     """Two-way sync of this database.
 
@@ -100,6 +107,7 @@ class Peers(Value, frozen=True):
         sessions: The last fifty, the newest first.
         conflicts: The last fifty, the newest first.
         open_conflicts: How many could not be applied yet.
+        untaken: What does not travel.
     """
 
     provider: str | None
@@ -107,3 +115,4 @@ class Peers(Value, frozen=True):
     sessions: list[PeerSession]
     conflicts: list[PeerConflict]
     open_conflicts: int
+    untaken: list[UntakenObject]
