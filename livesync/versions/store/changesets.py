@@ -20,7 +20,7 @@ from ...errors import InvalidCollectionState
 from ..packets import Packet
 from ..stored import ChangeSet
 from .checks import CHECK, UNKNOWN
-from .frames import Frames
+from .frames import QUICK, Frames
 from .sums import with_sum, without_sum
 
 #: Bytes of a row's two short hashes: they sort out most of what is equal, and decide nothing alone.
@@ -103,7 +103,7 @@ def _packed(rows: Sequence[Row], frames: Frames, dictionary: int) -> bytes:
     """
     ids, there, back, before, after, check_before, check_after = zip(*rows) if rows else _NO_ROWS
     packed = [
-        frames.pack(ormsgpack.packb(ids)),
+        frames.pack(ormsgpack.packb(ids), level=QUICK),
         b"".join(chain.from_iterable(zip(before, after))),
         b"".join(chain.from_iterable(zip(check_before, check_after))),
         *_framed(there, frames, dictionary),
@@ -115,7 +115,7 @@ def _packed(rows: Sequence[Row], frames: Frames, dictionary: int) -> bytes:
 def _framed(deltas: Sequence[bytes], frames: Frames, dictionary: int) -> tuple[list[int], list[bytes]]:
     """Return how many deltas each frame has, and the frames."""
     parts = list(_parts([*map(len, deltas)], _PAGE_ROWS, _FRAME_BYTES))
-    packed = [frames.pack(ormsgpack.packb(deltas[start:end]), dictionary) for start, end in parts]
+    packed = [frames.pack(ormsgpack.packb(deltas[start:end]), dictionary, QUICK) for start, end in parts]
     return [end - start for start, end in parts], packed
 
 

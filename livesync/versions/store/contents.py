@@ -36,7 +36,7 @@ from .changesets import (
     shorts_of,
 )
 from .entries import CHAINED, PACKED, Entries, Entry, Kind
-from .frames import Frames, train
+from .frames import DENSE, Frames, train
 from .sums import with_sum, without_sum
 from .tree import NO_VERSION, parent_of
 
@@ -410,7 +410,7 @@ class Contents:
             pack[start : start + 2 * _FRAME_DOCUMENTS] for start in range(0, len(pack), 2 * _FRAME_DOCUMENTS)
         ]
         number = self.dictionary
-        frames = [self.frames.pack_densely(ormsgpack.packb(part), number) for part in parts]
+        frames = [self.frames.pack(ormsgpack.packb(part), number, DENSE) for part in parts]
         keep_pack(self._shelves, pack[0], with_sum(ormsgpack.packb([[part[0] for part in parts], frames])))
         aisles = aisles_of(self._shelves)
         if aisles != self.references.aisles:

@@ -32,10 +32,12 @@ _SAMPLES: Final = 2_000
 SAMPLE_BYTES: Final = 4_096
 FEWEST_SAMPLES: Final = 100
 
-_LEVEL: Final = 3
-
-#: For what is written once and is much at a time.
-_DENSE: Final = 9
+#: How densely bytes are packed, as zstd counts: for what every version writes, which is to be fast and is
+#: nearly as small; as a rule; and for what is written once and is much at a time.
+QUICK: Final = 1
+_USUAL: Final = 3
+DENSE: Final = 9
+_LEVELS: Final = (QUICK, _USUAL, DENSE)
 
 #: Serial of an object that no transaction has stored.
 _NEVER_STORED: Final = b"\0" * 8
@@ -78,12 +80,12 @@ class Frames:
     def __init__(self, dictionaries: Mapping[int, Packet]) -> None:
         zstd = _zstd()
         self._dictionaries = dictionaries
-        self._plain = tuple(zstd.ZstdCompressor(level=level) for level in (_LEVEL, _DENSE))
+        self._plain = {level: zstd.ZstdCompressor(level=level) for level in _LEVELS}
         self._with: dict[int, tuple[Packet, Any, Any]] = {}
         self._unpack = zstd.ZstdDecompressor()
 
     def _of(self, number: int) -> tuple[Packet, Any, Any]:
-        """Return a dictionary, the two compressors that know it, and the decompressor."""
+        """Return a dictionary, the compressors that know it, by level, and the decompressor."""
         known = self._with.get(number)
         if known is not None and known[0]._p_serial not in (None, _NEVER_STORED):
             return known
@@ -95,20 +97,21 @@ class Frames:
             data = zstandard.ZstdCompressionDict(without_sum(found.data, f"dictionary {number}"))
             known = self._with[number] = (
                 found,
-                tuple(zstandard.ZstdCompressor(level=level, dict_data=data) for level in (_LEVEL, _DENSE)),
+                {level: zstandard.ZstdCompressor(level=level, dict_data=data) for level in _LEVELS},
                 zstandard.ZstdDecompressor(dict_data=data),
             )
         return known
 
-    def pack(self, data: bytes, number: int = 0) -> bytes:
-        """Return a frame; ``number`` names the dictionary."""
-        compressors = self._of(number)[1] if number else self._plain
-        return bytes((number,)) + bytes(compressors[0].compress(data))
+    def pack(self, data: bytes, number: int = 0, level: int = _USUAL) -> bytes:
+        """Return a frame.
 
-    def pack_densely(self, data: bytes, number: int = 0) -> bytes:
-        """Return a frame that is smaller, and takes longer to be made."""
+        Args:
+            data: What is to be packed.
+            number: Names the dictionary; 0: none.
+            level: How densely, one of those above.
+        """
         compressors = self._of(number)[1] if number else self._plain
-        return bytes((number,)) + bytes(compressors[1].compress(data))
+        return bytes((number,)) + bytes(compressors[level].compress(data))
 
     def unpack(self, frame: bytes) -> bytes:
         """Return what is in a frame.
