@@ -56,10 +56,10 @@ def named(name: str) -> str:
     Raises:
         Refused: It is none.
     """
-    from ..versions.names import check_branch_name
+    from ..versions.names import check_name
 
     try:
-        return check_branch_name(name)
+        return check_name(name)
     except ValueError as exc:
         raise Refused("bad_request", str(exc)) from exc
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from ..errors import CollectionAlreadyInitialised, InvalidOperation
 from .deltatrees.opening import check_none_open, closed, opened
 from .looking import LookingCollection
-from .names import MAIN, Names, check_branch_name
+from .names import MAIN, Names, check_name
 from .naming import NamingCollection
 from .remotes.both import RemoteCollection
 from .remotes.comparing import ComparedCollection
@@ -302,7 +302,7 @@ class VersionedCollection(
         kept = collections_of(stored)
         if not kept:
             raise InvalidOperation(f"{self.name!r} is the history of one collection")
-        if check_branch_name(name) in kept:
+        if check_name(name) in kept:
             raise ValueError(f"{self.name!r} is of a collection {name!r} already")
         if self._host is not None:
             check_rule(name, rule)
@@ -319,7 +319,7 @@ class VersionedCollection(
         Raises:
             ValueError: The name is taken, or is none.
         """
-        check_branch_name(new)
+        check_name(new)
         histories = find_histories(self._root, create=True)
         if new in histories:
             raise ValueError(f"there is a collection {new!r} already")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
-from ..errors import BranchNotFound, InvalidCollectionVersion, InvalidOperation
+from ..errors import BranchNotFound, InvalidCollectionState, InvalidCollectionVersion, InvalidOperation
 from .store.tree import Branch, Run, key_of, line_of, position_of
 from .stored import References
 
@@ -16,8 +16,8 @@ MAIN: Final = "main"
 RESERVED: Final = "__"
 
 
-def check_branch_name(name: str) -> str:
-    """Return a name that a branch, or a tag, may be given.
+def check_name(name: str) -> str:
+    """Return a name that a collection may be given.
 
     Raises:
         ValueError: It is empty, begins with ``__``, or holds white space, a colon or control characters.
@@ -27,6 +27,34 @@ def check_branch_name(name: str) -> str:
     if any(letter.isspace() or letter == ":" or not letter.isprintable() for letter in name):
         raise ValueError(f"{name!r} is no name: white space, colons and control characters are not for names")
     return name
+
+
+def check_branch_name(name: str) -> str:
+    """Return a name that a branch, or a tag, may be given: one by which people can call it.
+
+    Raises:
+        ValueError: It is none that a collection may be given, or stands for something else where a version is
+            named (:mod:`~livesync.versions.refs`).
+    """
+    check_name(name)
+    if name == "HEAD" or name.isdecimal() or name.startswith("-") or "~" in name or ".." in name:
+        raise ValueError(
+            f"{name!r} is no name of a branch or a tag: HEAD and numbers stand for something else, as do ~"
+            " and .. anywhere, and - at the beginning"
+        )
+    return name
+
+
+def check_foreign_name(name: str) -> None:
+    """Make sure that a branch or a tag that came has a name that it could have here; our own are among them.
+
+    Raises:
+        InvalidCollectionState: It has not.
+    """
+    try:
+        check_branch_name(name.removeprefix(RESERVED))
+    except ValueError as exc:
+        raise InvalidCollectionState(f"a branch or a tag has come that cannot be called so: {exc}") from None
 
 
 class Next(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, Final
 from ..errors import InvalidCollectionVersion, InvalidOperation
 from ..host import Host
 from .diffs.threeway import ABSENT
-from .names import Names, check_branch_name
+from .names import Names, check_branch_name, check_name
 from .several.copies import AbsentCopy, working_copy
 from .several.parts import Given, check_free, checked, collections_of, is_applications, keep_collections
 from .store.contents import Contents
@@ -47,7 +47,7 @@ class TrackedCollection:
         clock: Callable[[], float] = time.time,
         collections: Given | None = None,
     ) -> None:
-        self.name = check_branch_name(name)
+        self.name = check_name(name)
         self.author = author
         self._root = getattr(connection_or_root, "root", lambda: connection_or_root)()
         self._codec = codec

@@ -264,6 +264,12 @@ FORGED = {
     "a branch that begins nowhere": lambda one, two, names: [one, two, Layout("new", bytes(32), 0, ())],
     "a tag at nothing": lambda one, two, names: [one, two, *names, Tag("t", bytes(32))],
     "a name with a colon": lambda one, two, names: [one, two, *names, Tag("a:b", bytes(32))],
+    "a name that stands for something else": lambda one, two, names: [
+        one,
+        two,
+        *names,
+        Tag("HEAD", Record.unpacked(one.record).id),
+    ],
     "a name with a line end": lambda one, two, names: [one, two, Layout("a\nb", b"", 1, ())],
 }
 

@@ -72,6 +72,14 @@ def test_a_name_that_is_none_is_refused(new_root, docs, name):
         docs.create_branch(name)
 
 
+@pytest.mark.parametrize("name", ["HEAD", "7", "a~1", "a..b", "-m", "~"])
+def test_a_name_by_which_nobody_could_call_a_branch_or_a_tag_is_refused(new_root, docs, name):
+    assert VersionedCollection(new_root(), name).name == name
+    for call in (docs.create_branch, docs.tag, lambda new: docs.rename_branch("main", new)):
+        with pytest.raises(ValueError, match="is no name of a branch or a tag"):
+            call(name)
+
+
 # -- registering ---------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from ...errors import (
     InvalidOperation,
 )
 from ..diffs.threeway import ABSENT
-from ..names import Names, check_branch_name
+from ..names import Names, check_name
 from ..store.changesets import ERASED
 from ..store.contents import Contents
 from ..store.tree import NO_VERSION, fork_of, stretches, way_between
@@ -38,7 +38,7 @@ class DeltaReader:
     SCHEMA: ClassVar = DeltaDocument
 
     def __init__(self, connection_or_root: Any, name: str, *, codec: Codec = CODEC) -> None:
-        self.name = check_branch_name(name)
+        self.name = check_name(name)
         self._root = connection_or_root.root() if hasattr(connection_or_root, "root") else connection_or_root
         self._codec = codec
 

@@ -18,7 +18,7 @@ from ...errors import BodyTooLarge, BodyUnreadable, InvalidCollectionState, Inva
 from ...forms import decode_packed
 from ...peering import compression
 from ...peering.historywire import CHUNK_BYTES, MAX_CHUNK_BYTES
-from ..names import Names
+from ..names import Names, check_foreign_name
 from ..store.contents import Contents
 from .ends import Layout, Outgoing, Part, Tag
 from .exchange import Told, TravellingRow, TravellingVersion, sent_rows
@@ -216,7 +216,5 @@ def _version(begun: _Version, rows: list[TravellingRow]) -> TravellingVersion:
 
 
 def _checked(name: str) -> str:
-    """Return the name of a branch or a tag that came; those of livesync's own are among them."""
-    if any(letter.isspace() or letter == ":" or not letter.isprintable() for letter in name):
-        raise InvalidCollectionState(f"{name!r} is no name of a branch or a tag")
+    check_foreign_name(name)
     return name

@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 from ...errors import BrokenDelta, BrokenValue, InvalidCollectionState, InvalidOperation
 from ..diffs.delta import apply
 from ..diffs.threeway import ABSENT
-from ..names import Names, Places
+from ..names import Names, Places, check_foreign_name
 from ..store.changesets import ERASED, GONE
 from ..store.contents import Contents
 from ..store.records import ID_BYTES, Counts, Record
@@ -367,6 +367,7 @@ def _name(names: Names, version: TravellingVersion, key: int, parent: int) -> No
     """Give a version the place that the sender gives it, where that goes on from here."""
     if not version.branch:
         return
+    check_foreign_name(version.branch)
     branches = names.branches()
     known = branches.get(version.branch)
     if known is None and version.number == 0:

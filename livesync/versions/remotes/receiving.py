@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ...errors import InvalidCollectionState, InvalidOperation, UsageError
 from ..joining import JoiningCollection
-from ..names import MAIN, Names
+from ..names import MAIN, Names, check_foreign_name
 from ..several.parts import Address, travelled
 from ..store.contents import Contents
 from ..store.tree import NO_VERSION, Branch
@@ -157,8 +157,10 @@ class ReceivingCollection(JoiningCollection):
                     self._put_out_of_memory()
                     count = size = 0
             elif isinstance(part, Tag):
+                check_foreign_name(part.name)
                 tags.append(part)
             else:
+                check_foreign_name(part.branch)
                 _add(layouts, part)
         return layouts, tags
 

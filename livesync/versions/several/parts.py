@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from persistent import Persistent
 
 from ...errors import InvalidCollectionState, InvalidOperation
-from ..names import check_branch_name
+from ..names import check_name
 from ..store.contents import Contents
 from ..store.records import Record
 from ..stored import StoredHistory, find_histories, readable
@@ -102,7 +102,7 @@ def checked(given: Given, has_host: bool) -> dict[str, str | MutableMapping[str,
         TypeError: A mapping does not say itself that it has changed.
     """
     rows = list(given.items() if isinstance(given, Mapping) else ((name, "") for name in given))
-    found = {check_branch_name(name): kind for name, kind in rows}
+    found = {check_name(name): kind for name, kind in rows}
     if not found or len(found) < len(rows):
         raise ValueError("name each of the collections once" if found else "name at least one collection")
     for name, kind in found.items():
@@ -181,7 +181,7 @@ def travelled(contents: Contents) -> tuple[str, ...]:
         return ()
     try:
         ids = {Address.parse(one).collection for one in contents.ids()}
-        return tuple(sorted({check_branch_name(str(one)) for one in (*names, *ids)}))
+        return tuple(sorted({check_name(str(one)) for one in (*names, *ids)}))
     except (ValueError, TypeError) as exc:
         raise InvalidCollectionState(f"the versions say not of which collections they are: {exc}") from exc
 
