@@ -8,15 +8,18 @@ is written once for what many transactions have set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from heapq import merge
 from itertools import islice
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any, Final
 
 from persistent import Persistent
 
-from .pages import Page, PageTree, Value
+from . import pages
+from .pages import PageTree, Value
 from .sieve import Sieve
 
 #: Pages of what is recent, at most: more of them go down.
@@ -24,6 +27,12 @@ MOST_RECENT: Final = 400
 
 #: Pages of what is recent that go down together.
 _TOGETHER: Final = 50
+
+#: Pages of what is settled, beyond which there is a sieve: to read fewer of them takes no longer.
+SIEVED: Final = 400
+
+#: Keys that are put into a new sieve together.
+_AT_ONCE: Final = 10_000
 
 #: How many times as large as others the pages are that are seldom written.
 _TIMES: Final = 4
@@ -44,20 +53,20 @@ class LayeredTree(Persistent):
     Attributes:
         recent: What was set last; nothing stands for what was taken out.
         settled: All else; None: there is nothing.
-        sieve: Has at least the keys of ``settled``.
+        sieve: Has at least the keys of ``settled``; None: that is small.
         hides: Whether anything in ``recent`` was taken out.
     """
 
     def __init__(self) -> None:
         self.recent = PageTree()
         self.settled: PageTree | None = None
-        self.sieve = Sieve()
+        self.sieve: Sieve | None = None
         self.hides = False
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a key, or ``default``."""
         found = self.recent.get(key)
-        if found is None and self.settled is not None and self.sieve.find((key,)):
+        if found is None and self.settled is not None and self._sifted((key,)):
             found = self.settled.get(key)
         return default if found is None or found == _GONE else found
 
@@ -75,8 +84,12 @@ class LayeredTree(Persistent):
         wanted = list(keys)
         found = self.recent.pick(wanted)
         if self.settled is not None:
-            found |= self.settled.pick(self.sieve.find(key for key in wanted if key not in found))
+            found |= self.settled.pick(self._sifted([key for key in wanted if key not in found]))
         return {key: value for key, value in found.items() if value != _GONE} if self.hides else found
+
+    def _sifted(self, keys: Collection[str]) -> Collection[str]:
+        """Return those keys that may be settled."""
+        return keys if self.sieve is None else self.sieve.find(keys)
 
     def __setitem__(self, key: str, value: Value) -> None:
         self.update({key: value})
@@ -108,8 +121,12 @@ class LayeredTree(Persistent):
             pause: Called after some pages: may let go of those that were changed.
             absent: Keys of which the transaction knows that they are not there.
         """
+        if 2 * _size(rows) > MOST_RECENT * pages.PAGE_SIZE:
+            self._settle(pause, rows, absent)
+            return
         if self.settled is not None:
-            gone = self.sieve.find(key for key, value in rows.items() if value is None)
+            removed = [key for key, value in rows.items() if value is None]
+            gone = self._sifted(removed) if removed else ()
             if gone:
                 # what is taken out is kept nowhere; that it was is told to whoever sets it at the same time
                 self.settled.update(dict.fromkeys(gone), pause)
@@ -120,31 +137,49 @@ class LayeredTree(Persistent):
         if has_grown and len(self.recent.pages) > MOST_RECENT:
             self._settle(pause)
 
-    def _settle(self, pause: Callable[[], object] | None) -> None:
-        """Let all that is recent go down."""
+    def _settle(
+        self,
+        pause: Callable[[], object] | None,
+        news: Mapping[str, Value | None] = MappingProxyType({}),
+        absent: Set[str] = frozenset(),
+    ) -> None:
+        """Let all that is recent go down, and ``news`` with it, of which some is known not to be there."""
         if self.settled is None:
             self.settled = PageTree(_TIMES)
-        pages, numbers = self.recent.pages, list[int]()
-        while part := self._filled_pages():
-            rows: dict[str, Value] = {}
-            for least, page in part:
-                rows.update(page.rows())
-                page.empty()
-                if least:
-                    del pages[least]
-            if self.hides:
-                rows = {key: value for key, value in rows.items() if value != _GONE}
-            new = self.sieve.missing(rows)
-            self.settled.update(rows, pause, new.keys())
-            numbers += new.values()
-        self.sieve.add(numbers, pause)
+        numbers, coming = list[int](), sorted(news)
+        for part, until in _parts(list(self.recent.pages)):
+            rows = self._taken(part)
+            end = len(coming) if until is None else bisect_left(coming, until)
+            rows.update((key, news[key]) for key in coming[:end])
+            del coming[:end]
+            if self.sieve is not None:
+                new = self.sieve.missing(rows)
+                numbers += new.values()
+                absent = new.keys()
+            self.settled.update(rows, pause, absent)
         if self.hides:
             self.hides = False
+        if self.sieve is not None:
+            self.sieve.add(numbers, pause)
+        elif len(self.settled.pages) > SIEVED:
+            self.sieve = Sieve()
+            keys = iter(self.settled)
+            while some := list(islice(keys, _AT_ONCE)):
+                self.sieve.add(self.sieve.missing(some).values(), pause)
 
-    def _filled_pages(self) -> list[tuple[str, Page]]:
-        """Return the first pages of what is recent, with the least key that each may hold."""
-        found = ((least, page) for least, page in self.recent.pages.items() if page.is_filled())
-        return list(islice(found, _TOGETHER))
+    def _taken(self, leasts: list[str]) -> dict[str, Value | None]:
+        """Take all out of some pages of what is recent, and return it, but for what says that a key is gone.
+
+        Each of the pages is written, whatever it held, so that nobody sets anything there meanwhile.
+        """
+        rows: dict[str, Value | None] = {}
+        for least in leasts:
+            page = self.recent.pages[least]
+            rows.update(page.rows())
+            page.empty()
+            if least:
+                del self.recent.pages[least]
+        return {key: value for key, value in rows.items() if value != _GONE} if self.hides else rows
 
     def items(self, low: str = "") -> Iterator[tuple[str, Any]]:
         """Yield keys from ``low`` on and their values, in order; the tree must not change meanwhile."""
@@ -173,3 +208,14 @@ class LayeredTree(Persistent):
 
     def __bool__(self) -> bool:
         return next(iter(self), None) is not None
+
+
+def _size(rows: Mapping[str, Value | None]) -> int:
+    return sum(map(len, rows)) + sum(map(len, filter(None, rows.values())))
+
+
+def _parts(leasts: list[str]) -> Iterator[tuple[list[str], str | None]]:
+    """Yield some keys of pages after the other, and the one that comes next; None: there is none."""
+    for begin in range(0, len(leasts), _TOGETHER):
+        end = begin + _TOGETHER
+        yield leasts[begin:end], leasts[end] if end < len(leasts) else None
