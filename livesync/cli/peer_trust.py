@@ -161,7 +161,10 @@ def make_root_in(
     from ..peering.issuing import ROOT_VALID_S, generate_root_certificate
 
     keys, now = keys_of(session), time.time()
-    wanted = definition.parameters - {definition.primary_scope_param_key}
+    primary = definition.primary_scope_param_key
+    if primary and primary in params:
+        raise UsageError(f"{primary} is the root's own fingerprint: leave out -p {primary}=…")
+    wanted = definition.parameters - {primary}
     as_usage(lambda: definition.get_scope({**dict.fromkeys(definition.parameters - wanted, "x"), **params}))
     with keys.new_key() as key:
         root = as_usage(

@@ -195,7 +195,7 @@ def test_a_service_that_answers_is_told(delivered):
     answer = delivered("doctor")
 
     assert answer.code == 0, answer.out
-    assert "1 documents" in finding(answer, SERVICE)
+    assert "1 document in" in finding(answer, SERVICE)
 
 
 def test_a_service_that_is_not_asked_is_not_told(delivered, tmp_path):

@@ -115,6 +115,15 @@ def test_a_file_without_scopes_is_refused(at, tmp_path, content, message):
     assert at("facility", "scope", "list", "--json").get_json()["scopes"] == []
 
 
+def test_what_a_root_says_of_itself_is_not_given(at, facility, tmp_path):
+    asked = ("--profile", "facilitydata", "--scope", "full-facility", "-p", "dataset_id=F1")
+
+    refused = at("facility", "cert", "root", *asked, code=ExitCode.USAGE)
+
+    assert refused.err == "livesync: dataset_id is the root's own fingerprint: leave out -p dataset_id=…\n"
+    assert len(list((tmp_path / "facility.fs.keys").iterdir())) == 1
+
+
 def test_another_definition_needs_another_version(at, tmp_path, facility):
     (tmp_path / "other.json").write_text(json.dumps({**FIXTURE[1], "read_filter_template": ":"}))
 
