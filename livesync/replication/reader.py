@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from ..action import CASCADING, ActionWrapper
 from ..delivery.access import of_the_database
-from ..errors import ItemErased, PositionPruned
+from ..errors import HostFailed, ItemErased, LiveSyncError, PositionPruned
 from ..manager import COLLECT_LIMIT, SyncManager
 from . import untaken
 from .models.executor import Draft
@@ -172,7 +172,8 @@ class TrackReader:
 
         def work(at_once: int) -> tuple[int, int]:
             after = store.facts[_SCAN] or None
-            both = merge(node.executor.iter_ids(store, after), store.tables.objects.keys(after))
+            there = _of_host("iter_ids()", node.executor.iter_ids(store, after))
+            both = merge(there, store.tables.objects.keys(after))
             ids = [object_id for object_id, _ in islice(groupby(both), at_once)]
             count, done = self._take_some(node, ids)
             if done:
@@ -246,7 +247,8 @@ class TrackReader:
         for action in actions:
             yield action.object_id
             if action.actions & CASCADING:
-                yield from node.executor.inside(node.store, action.object_id)
+                inside = node.executor.inside(node.store, action.object_id)
+                yield from _of_host(f"contents() of {action.object_id!r}", inside)
 
     def _advance(self, node: Node, begin: _Place, end: _Place) -> None:
         """Move the pointer, unless somebody else has moved it meanwhile."""
@@ -335,6 +337,20 @@ class TrackReader:
                 changed = True
         store.bind(draft.item_id, object_id, digest)
         return changed
+
+
+def _of_host(what: str, ids: Iterable[str]) -> Iterator[str]:
+    """Yield ids that the host says.
+
+    Raises:
+        HostFailed: It raised: without them nobody knows what there is.
+    """
+    try:
+        yield from ids
+    except of_the_database(LiveSyncError):
+        raise
+    except Exception as exc:
+        raise HostFailed(f"the host's {what} raised {untaken.reason_of(exc)}") from exc
 
 
 def _drafts(node: Node, ids: list[str]) -> tuple[list[Draft | None], dict[str, str]]:

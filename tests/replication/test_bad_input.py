@@ -1,15 +1,33 @@
 """What makes no sense: refused or deferred with a reason, the store as it was, and the session says so."""
 
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
+import ZODB
 from msgspec import structs
+from support.school import School
+from ZODB.DemoStorage import DemoStorage
 
+from livesync import SyncManager
+from livesync.database import committed, connected
 from livesync.errors import ClockAhead
-from livesync.replication import ConflictStatus, SyncLock, SyncOrchestrator, SyncSessionStatus
+from livesync.replication import (
+    ConflictStatus,
+    HostExecutor,
+    Operation,
+    SyncLock,
+    SyncOrchestrator,
+    SyncSessionStatus,
+    TrackReader,
+    ZODBDataStore,
+    ZODBSyncProvider,
+)
 from livesync.replication.metadata.clocks import stamp_of_epoch
 from livesync.replication.metadata.states import written
+from livesync.replication.models.documents import document_payload
 from livesync.replication.models.executor import ChangesExecutor
+from livesync.replication.models.model import calculate_item_id
 
 FUTURE = stamp_of_epoch(1_900_000_000)
 
@@ -170,3 +188,36 @@ def test_refusals_fill_the_list_of_sessions_no_more_than_sessions_do(ab, clock):
         run(a, b)
 
     assert len(b.sessions()) == 200
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        '"x"',
+        "{}",
+        "[]",
+        "null",
+        '{"id":5}',
+        '{"id":"a","document":7}',
+        '{"id":"a","document":{"id":"a","partition":"F1"},"exact":"!"}',
+    ],
+)
+def test_a_document_that_is_none_is_deferred_and_the_others_are_applied(payload, new_provider):
+    with closing(ZODB.DB(DemoStorage())) as db:
+        committed(db, SyncManager.install)
+        school = ZODBSyncProvider(
+            "school", ZODBDataStore(db), changes_executor=HostExecutor(School()), reader=TrackReader()
+        )
+        sender = new_provider("sender")
+        good = {"id": "good", "partition": "F1", "says": "fine"}
+        item_id = calculate_item_id("F1", "good", "document")
+        for id_, text in ("bad", payload), (item_id, document_payload("good", good)):
+            sender.commit_item_change(Operation.INSERT, "document", id_, text, "F1")
+
+        sessions = SyncOrchestrator(SyncLock(), [sender, school], 3600).run()
+
+        assert [each.reason for each in sessions] == ["", ""]
+        (log,) = school.conflict_logs()
+        assert log.status is ConflictStatus.DEFERRED
+        with connected(db) as root:
+            assert {key: dict(found) for key, found in root["records"].items()} == {"good": good}

@@ -9,6 +9,7 @@ from support import school
 from ZODB.DemoStorage import DemoStorage
 
 from livesync import SyncManager
+from livesync.action import MOVED
 from livesync.database import committed, connected
 from livesync.errors import HostFailed
 from livesync.replication import (
@@ -64,6 +65,12 @@ class Site:
                 school.change(SyncManager.get(root), root, *each)
 
         committed(self.db, work)
+
+    def record(self, object_id, word):
+        committed(
+            self.db,
+            lambda root: SyncManager.get(root).record_changes([(object_id, frozenset({word}))], "", ""),
+        )
 
     def says(self):
         with connected(self.db) as root:
@@ -183,6 +190,30 @@ def test_what_was_deleted_for_good_goes_though_it_cannot_be_taken(sites):
 
     assert one.says() == other.says() == {}
     assert one.untaken() == {}
+
+
+@pytest.mark.parametrize(
+    ("method", "says"), [("iter_ids", r"iter_ids\(\)"), ("contents", r"contents\(\) of 'a'")]
+)
+def test_where_the_host_cannot_say_what_there_is_the_sync_says_so_and_goes_on_later(
+    sites, monkeypatch, method, says
+):
+    one, other = sites
+    if method == "contents":
+        one.provider.prepare()
+
+    def fails(self, *args):
+        raise KeyError("a folder")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Picky, method, fails, raising=False)
+        one.edit(("a", PLACE, "1"))
+        one.record("a", MOVED)
+        with pytest.raises(HostFailed, match=f"the host's {says} raised KeyError: 'a folder'"):
+            one.provider.prepare()
+    sync(one, other)
+
+    assert other.says() == {"a": "1"}
 
 
 def test_where_nearly_nothing_can_be_taken_it_is_the_host_and_the_sync_says_so(sites):

@@ -356,7 +356,7 @@ def take_local_edit(node: Node, remote: ItemState) -> ItemState | None:
     bound = store.bound(remote.item_id)
     object_id = None if bound is None else bound[0]
     if bound is None and local is None:
-        object_id = node.executor.find(store, remote)
+        object_id = _found(node, remote)
     if object_id is None:
         return local
     try:
@@ -378,6 +378,16 @@ def take_local_edit(node: Node, remote: ItemState) -> ItemState | None:
     state = writing.write(node, draft.item_id, draft.entity_name, draft.partition, draft.payload)
     store.bind(draft.item_id, object_id, draft.digest)
     return state
+
+
+def _found(node: Node, remote: ItemState) -> str | None:
+    """Return the id of the object that an item is which is new here; None: nobody knows of one."""
+    try:
+        return node.executor.find(node.store, remote)
+    except of_the_database():
+        raise
+    except Exception:  # noqa: BLE001 - to apply it fails in the same way, which is noted then
+        return None
 
 
 def retry_deferred(node: Node) -> Applied:
