@@ -8,7 +8,8 @@ from typing import Any, NoReturn, TypeVar
 from ...attempts import ATTEMPTS
 from ...errors import UsageError
 from ..stored import StoredReplica
-from ..stores.base import BaseDataStore, Savepoint
+from ..stores.base import BaseDataStore
+from ..stores.contract import Savepoint
 from ..stores.unwritten import Unwritten
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from ..metadata.claims import Range, ranges
 from ..metadata.clocks import Stamps
 from ..metadata.lives import Told
 from ..metadata.states import ItemState
-from ..stores.base import IndexKey
+from ..stores.contract import IndexKey
 
 
 @dataclass(frozen=True, slots=True)

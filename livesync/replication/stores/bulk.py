@@ -14,7 +14,8 @@ from typing import Final
 
 from ..metadata.states import ItemState
 from ..stored import arrival_key, pack, pack_place, unpack_place
-from .base import BaseDataStore, IndexKey
+from .base import BaseDataStore
+from .contract import IndexKey
 
 #: States that are written together. What comes in order changes few pages twice, so they need not be more;
 #: what is made for them takes memory until they are written.

@@ -18,7 +18,7 @@ from ..metadata.lives import LIFE_END, Birth, Told, born, random_life
 from ..stored import pack_birth, unpack_birth
 
 if TYPE_CHECKING:
-    from .base import BaseDataStore
+    from .owning import OwnedStore
 
 #: Of each provider, so many of its last lives are told, whatever the receiver claims.
 TOLD_AGAIN: Final = 16
@@ -27,13 +27,13 @@ TOLD_AGAIN: Final = 16
 MOST_TOLD: Final = 30_000
 
 
-def birth_of(store: BaseDataStore, life: int) -> Birth | None:
+def birth_of(store: OwnedStore, life: int) -> Birth | None:
     """Return where a life begins; None where nobody has told."""
     packed = store.tables.lives.get(life)
     return None if packed is None else unpack_birth(packed)
 
 
-def begin(store: BaseDataStore, new_id: NewId) -> int:
+def begin(store: OwnedStore, new_id: NewId) -> int:
     """Begin a new life of this store's, and return it, within its transaction."""
     life = random_life(new_id)
     _add(store, life, store.provider_id, store.life, store.newest_issued)
@@ -41,20 +41,20 @@ def begin(store: BaseDataStore, new_id: NewId) -> int:
     return life
 
 
-def learn(store: BaseDataStore, told: Iterable[Told]) -> None:
+def learn(store: OwnedStore, told: Iterable[Told]) -> None:
     """Note where lives begin, within the store's transaction; what is known stays as it is."""
     for life, provider, parent, until in sorted(told, key=lambda row: row[2:] + row[:2]):
         if life not in store.tables.lives:
             _add(store, life, provider, parent, until)
 
 
-def _add(store: BaseDataStore, life: int, provider: str, parent: int, until: int) -> None:
+def _add(store: OwnedStore, life: int, provider: str, parent: int, until: int) -> None:
     birth = born(store.birth_of, life, provider, parent, until)
     store._set(store.tables.lives, life, pack_birth(birth))
     store._insert(store.tables.lives_of, (provider, until, life))
 
 
-def told_to(store: BaseDataStore, receiver: Mapping[str, Stamps], has_news: bool) -> tuple[Told, ...]:
+def told_to(store: OwnedStore, receiver: Mapping[str, Stamps], has_news: bool) -> tuple[Told, ...]:
     """Return the lives that a receiver with these claims may not know of.
 
     Args:
@@ -75,7 +75,7 @@ def told_to(store: BaseDataStore, receiver: Mapping[str, Stamps], has_news: bool
     return tuple(sorted(told.values(), key=lambda row: row[3])[-MOST_TOLD:])
 
 
-def _providers(store: BaseDataStore) -> Iterator[str]:
+def _providers(store: OwnedStore) -> Iterator[str]:
     tree, row = store.tables.lives_of, ("",)
     while rows := list(islice(tree.keys(row), 1)):
         provider = rows[0][0]
@@ -83,7 +83,7 @@ def _providers(store: BaseDataStore) -> Iterator[str]:
         row = (provider + "\0",)
 
 
-def _last(store: BaseDataStore, provider: str) -> list[tuple[str, int, int]]:
+def _last(store: OwnedStore, provider: str) -> list[tuple[str, int, int]]:
     """Return a provider's last lives, as they are kept in the tree."""
     tree, row = store.tables.lives_of, (provider, LIFE_END, 0)
     rows: list[tuple[str, int, int]] = []

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from ...attempts import ATTEMPTS
 from ..stored import StoredReplica
-from .base import BaseDataStore, Savepoint
+from .base import BaseDataStore
+from .contract import Savepoint
 from .unwritten import Unwritten
 
 T = TypeVar("T")

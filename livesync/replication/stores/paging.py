@@ -18,7 +18,7 @@ from ..metadata.conversion import change_of
 from ..metadata.query import Query, select
 from ..metadata.states import ItemState
 from ..node import Node
-from .base import IndexKey
+from .contract import IndexKey
 from .memory import MemoryDataStore
 
 _CHAIN = "page_chain"

@@ -15,7 +15,8 @@ from ...errors import NotInstalled, check_schema
 from ..layers import LayeredTree
 from ..pages import PageTree, RangeKey, Ranges, Value
 from ..stored import ROOT_KEY, SCHEMA, StoredReplica
-from .base import BaseDataStore, Savepoint
+from .base import BaseDataStore
+from .contract import Savepoint
 from .unwritten import Unwritten
 
 T = TypeVar("T")
