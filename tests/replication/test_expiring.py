@@ -63,6 +63,11 @@ def receive(home, node, transfer_id, session_id, prefixes=("F1",), buffers=1):
         cursor = buffer.next
 
 
+def end(node, session_id, clock):
+    stored = StoredSessions.get(node.data_store.connection.root())
+    stored.end_sync(stored.sync[session_id], clock())
+
+
 def test_a_session_that_nothing_is_heard_of_is_ended_and_cleaned_up_after(node, home, clock):
     begin(node, "s1", "home", clock)
     receive(home, node, "t1", "s1")
@@ -114,6 +119,24 @@ def test_the_records_of_what_ended_are_dropped_after_a_month(node, home, clock):
     assert cleanup(node, keep_s=-1).forgotten == 0
     assert cleanup(node).forgotten == 2
     assert views(node) == ([], [])
+
+
+def test_no_more_than_the_newest_records_are_kept_however_young(node, home, clock):
+    for number in range(5):
+        begin(node, f"s{number}", "home", clock)
+        receive(home, node, f"t{number}", f"s{number}")
+        if number != 1:
+            Transfer(node, f"t{number}").give_up()
+            node.data_store.run(lambda number=number: end(node, f"s{number}", clock))
+        clock.now += 60
+
+    done = cleanup(node, keep_most=2)
+
+    sessions, transfers = views(node)
+    assert done == Cleaned(0, 0, 0, forgotten=4)
+    assert [view.id for view in sessions] == ["s4", "s3", "s1"]  # s1 goes on
+    assert [view.id for view in transfers] == ["t4", "t3", "t1"]
+    assert cleanup(node, keep_most=2).forgotten == 0
 
 
 def test_a_database_without_sessions_has_nothing_to_clean(node):

@@ -6,7 +6,7 @@ dropped; the records themselves are kept for a while, for whoever asks what happ
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -22,6 +22,10 @@ EXPIRES_S: Final = 6 * 3600.0
 
 #: Seconds for which the records of ended sessions are kept.
 KEEP_S: Final = 30 * 86_400.0
+
+#: So many records of ended sessions are kept, the newest, with those of their transfers: whoever looks at
+#: them reads all.
+KEEP_MOST: Final = 2_000
 
 #: Records dropped in one transaction.
 _AT_ONCE: Final = 1_000
@@ -85,6 +89,7 @@ def cleanup(
     *,
     expires_s: float = EXPIRES_S,
     keep_s: float = KEEP_S,
+    keep_most: int = KEEP_MOST,
     selection: Selection | None = None,
 ) -> Cleaned:
     """End the sessions of which nothing was heard, clean up after them, and forget old ones.
@@ -95,6 +100,7 @@ def cleanup(
         provider: This database's.
         expires_s: After how many seconds.
         keep_s: Records of sessions that ended longer ago are dropped; negative: none is.
+        keep_most: Of the others, so many sessions are kept with their transfers, the newest.
         selection: Which sessions; None: all.
     """
     store = provider.data_store
@@ -105,7 +111,9 @@ def cleanup(
     sessions, transfers = store.read(lambda: _views(store))
     ended = touched = 0
     kept: set[str] = set()
+    of: dict[str, list[TransferView]] = {}
     for transfer in transfers:
+        of.setdefault(transfer.sync_session_id, []).append(transfer)
         if not transfer.active:
             continue
         stale = transfer.last_active <= now - expires_s
@@ -120,11 +128,11 @@ def cleanup(
         if view.active
         and view.id not in kept
         and view.last_active <= now - expires_s
-        and _is_meant(selection, view, transfers)
+        and _is_meant(selection, view, of.get(view.id, ()))
     ]
     for session_id in idle:
         store.run(partial(_end, store, session_id, now))
-    forgotten = _forget(store, now - keep_s) if keep_s >= 0 else 0
+    forgotten = _forget(store, now - keep_s, keep_most) if keep_s >= 0 else 0
     return Cleaned(ended, len(idle), touched, forgotten)
 
 
@@ -147,8 +155,7 @@ def _stored(store: ZODBDataStore) -> StoredSessions | None:
         return None
 
 
-def _is_meant(selection: Selection, view: SyncSessionView, transfers: list[TransferView]) -> bool:
-    own = [transfer for transfer in transfers if transfer.sync_session_id == view.id]
+def _is_meant(selection: Selection, view: SyncSessionView, own: Iterable[TransferView]) -> bool:
     return selection.holds(view, None) or any(selection.holds(view, transfer) for transfer in own)
 
 
@@ -160,25 +167,32 @@ def _end(store: ZODBDataStore, session_id: str, now: float) -> None:
         record.last_active = now
 
 
-def _forget(store: ZODBDataStore, before: float) -> int:
-    """Drop the records of what ended before; return how many there were."""
+def _forget(store: ZODBDataStore, before: float, most: int) -> int:
+    """Drop the records of what ended before, or is not among the newest; return how many there were."""
+    sessions, transfers = store.read(lambda: _views(store))
+    ended = sorted(
+        (view for view in sessions.values() if not view.active), key=lambda view: -view.last_active
+    )
+    old = {view.id for number, view in enumerate(ended) if number >= most or view.last_active <= before}
+    done = [
+        view.id
+        for view in transfers
+        if not view.active and (view.last_active <= before or view.sync_session_id in old)
+    ]
 
-    def work() -> int:
+    def work(name: str, keys: list[str]) -> int:
         stored = _stored(store)
-        if stored is None:
-            return 0
-        count = 0
-        for tree in (stored.transfers, stored.sync):
-            old = [key for key, record in tree.items() if not record.active and record.last_active <= before]
-            for key in old[: _AT_ONCE - count]:
-                del tree[key]
-                count += 1
-        return count
+        tree = {} if stored is None else getattr(stored, name)
+        found = [key for key in keys if key in tree and not tree[key].active]
+        for key in found:
+            del tree[key]
+        return len(found)
 
-    total = 0
-    while count := store.run(work):
-        total += count
-    return total
+    return sum(
+        store.run(partial(work, name, keys[at : at + _AT_ONCE]))
+        for name, keys in (("transfers", done), ("sync", sorted(old)))
+        for at in range(0, len(keys), _AT_ONCE)
+    )
 
 
 def views(provider: BaseSyncProvider) -> tuple[list[SyncSessionView], list[TransferView]]:
