@@ -140,7 +140,9 @@ class VersionedCollection(
             metadata: Plain values of your own.
 
         Raises:
-            ValueError: HEAD is detached, and no name is given, or one that is taken or is none.
+            ValueError: HEAD is detached, and no name is given, or one that is taken or is none; or what is
+                said is too long.
+            TypeError: What is said is no text.
             InvalidOperation: A merge waits for its conflicts to be resolved.
             UnkeptValue: A document holds what cannot be kept; the text names it and the path.
         """

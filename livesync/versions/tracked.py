@@ -11,6 +11,7 @@ from ..errors import InvalidCollectionVersion, InvalidOperation
 from ..host import Host
 from .diffs.threeway import ABSENT
 from .names import Names, check_branch_name, check_name
+from .saying import gathered, said
 from .several.copies import AbsentCopy, working_copy
 from .several.parts import Given, check_free, checked, collections_of, is_applications, keep_collections
 from .store.contents import Contents
@@ -301,10 +302,11 @@ class TrackedCollection:
     def _why(self, message: str | None, author: str | None, metadata: Mapping[str, Any] | None) -> Why:
         now_us = round(self._clock() * 1_000_000)
         if message is None:
-            message = self.noted or self._transactions_note()
+            message = gathered(self.noted or self._transactions_note())
         if author is None:
-            author = self.author or ", ".join(self.working.people(self._seen_s)) or self._transactions_user()
-        return Why(author, now_us, message, dict(metadata or {}))
+            people = gathered(", ".join(self.working.people(self._seen_s)))
+            author = self.author or people or self._transactions_user()
+        return said(author, now_us, message, metadata or {})
 
     @property
     def noted(self) -> str:

@@ -154,6 +154,27 @@ def test_a_document_that_cannot_be_kept_fails_the_whole_version_and_is_named(doc
     assert docs.read("a") == {"n": 2}
 
 
+@pytest.mark.parametrize(
+    ("said", "error", "text"),
+    [
+        ({"message": 5}, TypeError, "the message of a version is text, not int"),
+        ({"author": b"ada"}, TypeError, "the author of a version is text, not bytes"),
+        ({"message": "half \ud800"}, ValueError, "half a character"),
+        ({"metadata": {1: 2}}, TypeError, "keys of a version's metadata are text"),
+        ({"metadata": {"when": object()}}, UnkeptValue, "the metadata of a version: builtins.object"),
+        ({"message": "x" * 600_000, "metadata": {"more": "x" * 600_000}}, ValueError, "at most 1,000,000"),
+    ],
+)
+def test_what_could_not_travel_is_not_said_about_a_version(docs, said, error, text):
+    edit(docs, a={"n": 2})
+    with pytest.raises(error, match=text):
+        docs.register(**{"message": "x", **said})
+    with pytest.raises(error, match=text):
+        docs.register(**{"message": "x", **said}, branch_name="without meaning")
+    assert (docs.version, docs.has_changes) == (0, True)
+    assert docs.register("x", author="grace", metadata={"ticket": [7]})
+
+
 def test_1_and_true_and_the_order_of_keys_are_changes(docs):
     edit(docs, "types", a={"n": True}, b={"n": 1.0}, c={"n": 1, "m": 2})
     edit(docs, "order", c={"m": 2, "n": 1})

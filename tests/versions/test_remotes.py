@@ -272,6 +272,20 @@ def test_where_both_went_on_ours_are_kept_by_name_and_merged_as_one_version(pair
     assert [entry.id for entry in there.get_log()] == [entry.id for entry in here.get_log()]
 
 
+def test_long_messages_of_what_was_put_aside_are_cut_in_the_merges(pair):
+    here, there = pair
+    edit(there, "theirs", a={"n": 2})
+    for number in range(2):
+        edit(here, f"{number}" * 90_000, b={"n": number + 2})
+    here.pull(there)
+    message = here.get_log()[0].message
+    assert message.startswith("[Auto-Merged]\n000")
+    assert message.endswith("1 …")
+    assert len(message) == 100_002
+    here.squash(2, 2)
+    assert here.push(there)
+
+
 def test_where_both_disagree_the_merge_waits_and_can_be_left(pair):
     here, there = pair
     edit(there, "theirs", a={"n": 2})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ...errors import InvalidCollectionState, InvalidOperation
 from .. import merging
 from ..names import MAIN, RESERVED
+from ..saying import gathered
 from ..store.ancestry import is_ancestor, merge_bases, path_between
 from ..store.tree import Branch, way_up
 from .ends import Asked, Layout, OtherEnd, Refs, Tag, Want, end_of, id_of, marks_of
@@ -242,7 +243,8 @@ class PullingCollection(ReceivingCollection):
             branch = branch.with_next(key)
         names.set_branch(name, self._readable(name, branch))
         messages = [self._record(key).message for key in way_up(self.contents.forks, own.tip, fork)]
-        why = self._why("[Auto-Merged]\n" + "\n".join(reversed(messages)), None, {"rebranched": aside})
+        message = gathered("[Auto-Merged]\n" + "\n".join(reversed(messages)))
+        why = self._why(message, None, {"rebranched": aside})
         bases = merge_bases(self.contents, tip, own.tip)
         found = merging.merged(self.contents, bases, own.tip, (tip, own.tip), why)
         edited = self._edited()

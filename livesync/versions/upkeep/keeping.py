@@ -7,6 +7,7 @@ from typing import Any
 
 from ..deltatrees.opening import check_none_open
 from ..joining import JoiningCollection
+from ..saying import gathered
 from ..store.records import Record
 from .cutting import drop_lines, remove_versions, unreachable
 from .retention import SLICE, Policy, prunable, prune_slice
@@ -80,9 +81,14 @@ class KeepingCollection(JoiningCollection):
         run = run_between(contents, first, last)
         check_squashable(contents, run, force)
         records = [self._record(key) for key in run]
-        said = "\n".join(record.message for record in records) if message is None else message
+        messages = "\n".join(record.message for record in records)
         people = ", ".join(dict.fromkeys(record.author for record in records if record.author))
-        made = squash_run(contents, run, self._why(said, people if author is None else author, metadata))
+        why = self._why(
+            gathered(messages) if message is None else message,
+            gathered(people) if author is None else author,
+            metadata,
+        )
+        made = squash_run(contents, run, why)
         return None if made is None else self.names.place(made)
 
     def prunable(self, policy: Policy) -> list[tuple[int, str]]:
