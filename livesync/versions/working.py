@@ -10,6 +10,7 @@ from typing import Any
 from persistent import Persistent
 
 from .diffs.threeway import ABSENT
+from .ids import check_id
 from .stored import NotedDocuments
 
 
@@ -127,8 +128,16 @@ class MappingCopy(WorkingCopy):
             self._root[self._name] = kept  # a plain dict does not say that it has changed
 
     def ids(self) -> Iterator[str]:
-        """See :class:`WorkingCopy`."""
-        return iter(sorted(self._there))
+        """See :class:`WorkingCopy`.
+
+        Raises:
+            UnkeptValue: One of them is none that can be kept.
+        """
+        found = list(self._there)
+        for document_id in found:
+            if type(document_id) is not str:
+                check_id(document_id)
+        return iter(sorted(found))
 
     def changed(self) -> Iterable[str] | None:
         """See :class:`WorkingCopy`."""

@@ -175,6 +175,26 @@ def test_what_could_not_travel_is_not_said_about_a_version(docs, said, error, te
     assert docs.register("x", author="grace", metadata={"ticket": [7]})
 
 
+@pytest.mark.parametrize(
+    ("document_id", "text"),
+    [
+        (5, "ids of documents are text; 5 is of type int"),
+        (b"a", "ids of documents are text; b'a' is of type bytes"),
+        ("half \ud800", "half a character"),
+        ("x" * 4_001, "4,000 characters at most; 'x"),
+    ],
+)
+def test_an_id_that_cannot_be_kept_is_named(new_collection, document_id, text):
+    for docs in (new_collection({document_id: {}}, init=False), new_collection({})):
+        docs.documents[document_id] = {"n": 1}
+        with pytest.raises(UnkeptValue, match=text):
+            docs.register("x") if docs.is_tracked else docs.init()
+    plain = new_collection(init=False)
+    plain._root["docs"] = {"a": {}, document_id: {}}
+    with pytest.raises(UnkeptValue, match=text):
+        plain.init()
+
+
 def test_1_and_true_and_the_order_of_keys_are_changes(docs):
     edit(docs, "types", a={"n": True}, b={"n": 1.0}, c={"n": 1, "m": 2})
     edit(docs, "order", c={"m": 2, "n": 1})

@@ -18,6 +18,7 @@ from ...errors import BodyTooLarge, BodyUnreadable, InvalidCollectionState, Inva
 from ...forms import decode_packed
 from ...peering import compression
 from ...peering.historywire import CHUNK_BYTES, MAX_CHUNK_BYTES
+from ..ids import MOST_CHARACTERS
 from ..names import Names, check_foreign_name
 from ..store.contents import Contents
 from .ends import Layout, Outgoing, Part, Tag
@@ -35,7 +36,7 @@ _Number = Annotated[int, Meta(ge=0, le=2**31)]
 
 
 class _Row(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    document_id: Annotated[str, Meta(max_length=4_000)]
+    document_id: Annotated[str, Meta(max_length=MOST_CHARACTERS)]
     kind: Annotated[int, Meta(ge=0, le=max(Told).value)]
     payload: bytes
     hash: Annotated[bytes, Meta(max_length=16)]

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from ...errors import InvalidCollectionState, UnkeptValue
 from ..diffs import delta
 from ..diffs.threeway import ABSENT
+from ..ids import check_id
 from ..shelves import History
 from ..values import hash_of
 from .changesets import ERASED, GONE, NOTHING, REPLACING, SHORT, Row
@@ -71,8 +72,10 @@ def encoded(contents: Contents, document_id: str, value: Any) -> bytes:
     """Return a document's canonical bytes.
 
     Raises:
-        UnkeptValue: It holds what cannot be kept; the text names the document and the path.
+        UnkeptValue: It holds what cannot be kept; the text names the document and the path. Or it has an id
+            that cannot be kept.
     """
+    check_id(document_id)
     try:
         return contents.codec.encode(value)
     except UnkeptValue as exc:
