@@ -18,8 +18,9 @@ from typing import Any, Final
 
 from persistent import Persistent
 
-from . import pages
-from .pages import PageTree, Value
+from . import pagetrees
+from .pages import Value
+from .pagetrees import PageTree
 from .sieve import Sieve
 
 #: Pages of what is recent, at most: more of them go down.
@@ -121,7 +122,7 @@ class LayeredTree(Persistent):
             pause: Called after some pages: may let go of those that were changed.
             absent: Keys of which the transaction knows that they are not there.
         """
-        if 2 * _size(rows) > MOST_RECENT * pages.PAGE_SIZE:
+        if 2 * _size(rows) > MOST_RECENT * pagetrees.PAGE_SIZE:
             self._settle(pause, rows, absent)
             return
         if self.settled is not None:

@@ -2,7 +2,7 @@
 
 Its import path never changes, and what lies in the trees are text, numbers, bytes, tuples and dicts, so that
 later versions can read it (promise 15). What is kept by scattered keys, as ids are, lies in pages
-(``pages.py``).
+(``pagetrees.py``, ``layers.py``).
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from ..track.stored import StoredLease
 from .layers import LayeredTree
 from .metadata.lives import Birth
 from .metadata.states import ItemState
-from .pages import LARGE, Packed
+from .pages import Packed
+from .ranges import LARGE
 
 #: Where it lies in a database's root.
 ROOT_KEY: Final = "livesync.replication"
 
 #: What ``StoredReplica.schema`` is for data of this code.
-SCHEMA: Final = 5
+SCHEMA: Final = 6
 
 
 class StoredReplica(Persistent):
@@ -35,12 +36,12 @@ class StoredReplica(Persistent):
 
     Attributes:
         facts: Single values by name: who this is, and how far its own clock has come.
-        index: provider -> :class:`~livesync.replication.pages.Ranges`: (partition, stamp, item id), for every
-            entry of every vector -> packed state
-            (:func:`pack`) where the provider is the one that made the content; nothing elsewhere.
+        index: provider -> :class:`~livesync.replication.ranges.Ranges`: (partition, stamp, item id), for
+            every entry of every vector -> packed state (:func:`pack`) where the provider is the one that made
+            the content; nothing elsewhere.
         items: item id -> packed place and stamp of its state in the index, and when it arrived
             (:func:`pack_place`).
-        entities: model -> :class:`~livesync.replication.pages.PageTree`: when an item arrived
+        entities: model -> :class:`~livesync.replication.pagetrees.PageTree`: when an item arrived
             (:func:`arrival_key`) -> its id. So what is new comes at the end, whichever order it comes in.
         places: number of a place -> (provider, partition).
         place_numbers: (provider, partition) -> number of the place.

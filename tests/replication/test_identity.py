@@ -126,6 +126,8 @@ ALLOWED = (
     "livesync.replication.stored StoredReplica",
     "livesync.replication.layers LayeredTree",
     "livesync.replication.pages ",
+    "livesync.replication.pagetrees PageTree",
+    "livesync.replication.ranges Ranges",
     "livesync.replication.sieve ",
     "livesync.track.",
 )

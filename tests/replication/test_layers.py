@@ -9,9 +9,9 @@ from ZODB.DemoStorage import DemoStorage
 from ZODB.FileStorage import FileStorage
 from ZODB.POSException import ConflictError
 
-from livesync.replication import layers, pages
+from livesync.replication import layers, pagetrees
 from livesync.replication.layers import LayeredTree
-from livesync.replication.pages import PageTree
+from livesync.replication.pagetrees import PageTree
 
 KEYS = st.text("abc", max_size=4)
 VALUES = st.binary(min_size=1, max_size=30)
@@ -32,7 +32,7 @@ STEPS = st.lists(
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(pages, "PAGE_SIZE", 100)
+    monkeypatch.setattr(pagetrees, "PAGE_SIZE", 100)
     monkeypatch.setattr(layers, "MOST_RECENT", 2)
     monkeypatch.setattr(layers, "SIEVED", 2)
 
@@ -64,7 +64,7 @@ def contents(db):
 )
 def test_a_tree_in_layers_is_a_mapping_in_the_order_of_keys(steps, size, most, together, sieved):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pages, "PAGE_SIZE", size)
+        patch.setattr(pagetrees, "PAGE_SIZE", size)
         patch.setattr(layers, "MOST_RECENT", most)
         patch.setattr(layers, "_TOGETHER", together)
         patch.setattr(layers, "SIEVED", sieved)
@@ -238,7 +238,7 @@ def test_what_is_set_again_after_it_was_taken_out_is_there_once(db):
 
 
 def test_much_less_is_written_than_to_a_tree_of_pages_where_keys_come_in_no_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(pages, "PAGE_SIZE", 400)
+    monkeypatch.setattr(pagetrees, "PAGE_SIZE", 400)
     monkeypatch.setattr(layers, "MOST_RECENT", 40)
     numbers = [number * 7919 % 20_011 for number in range(20_000)]
     sizes, found = [], []

@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 from ZODB.DemoStorage import DemoStorage
 from ZODB.POSException import ConflictError
 
-from livesync.replication import pages
-from livesync.replication.pages import Packed, Page, PageTree, Ranges
+from livesync.replication import pagetrees
+from livesync.replication import ranges as ranges_module
+from livesync.replication.pages import Packed, Page
+from livesync.replication.pagetrees import PageTree
+from livesync.replication.ranges import Ranges
 
 
 @pytest.fixture
@@ -24,7 +27,7 @@ def db():
 
 @pytest.fixture
 def small_pages(monkeypatch):
-    monkeypatch.setattr(pages, "PAGE_SIZE", 60)
+    monkeypatch.setattr(pagetrees, "PAGE_SIZE", 60)
 
 
 def contents(db):
@@ -53,7 +56,7 @@ STEPS = st.lists(
 @given(steps=STEPS, size=st.sampled_from((20, 60, 4_000)))
 def test_a_tree_of_pages_is_a_mapping_in_the_order_of_keys(steps, size):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pages, "PAGE_SIZE", size)
+        patch.setattr(pagetrees, "PAGE_SIZE", size)
         made = ZODB.DB(DemoStorage())
         manager = transaction.TransactionManager()
         connection = made.open(manager)
@@ -121,8 +124,8 @@ def test_a_page_holds_no_more_than_its_size_and_one_large_value(db):
         held = list(connection.root()["tree"].pages.values())
         sizes = sorted(len(page.__getstate__()) for page in held)
         assert sizes[-1] > 50_000
-        assert sizes[-2] <= pages.PAGE_SIZE
-        assert len(held) < 2_000 * 27 / (pages.PAGE_SIZE / 3)
+        assert sizes[-2] <= pagetrees.PAGE_SIZE
+        assert len(held) < 2_000 * 27 / (pagetrees.PAGE_SIZE / 3)
 
 
 def test_keys_that_come_in_order_fill_their_pages(db):
@@ -132,7 +135,7 @@ def test_keys_that_come_in_order_fill_their_pages(db):
             tree[f"{number:04d}"] = b"x" * 20
         sizes = [len(page.__getstate__()) for page in tree.pages.values()]
 
-    assert min(sizes[:-1]) > 0.9 * pages.PAGE_SIZE
+    assert min(sizes[:-1]) > 0.9 * pagetrees.PAGE_SIZE
 
 
 def test_ranges_that_grow_at_their_ends_fill_their_pages(db):
@@ -142,7 +145,7 @@ def test_ranges_that_grow_at_their_ends_fill_their_pages(db):
             ranges[(f"F{number % 5}", number, "i")] = b"x" * 20
         sizes = [len(page.__getstate__()) for page in ranges.rows.pages.values()]
 
-    full = [size for size in sizes if size > 0.9 * pages.PAGE_SIZE]
+    full = [size for size in sizes if size > 0.9 * pagetrees.PAGE_SIZE]
     assert len(full) >= len(sizes) - 5 - 1
 
 
@@ -154,8 +157,8 @@ def test_ranges_that_grow_by_many_at_once_fill_their_pages(db):
         sizes = [len(page.__getstate__()) for page in ranges.rows.pages.values()]
         assert len(list(ranges.items(("", 0, ""), None))) == 2_000
 
-    assert max(sizes) <= pages.PAGE_SIZE
-    assert sum(sizes) / len(sizes) > 0.65 * pages.PAGE_SIZE
+    assert max(sizes) <= pagetrees.PAGE_SIZE
+    assert sum(sizes) / len(sizes) > 0.65 * pagetrees.PAGE_SIZE
 
 
 def test_many_keys_that_come_at_once_change_each_page_once(db, monkeypatch):
@@ -164,7 +167,7 @@ def test_many_keys_that_come_at_once_change_each_page_once(db, monkeypatch):
         tree.update({f"{number:05d}": b"x" * 20 for number in range(3_000)})
         count = len(tree.pages)
         held = {least: page.packed for least, page in tree.pages.items()}
-        assert min(map(len, list(held.values())[:-1])) > 0.9 * pages.PAGE_SIZE
+        assert min(map(len, list(held.values())[:-1])) > 0.9 * pagetrees.PAGE_SIZE
         unpacked = []
         monkeypatch.setattr(Page, "rows", lambda page, rows=Page.rows: unpacked.append(page) or rows(page))
         assert len(tree.pick(f"{number:05d}" for number in range(0, 3_000, 5))) == 600
@@ -183,8 +186,8 @@ RANGE_KEYS = st.tuples(st.sampled_from(("", "F1", "F1:U1", "F10", "F2")), st.int
 )
 def test_ranges_are_in_the_order_of_partitions_stamps_and_ids(steps, many, low, end):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pages, "PAGE_SIZE", 100)
-        patch.setattr(pages, "LARGE", 20)
+        patch.setattr(pagetrees, "PAGE_SIZE", 100)
+        patch.setattr(ranges_module, "LARGE", 20)
         ranges, model = Ranges(), {}
         for key, value in steps:
             if value is None:
@@ -277,7 +280,7 @@ def savepoint(tree):
 
 
 def test_what_is_written_early_is_written_with_the_rest_or_not_at_all(db, small_pages, monkeypatch):
-    monkeypatch.setattr(pages, "PAUSE_PAGES", 2)
+    monkeypatch.setattr(pagetrees, "PAUSE_PAGES", 2)
     rows = {f"{number:03}": b"x" * 10 for number in range(60)}
     with db.transaction() as connection:
         connection.root()["tree"].update(rows)
@@ -299,7 +302,7 @@ def test_what_is_written_early_is_written_with_the_rest_or_not_at_all(db, small_
 
 
 def test_what_is_written_early_and_what_another_transaction_set_are_both_kept(db, small_pages, monkeypatch):
-    monkeypatch.setattr(pages, "PAUSE_PAGES", 1)
+    monkeypatch.setattr(pagetrees, "PAUSE_PAGES", 1)
     with db.transaction() as connection:
         tree = connection.root()["tree"]
         tree.update({f"{number:02}": b"x" * 10 for number in range(40)})
@@ -318,7 +321,7 @@ def test_what_is_written_early_and_what_another_transaction_set_are_both_kept(db
 
 
 def test_few_pages_are_in_memory_at_once_however_many_are_read_and_changed(small_pages, monkeypatch):
-    monkeypatch.setattr(pages, "PAUSE_PAGES", 10)
+    monkeypatch.setattr(pagetrees, "PAUSE_PAGES", 10)
     database = ZODB.DB(DemoStorage(), cache_size=20)
     rows = {f"{number:04}": b"x" * 10 for number in range(2_000)}
     with database.transaction() as connection:

@@ -12,7 +12,8 @@ from typing import Final
 
 from ...peering.partitions import key_ranges
 from ..metadata.states import ItemState
-from ..pages import PageTree, Ranges
+from ..pagetrees import PageTree
+from ..ranges import Ranges
 from ..stored import (
     unpack,
     unpack_place,

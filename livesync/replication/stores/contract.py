@@ -8,7 +8,9 @@ from typing import Any, Protocol, TypeVar
 
 from ...attempts import ATTEMPTS
 from ..layers import LayeredTree
-from ..pages import PageTree, RangeKey, Ranges, Value
+from ..pages import Value
+from ..pagetrees import PageTree
+from ..ranges import RangeKey, Ranges
 from ..stored import (
     StoredReplica,
 )

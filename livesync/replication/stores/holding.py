@@ -9,7 +9,8 @@ from ..layers import LayeredTree
 from ..metadata.clocks import Stamps
 from ..metadata.digests import Digest
 from ..metadata.states import ItemState
-from ..pages import PageTree, Ranges
+from ..pagetrees import PageTree
+from ..ranges import Ranges
 from ..stored import (
     arrival_key,
     pack,

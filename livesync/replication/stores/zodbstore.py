@@ -13,7 +13,9 @@ from transaction import TransactionManager
 from ...attempts import ATTEMPTS, attempts
 from ...errors import NotInstalled, check_schema
 from ..layers import LayeredTree
-from ..pages import PageTree, RangeKey, Ranges, Value
+from ..pages import Value
+from ..pagetrees import PageTree
+from ..ranges import RangeKey, Ranges
 from ..stored import ROOT_KEY, SCHEMA, StoredReplica
 from .base import BaseDataStore
 from .contract import Savepoint
