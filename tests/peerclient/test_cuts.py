@@ -10,6 +10,7 @@ from support.peer_world import PART, PROFILE, WRITER
 
 from livesync.errors import (
     CertificateRevoked,
+    LiveSyncError,
     PeerSaysNo,
     PeerUnreachable,
     ScopeExceeded,
@@ -23,6 +24,7 @@ from livesync.peering.records import StoredSessions
 from livesync.peering.retrying import Retries
 from livesync.peering.revocation import revoke
 from livesync.peering.scopes import Filter
+from livesync.replication.network.expiring import views
 from livesync.replication.network.transfers import Transfer
 from livesync.replication.sessions.sending import count_offered
 
@@ -443,3 +445,20 @@ def test_the_next_buffer_is_made_while_the_one_before_is_taken(direction, world,
 
     assert met == [True] * 5
     assert home.contents() == world.contents()
+
+
+def test_both_ends_count_the_same_of_a_push_that_was_cut(world, served, home, proxy):
+    home.fill(30)
+    peer = home.peer(proxy.url)
+    proxy.lose_after = 9
+
+    with pytest.raises(LiveSyncError):
+        home.sync(peer, "push", chunk_size=2)
+    (cut,) = views(home.provider)[1]
+    proxy.lose_after = None
+    home.sync(peer, "push", chunk_size=2)
+
+    assert cut.confirmed < 15
+    for sent, received in zip(views(home.provider)[1], views(world.provider)[1], strict=True):
+        assert (sent.id, sent.items, sent.confirmed) == (received.id, received.items, received.confirmed)
+    assert max(view.items for view in views(home.provider)[1]) == 30

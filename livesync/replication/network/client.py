@@ -465,6 +465,9 @@ class PushClient(TransferClient):
                 self.transfer_id,
                 wire.Drive(stage="queuing", offer=self.transfer.make_offer(told.claims, told.provider_id)),
             )
+        missing = told.items - self.transfer.view().items
+        if missing > 0:  # confirmed, and not noted before this end was cut
+            self.transfer.note_sent(told.confirmed, items=missing)
         self._number, self._cursor = told.confirmed, told.cursor
         self._is_done = stage.number > Stage.TRANSFERRING.number
         self._progress = replace(
