@@ -185,6 +185,23 @@ def test_a_bundle_of_several_collections_is_read_elsewhere(catalogue, tmp_path, 
     assert json.loads(there("show", "main", "events:e1", "-c", "catalogue")[1]) == {"year": 2017}
 
 
+def test_a_bundle_is_taken_in_under_another_name(begun, catalogue, tmp_path):
+    there = Desk(tmp_path / "there.fs", begun.capsys)
+    there.write_mapping("nothing")
+    for name in ("documents", "catalogue"):
+        file = str(tmp_path / name)
+        assert begun("export", file, "-c", name)[0] == 0
+        brought = (0, f"From {file}\n * [new branch]     main\n", "")
+        if name == "documents":
+            assert there("import", file, "-c", "other") == brought
+            assert there("log", "-c", "other")[1] == begun("log")[1]
+        else:
+            assert there("import", file, "-c", "another") == brought
+            assert there("log", "-c", "another")[1] == begun("log", "-c", "catalogue")[1]
+    refused = begun("import", file, "-c", "third")
+    assert refused == (2, "", "livesync: 'events' has versions already, in the history 'catalogue'\n")
+
+
 def test_versions_are_named_in_many_ways(begun):
     begun.write(a={"title": "A", "n": 2})
     begun("register", "-m", "one")

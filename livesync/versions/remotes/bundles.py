@@ -128,7 +128,8 @@ def pull_bundle(collection: VersionedCollection, bundle: VersionedCollection) ->
     Raises:
         InvalidOperation, InvalidCollectionState: As :meth:`VersionedCollection.pull`.
     """
-    bundle.name = collection.name
+    if bundle.name != collection.name:
+        bundle = bundle.rename(collection.name)
     end, names = LocalEnd(bundle), bundle.names
     moved = []
     if public_of(names):
