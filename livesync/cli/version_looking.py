@@ -70,7 +70,7 @@ def log(session: Session) -> int:
         if args.graph:
             return _graph(session, collection)
         _, key = find_version(collection, args.ref)
-        entries = log_entries(collection.contents, collection.names.places(), key)[: args.limit]
+        entries = log_entries(collection.contents, collection.names.places(), key, args.limit)
         names = names_of(collection.names)
         shown = [(entry, version_of(collection, entry.key)) for entry in entries]
     return _list(session, shown, names)

@@ -195,11 +195,14 @@ def _places(contents: Contents, places: Places, ids: Sequence[bytes]) -> tuple[t
     return tuple(places[keys[one]] if one in keys else (-1, "") for one in ids)
 
 
-def log_entries(contents: Contents, places: Places, key: int) -> list[LogEntry]:
-    """Return the versions from ``key`` to the root along first parents, the newest first."""
+def log_entries(contents: Contents, places: Places, key: int, limit: int | None = None) -> list[LogEntry]:
+    """Return the versions from ``key`` to the root along first parents, the newest first.
+
+    Only the newest ones are read where ``limit`` says how many at most.
+    """
     lines = stretches(contents.forks, key)
     keys = (range(key_of(line, position), key_of(line, 0) - 1, -1) for line, position in lines)
-    return list(_entries(contents, places, chain.from_iterable(keys)))
+    return list(_entries(contents, places, islice(chain.from_iterable(keys), limit)))
 
 
 def documents_history(

@@ -20,11 +20,12 @@ _DIRECTIONS: Final = ("from", "to", "bidirectional")
 class LookingCollection(TrackedCollection):
     """The part of a collection that answers questions; nothing is written."""
 
-    def get_log(self, branch: str | None = None) -> list[LogEntry]:
+    def get_log(self, branch: str | None = None, *, limit: int | None = None) -> list[LogEntry]:
         """Return the versions from a branch's tip to the root, the newest first.
 
         Args:
             branch: None: from the current version on.
+            limit: How many at most; the rest is not read.
 
         Raises:
             BranchNotFound: There is no such branch.
@@ -32,7 +33,7 @@ class LookingCollection(TrackedCollection):
         if not self.is_tracked:
             return []
         key = self.names.head[1] if branch is None else self.names.branch(branch).tip
-        return log_entries(self.contents, self.names.places(), key)
+        return log_entries(self.contents, self.names.places(), key, limit)
 
     def read(self, document_id: str, version: int | None = None, branch: str | None = None) -> Any:
         """Return a document as it was at a version, without a checkout; None where there was none.

@@ -5,6 +5,7 @@ import pytest
 from livesync.errors import (
     BranchNotFound,
     CollectionAlreadyInitialised,
+    InvalidCollectionState,
     InvalidCollectionVersion,
     InvalidOperation,
     UnkeptValue,
@@ -485,6 +486,19 @@ def test_log_entries_tell_what_was_so_when_they_were_read(docs):
     docs.rename_branch("main", "trunk")
     assert [entry.branch for entry in before] == ["main", "main"]
     assert not set(docs.get_log()) & set(after)
+
+
+def test_of_a_long_log_only_as_much_is_read_as_is_asked_for(docs):
+    for n in range(2, 400):
+        edit(docs, f"v{n}", a={"n": n})
+    block = next(iter(docs.stored.blocks.values()))
+    block.data = b"damaged"
+    docs = VersionedCollection(docs._root, "docs")
+
+    assert [entry.message for entry in docs.get_log(limit=2)] == ["v399", "v398"]
+    assert docs.get_log(limit=0) == []
+    with pytest.raises(InvalidCollectionState):
+        docs.get_log()
 
 
 def test_a_log_entry_reads_well(docs):
