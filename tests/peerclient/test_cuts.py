@@ -447,6 +447,7 @@ def test_the_next_buffer_is_made_while_the_one_before_is_taken(direction, world,
     assert home.contents() == world.contents()
 
 
+@pytest.mark.slow
 def test_both_ends_count_the_same_of_a_push_that_was_cut(world, served, home, proxy):
     home.fill(30)
     peer = home.peer(proxy.url)
