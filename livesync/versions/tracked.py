@@ -297,7 +297,7 @@ class TrackedCollection:
             touched.clear()
 
     def _record(self, key: int) -> Record:
-        return Record.unpacked(self.contents.stored.records[key])
+        return self.contents.stored.records.known(key)
 
     def _why(self, message: str | None, author: str | None, metadata: Mapping[str, Any] | None) -> Why:
         now_us = round(self._clock() * 1_000_000)

@@ -1,10 +1,14 @@
 """A byte that is damaged anywhere in what a history keeps is found by whoever reads it."""
 
 import random
+from contextlib import closing
 
 import pytest
+import ZODB
+from transaction import TransactionManager
 
 from livesync.errors import InvalidCollectionState
+from livesync.versions import VersionedCollection
 from livesync.versions.diffs.threeway import ABSENT
 from livesync.versions.log import log_entries
 from livesync.versions.stash import applied_stash
@@ -166,3 +170,28 @@ def test_a_document_that_is_damaged_is_named_with_its_version(docs):
 
     assert docs.read("d100", 0) == dict(docs.documents)["d100"]
     assert docs.contents.value("never", 0) is ABSENT
+
+
+def test_what_a_register_keeps_in_memory_is_not_believed_after_an_abort():
+    db = ZODB.DB(None)
+    with closing(db.open(transaction_manager=TransactionManager())) as connection:
+        manager = connection.transaction_manager
+        docs = VersionedCollection(connection, "docs")
+        docs.documents["a"] = {"n": 1}
+        assert docs.init()
+        manager.commit()
+        docs.documents["a"] = {"text": "never " * 100}
+        assert docs.register("taken back")
+        manager.abort()
+        docs.documents["a"] = {"text": "ever " * 100}
+        assert VersionedCollection(connection, "docs").register("the same number")
+        manager.commit()
+
+        docs.documents["a"] = {"text": "ever " * 100, "n": 2}
+        assert docs.register("after it")
+
+        assert docs.read("a", 1) == {"text": "ever " * 100}
+        assert docs.read("a", 2) == {"text": "ever " * 100, "n": 2}
+        assert docs.check() == []
+        manager.commit()
+    db.close()

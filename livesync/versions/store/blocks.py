@@ -203,8 +203,8 @@ class Records:
         first, block = self._block(key)
         return None if block is None or key - first >= len(block) else block.record(key - first)
 
-    def __getitem__(self, key: int) -> bytes:
-        """Return a record, packed.
+    def known(self, key: int) -> Record:
+        """Return the record of a version that there is.
 
         Raises:
             KeyError: There is none.
@@ -213,7 +213,16 @@ class Records:
         found = self.record(key)
         if found is None:
             raise KeyError(key)
-        return found.packed()
+        return found
+
+    def __getitem__(self, key: int) -> bytes:
+        """Return a record, packed.
+
+        Raises:
+            KeyError: There is none.
+            InvalidCollectionState: What is stored is damaged.
+        """
+        return self.known(key).packed()
 
     def __contains__(self, key: int) -> bool:
         first, block = self._block(key)
@@ -225,7 +234,10 @@ class Records:
         Raises:
             InvalidCollectionState: It is damaged.
         """
-        record = Record.unpacked(packed)
+        self.keep(key, Record.unpacked(packed))
+
+    def keep(self, key: int, record: Record) -> None:
+        """Keep a record that is at hand."""
         first, block = self._block(key)
         is_inside = block is not None and (
             key - first < _SMALL or (len(block) > _SMALL and key - first < _LARGE)

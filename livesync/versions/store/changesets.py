@@ -243,6 +243,25 @@ class Forwards:
             place -= count
         raise InvalidCollectionState("a stored change set has too few rows")
 
+    def keep(self, stored: ChangeSet, key: int, rows: Sequence[Row]) -> None:
+        """Keep the deltas of a change set that was just made of rows: mostly the next versions ask for them.
+
+        It is not for one of several pages, which is too much to be kept.
+        """
+        pages = stored.pages
+        if not isinstance(pages, bytes):
+            return
+        _, *fields = ormsgpack.unpackb(without_sum(pages, "a stored change set"))
+        page = _Page([row.document_id for row in rows], *fields)
+        deltas: dict[int, list[bytes]] = {}
+        forwards = [row.forward for row in rows]
+        start = 0
+        for at, count in enumerate(page.there_counts):
+            deltas[at] = forwards[start : start + count]
+            start += count
+        self._count(len(pages) + sum(map(len, forwards)))
+        self._known[key, 0] = _Known(pages, page, deltas)
+
     def _opened(self, place: tuple[int, int], data: bytes) -> _Known:
         known = self._known.get(place)
         if known is None or known.data is not data:  # it was written anew

@@ -234,7 +234,7 @@ def append(history: History, entry: Entry) -> None:
     if len(tail) > TAIL_BYTES:
         _spill(history)
         tail = b""
-    history.tail = with_sum(ormsgpack.packb([*_unpack_fields(tail), *entry]))
+    history.tail = with_sum(ormsgpack.packb([*_unpack_fields(tail), *entry] if tail else [*entry]))
 
 
 def _spill(history: History) -> None:

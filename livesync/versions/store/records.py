@@ -155,19 +155,15 @@ def rows_hash(rows: Iterable[tuple[str, bytes, bytes]]) -> bytes:
     return made.digest()
 
 
-def state_change(rows: Iterable[tuple[str, bytes, bytes]]) -> int:
+def state_change(rows: Sequence[tuple[str, bytes, bytes]]) -> int:
     """Return what such rows add to a state sum.
 
     A state sum is the sum of the BLAKE2b-256 of (id, content hash) of all documents, modulo 2**256: it finds
     faults, wherever they come from. Against somebody who makes up documents it proves nothing; ids do.
     """
-    total = 0
-    for document_id, before, after in rows:
-        if before:
-            total -= _weight(document_id, before)
-        if after:
-            total += _weight(document_id, after)
-    return total
+    gone = [_weight(document_id, before) for document_id, before, _ in rows if before]
+    come = [_weight(document_id, after) for document_id, _, after in rows if after]
+    return sum(come) - sum(gone)
 
 
 _WEIGHT: Final = hashlib.blake2b(digest_size=ID_BYTES)
