@@ -139,3 +139,19 @@ def test_another_storage_needs_no_way_here(memory_db, data):
 def test_notices_that_make_no_sense_are_refused(place):
     with pytest.raises(UsageError, match="there is no key 'mailto'"):
         HostRunner(place.db, place.host, notices={"mailto": "a@b.example"})
+
+
+def test_versions_are_made_and_carried_away_beside_the_application(cli, place, runner, tmp_path, monkeypatch):
+    place.put("cup")
+    monkeypatch.chdir(tmp_path)
+
+    assert cli("version", "init", "-m", "begun").out.endswith("] begun\n 1 created\n")
+    place.put("saucer")
+    assert cli("version", "register", "-m", "one more").code == 0
+    assert cli("version", "export", "some.bundle").out == f"2 versions written to {tmp_path}/some.bundle\n"
+
+    assert (tmp_path / "some.bundle").exists()
+    assert cli("version", "import", "some.bundle").out == "Everything up-to-date\n"
+    own = f"file://{place.db.storage.getName()}"
+    assert cli("version", "pull", own).err == f"livesync: {own} is this database itself: name another one\n"
+    assert cli("version", "fsck").out == "2 versions: nothing is wrong\n"
