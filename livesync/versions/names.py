@@ -151,6 +151,11 @@ class Names:
                 return number, name
         return -1, ""
 
+    def called(self, key: int) -> str:
+        """Return how a version is called where something is wrong with it."""
+        number, name = self.place(key)
+        return f"version {number} of {name}" if name else f"version {key:#x}"
+
     def places(self) -> Places:
         """Return what finds many places at once."""
         return Places(self.branches())

@@ -208,8 +208,9 @@ class Contents:
                 return None if first.hash == known else first
             return None if newest.hash == known else self._resolved(document_id, place, entries, newest)
         except (BrokenDelta, BrokenValue, InvalidCollectionState, ormsgpack.MsgpackDecodeError) as exc:
+            called = Names(self.references).called(key)
             raise InvalidCollectionState(
-                f"document {document_id!r} cannot be read at version {key:#x}: {exc}"
+                f"document {document_id!r} cannot be read at {called}: {exc}"
             ) from exc
 
     def value(self, document_id: str, key: int) -> Any:
@@ -312,7 +313,8 @@ class Contents:
         """
         stored = self._changes.get(key)
         if stored is None:
-            raise InvalidCollectionState(f"the change set of version {key:#x} is missing")
+            called = Names(self.references).called(key)
+            raise InvalidCollectionState(f"the change set of {called} is missing")
         return self._forwards.delta(stored, key, document_id)
 
     # -- first states ------------------------------------------------------------------------------

@@ -125,9 +125,10 @@ def _open(contents: Contents) -> Iterator[Fault]:
         yield Fault(where, "", "it is open: it has deltas, and no record")
         parent = parent_of(contents.forks, key)
         yield from _guarded(where, partial(_deltas, contents, key, parent, where))
+    names = Names(stored.references)
     for key in stored.changes:
         if key not in known:
-            yield Fault(f"version {key:#x}", "", "it has a change set, and no record")
+            yield Fault(names.called(key), "", "it has a change set, and no record")
 
 
 def _version(contents: Contents, key: int, where: str) -> Iterator[Fault]:
@@ -219,11 +220,12 @@ def _documents(contents: Contents) -> Iterator[Fault]:
 def _history(
     contents: Contents, document_id: str, history: Any, named: dict[int, set[str]]
 ) -> Iterator[Fault]:
+    names = Names(contents.references)
     for entry in list(Entries(history).all()):
         if document_id not in named.get(entry.key, {document_id}):
-            yield Fault(f"version {entry.key:#x}", document_id, "its change set does not name it")
+            yield Fault(names.called(entry.key), document_id, "its change set does not name it")
         if contents.is_pruned(entry.key):
-            yield Fault(f"version {entry.key:#x}", document_id, "it was pruned, and says something")
+            yield Fault(names.called(entry.key), document_id, "it was pruned, and says something")
             continue
         contents.state(document_id, entry.key)
 
