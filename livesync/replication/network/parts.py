@@ -15,11 +15,11 @@ from ..provider import BaseSyncProvider
 from .ahead import Ahead
 
 #: Objects that are looked at for the first part.
-_FIRST: Final = 2_000
+_FIRST: Final = 3_000
 
-#: Each part is so much larger than the one before: objects are taken somewhat faster than they are applied,
-#: and each transfer has its price: the parts of a million objects are fourteen.
-_GROWTH: Final = 1.5
+#: Each part is so much larger than the one before: objects are taken about as fast as they are applied, and
+#: each transfer has its price: the parts of a million objects are a score.
+_GROWTH: Final = 1.2
 
 
 class Parts:
