@@ -335,6 +335,8 @@ class TrackReader:
                 except ItemErased:
                     return changed  # its id is closed: what the application makes of it stays here
                 changed = True
+        if bound is not None and bound[0] != object_id:
+            store.unbind(draft.item_id)  # it is another object now, and the other one is none of it any more
         store.bind(draft.item_id, object_id, digest)
         return changed
 

@@ -84,6 +84,13 @@ class ChangesExecutor:
         for state in states:
             yield self.execute(store, state, None)
 
+    def change(
+        self, store: BaseDataStore, changes: Iterable[tuple[ItemState, str]]
+    ) -> Generator[Draft | None, None, None]:
+        """Change objects one by one, each as :meth:`execute` does of a live item of this object id."""
+        for state, object_id in changes:
+            yield self.execute(store, state, object_id)
+
     def draft(self, store: BaseDataStore, object_id: str) -> Draft | None:
         """Return what the application has of one of its objects now; None: nothing that is synced."""
         return None

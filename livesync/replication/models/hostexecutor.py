@@ -7,7 +7,7 @@ and is made there by ``Host.restore``: any application whose host takes document
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, MutableMapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -138,31 +138,43 @@ class HostExecutor(ChangesExecutor):
         """Make the application's object what ``state`` says."""
         if state.entity_name == DOCUMENT:
             return self._execute_document(store, state, object_id)
+        return self._execute_model(store, self._model(state), state, object_id)
+
+    def _model(self, state: ItemState) -> type[SyncableModel]:
         model = self.models.get(state.entity_name)
         if model is None:
             raise LookupError(f"there is no model {state.entity_name!r} here")
-        return self._execute_model(store, model, state, object_id)
+        return model
 
     def make(self, store: BaseDataStore, states: Iterable[ItemState]) -> Generator[Draft | None, None, None]:
         """Make new objects of models one by one; the host is set up once for all of them."""
         if type(self).execute is not HostExecutor.execute:
             yield from super().make(store, states)  # a subclass has its own way with each
             return
+        yield from self._put_all(store, ((state, None) for state in states))
+
+    def change(
+        self, store: BaseDataStore, changes: Iterable[tuple[ItemState, str]]
+    ) -> Generator[Draft | None, None, None]:
+        """Change objects of models one by one; the host is set up once for all of them."""
+        if type(self).execute is not HostExecutor.execute:
+            yield from super().change(store, changes)
+            return
+        yield from self._put_all(store, changes)
+
+    def _put_all(
+        self, store: BaseDataStore, changes: Iterable[tuple[ItemState, str | None]]
+    ) -> Generator[Draft | None, None, None]:
         assert store.connection is not None
         root = store.connection.root()
         with self.host.at(store.connection) as host:
             homes: dict[str, Any] = {}
-            for state in states:
-                model = self.models.get(state.entity_name)
-                if model is None:
-                    raise LookupError(f"there is no model {state.entity_name!r} here")
-                data = msgspec.json.decode(state.payload)
-                self._check_dependencies(store, model, data)
-                if state.entity_name not in homes:
-                    homes[state.entity_name] = model.sync_home(root)
-                obj = model.deserialize(data, None)
-                homes[state.entity_name][obj.sync_key(state.item_id)] = obj
-                yield self._checked(self._model_draft(store, obj, host.object_id(obj), state.item_id), state)
+            for state, object_id in changes:
+                model, home = self._model(state), homes.get(state.entity_name)
+                if home is None:
+                    home = homes[state.entity_name] = model.sync_home(root)
+                current = None if object_id is None else host.get(object_id)
+                yield self._put(store, host, model, home, state, current)
 
     def _execute_document(
         self, store: BaseDataStore, state: ItemState, object_id: str | None
@@ -188,17 +200,28 @@ class HostExecutor(ChangesExecutor):
                 if current is not None:
                     _take_out(home, current, current.sync_key(state.item_id))
                 return None
-            data = msgspec.json.decode(state.payload)
-            self._check_dependencies(store, model, data)
-            old_key = None if current is None else current.sync_key(state.item_id)
-            obj = model.deserialize(data, current)
-            key = obj.sync_key(state.item_id)
-            if old_key is not None and old_key != key:
-                _take_out(home, obj, old_key)
-            if old_key != key:
-                home[key] = obj
-            new_id = host.object_id(obj)
-            return self._checked(self._model_draft(store, obj, new_id, state.item_id), state)
+            return self._put(store, host, model, home, state, current)
+
+    def _put(
+        self,
+        store: BaseDataStore,
+        host: Host,
+        model: type[SyncableModel],
+        home: MutableMapping[str, Any],
+        state: ItemState,
+        current: Any | None,
+    ) -> Draft:
+        """Make an object of a model what a live item says, and put it where it belongs."""
+        data = msgspec.json.decode(state.payload)
+        self._check_dependencies(store, model, data)
+        old_key = None if current is None else current.sync_key(state.item_id)
+        obj = model.deserialize(data, current)
+        key = obj.sync_key(state.item_id)
+        if old_key is not None and old_key != key:
+            _take_out(home, obj, old_key)
+        if old_key != key:
+            home[key] = obj
+        return self._checked(self._model_draft(store, obj, host.object_id(obj), state.item_id), state)
 
     @staticmethod
     def _check_dependencies(store: BaseDataStore, model: type[SyncableModel], data: Any) -> None:

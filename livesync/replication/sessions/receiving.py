@@ -7,8 +7,9 @@ applied, and not before. A session that is given up is cleaned (``cleaning.py``)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -132,47 +133,82 @@ class _Receiver:
 
     def receive_all(self, ordered: Sequence[ItemState]) -> None:
         """Take states in this order; those that come first, or next, are held beforehand, at once."""
-        tables, executor = self.node.store.tables, self.node.executor
-        is_special = self._query_ids or self._mending or self._lost or tables.by_query or tables.hidden
-        repeated = set() if is_special else _repeated(ordered)
-        new = {} if is_special else newcomers.hold_new(self.node, ordered, repeated)
-        if not self._has_application:
-            rest = [state for state in ordered if state.item_id not in new] if len(new) < len(ordered) else []
-            newer = {} if is_special else successors.hold_successors(self.node, rest, repeated)
-            self.applied.states += [*new.values(), *newer.values()]
-            for state in rest:
-                if state.item_id not in newer:
+        new, newer = self._hold(ordered)
+        if self._has_application:
+            self._apply_all(ordered, new, newer)
+        else:
+            self.applied.states += [
+                state for state in ordered if state.item_id in new or state.item_id in newer
+            ]
+            for state in ordered:
+                if state.item_id not in new and state.item_id not in newer:
                     self.receive(state)
-            return
-        known = {state.entity_name for state in new.values() if not self._careful and state.is_live}
-        known = {name for name in known if executor.knows(name)}
 
-        def is_made(state: ItemState) -> bool:
-            return state.is_live and state.entity_name in known and state.item_id in new
+    def _apply_all(
+        self, ordered: Sequence[ItemState], new: Mapping[str, ItemState], newer: Mapping[str, bool]
+    ) -> None:
+        """Take states in this order, with an application; neighbours that can be are applied at once."""
+        names = set() if self._careful else {state.entity_name for state in new.values()}
+        known = set(filter(self.node.executor.knows, names))
 
-        for are_made, states in groupby(ordered, is_made):
-            if are_made:
-                self._make(list(states))
-                continue
-            for state in states:
-                if state.item_id not in new:
-                    self.receive(state)
-                    continue
-                self.applied.states.append(state)
-                if state.is_live:
-                    self.execute(state, None)
+        def way(state: ItemState) -> str:
+            if state.item_id in newer:
+                return "changed"
+            if state.item_id not in new:
+                return "received"
+            return "made" if state.is_live and state.entity_name in known else "held"
 
-    def _make(self, states: list[ItemState]) -> None:
-        """Make objects in the application of which there is none, of models that it knows."""
+        for how, found in groupby(ordered, way):
+            states = list(found)
+            if how == "made":
+                self._at_once(self._make, states)
+            elif how == "changed":
+                self._at_once(partial(self._change, newer), states)
+            else:
+                for state in states:
+                    (self.receive if how == "received" else self._apply_held)(state)
+
+    def _hold(self, ordered: Sequence[ItemState]) -> tuple[Mapping[str, ItemState], Mapping[str, bool]]:
+        """Hold what comes first, and what comes next: see :mod:`.newcomers` and :mod:`.successors`."""
+        tables = self.node.store.tables
+        if self._query_ids or self._mending or self._lost or tables.by_query or tables.hidden:
+            return {}, {}
+        repeated = _repeated(ordered)
+        new = newcomers.hold_new(self.node, ordered, repeated)
+        if len(new) == len(ordered) or (self._has_application and self._careful):
+            return new, {}
+        rest = [state for state in ordered if state.item_id not in new]
+        return new, successors.hold_successors(self.node, rest, repeated)
+
+    def _apply_held(self, state: ItemState) -> None:
+        """Take a first state that is held already, by itself."""
+        self.applied.states.append(state)
+        if state.is_live:
+            self.execute(state, None)
+
+    def _at_once(self, work: Callable[[list[ItemState]], None], states: list[ItemState]) -> None:
+        """Let the application take states that are held already; all or nothing of them goes through."""
         self.applied.states += states
         try:
-            others = newcomers.make_new(self.node, states, self.applied.told)
+            work(states)
         except TransientError:
             raise
         except Exception as exc:
             raise CannotApply from exc
-        for state, draft in others:
+
+    def _make(self, states: list[ItemState]) -> None:
+        """Make objects in the application of which there is none, of models that it knows."""
+        for state, draft in newcomers.make_new(self.node, states, self.applied.told):
             self._bind(state, draft, None)
+
+    def _change(self, newer: Mapping[str, bool], states: list[ItemState]) -> None:
+        """Change objects of the application to what these say, which succeeds what they are."""
+        changed = [state for state in states if newer[state.item_id]]
+        moved, others = successors.change(self.node, changed, self.applied.told)
+        for state, draft in moved:
+            self._bind(state, draft, self.node.store.bound(state.item_id))
+        for state in others:
+            self._execute(state)
 
     def receive(self, remote: ItemState) -> None:
         node, store = self.node, self.node.store

@@ -1,0 +1,262 @@
+"""Objects of models that were changed elsewhere are changed at once, and nothing comes out otherwise."""
+
+from contextlib import ExitStack
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.mapped import KEY, Application, MappedHost, sync
+
+from livesync.action import CREATED
+from livesync.replication import ConflictStatus, SyncableModel
+from livesync.replication.models.model import calculate_item_id
+from livesync.replication.sessions import receiving, successors
+
+NAMES = tuple("abcd")
+
+
+class Box(SyncableModel):
+    """Something in a drawer, which may lie upon another one, under a label that may change."""
+
+    sync_profile, model_name = "boxes", "box"
+    refused = ""
+
+    def __init__(self, name, text="", upon=None, label=None, drawer="boxes"):
+        self.name, self.text, self.upon, self.label = name, text, upon, label or name
+        self.drawer = drawer
+
+    def calculate_source_id(self):
+        return self.name
+
+    def calculate_partition(self):
+        return self.drawer
+
+    def sync_key(self, item_id):
+        return self.label
+
+    @classmethod
+    def sync_home(cls, root):
+        return root[KEY]
+
+    @classmethod
+    def deserialize(cls, data, current=None):
+        if data["text"] and data["text"] == cls.refused:
+            raise ValueError("no such text here")
+        return super().deserialize(data, current)
+
+    @classmethod
+    def dependencies(cls, data):
+        if data["upon"] is not None:
+            yield calculate_item_id("boxes", data["upon"], "box")
+
+
+class Shelf(MappedHost):
+    """Boxes by label."""
+
+    def object_id(self, obj):
+        return obj.label
+
+    def document(self, obj, audience="public"):
+        return obj.serialize()
+
+
+class Site(Application):
+    def __init__(self, name, clock):
+        super().__init__(name, Shelf(), (Box,), clock=clock)
+
+    def add(self, name, **values):
+        self.change(name, lambda shelf: shelf.__setitem__(name, Box(name, **values)), CREATED)
+
+    def set(self, key, **values):
+        def work(shelf):
+            for name, value in values.items():
+                setattr(shelf[key], name, value)
+
+        self.change(key, work)
+
+    def says(self):
+        with self.db.transaction() as connection:
+            return {key: box.serialize() for key, box in connection.root()[KEY].items()}
+
+    def state(self):
+        """Return all that it has come to."""
+        store = self.provider.data_store
+        items = self.provider.items()
+        return (
+            self.says(),
+            [(item.item_id, item.payload, item.dot, sorted(item.vector.items())) for item in items],
+            [store.read(lambda item=item: store.bound(item.item_id)) for item in items],
+            [(log.conflict_type, log.status, log.reason) for log in self.provider.conflict_logs()],
+        )
+
+
+@pytest.fixture
+def stack():
+    with ExitStack() as found:
+        yield found
+
+
+def two(stack):
+    now = iter(range(2_000_000_000, 2_100_000_000))
+    sites = [Site(name, lambda: next(now)) for name in "ab"]
+    for site in sites:
+        stack.callback(site.close)
+    return sites
+
+
+@pytest.fixture
+def sites(stack):
+    return two(stack)
+
+
+@pytest.fixture
+def long_way(monkeypatch):
+    """The items that were received one by one."""
+    found = []
+    receive = receiving._Receiver.receive
+    monkeypatch.setattr(
+        receiving._Receiver,
+        "receive",
+        lambda self, remote: found.append(remote.item_id) or receive(self, remote),
+    )
+    return found
+
+
+def item_id(name):
+    return calculate_item_id("boxes", name, "box")
+
+
+def fill(a, b):
+    for name in NAMES:
+        a.add(name)
+    sync(a, b)
+
+
+def test_many_changes_take_the_short_way_and_are_told(sites, long_way, monkeypatch):
+    a, b = sites
+    fill(a, b)
+    told = []
+    monkeypatch.setattr(
+        type(b.provider.changes_executor),
+        "record",
+        lambda self, connection, objects, origin: told.append(sorted(objects)),
+    )
+    for name in NAMES:
+        a.set(name, text="changed")
+    sync(a, b)
+
+    assert a.says() == b.says()
+    assert {box["text"] for box in b.says().values()} == {"changed"}
+    assert long_way == []
+    assert [(name, True, True) for name in NAMES] in told
+    assert b.provider.reader.gather(b.provider.node) == 0
+    a.provider.prepare()
+    assert a.provider.items() == b.provider.items()
+
+
+def test_what_was_edited_here_meanwhile_is_a_conflict_and_the_others_take_the_short_way(sites, long_way):
+    a, b = sites
+    fill(a, b)
+    a.provider.prepare()
+    offer_to = b.provider.get_claims()
+    for name in NAMES:
+        a.set(name, text="there")
+    a.provider.prepare()
+    offer = a.provider.offer(("",), offer_to)
+    b.provider.begin(offer)
+    b.set("c", text="here")  # nobody has taken it when the other one comes in
+
+    b.provider.receive(offer, a.provider.read(offer))
+
+    assert long_way == [item_id("c")]
+    assert len(b.provider.conflict_logs()) == 1
+    assert {name: box["text"] for name, box in b.says().items()} == {
+        name: "here" if name == "c" else "there" for name in NAMES
+    }
+
+
+def test_what_cannot_be_taken_is_deferred_alone(sites, monkeypatch):
+    a, b = sites
+    fill(a, b)
+    for name in NAMES:
+        a.set(name, text="bad" if name == "b" else "good")
+    monkeypatch.setattr(Box, "refused", "bad")
+    sync(a, b, "a")
+
+    assert {name: box["text"] for name, box in b.says().items()} == {
+        name: "" if name == "b" else "good" for name in NAMES
+    }
+    (log,) = b.provider.conflict_logs()
+    assert (log.status, log.reason) == (ConflictStatus.DEFERRED, "ValueError: no such text here")
+    monkeypatch.setattr(Box, "refused", "")
+    sync(a, b)
+    assert a.says() == b.says()
+
+
+def test_an_object_that_lies_elsewhere_afterwards_is_found_there(sites, long_way):
+    a, b = sites
+    fill(a, b)
+
+    def relabel(shelf):
+        box = shelf.pop("b")
+        box.label = "z"
+        shelf["z"] = box
+
+    a.change("z", relabel)
+    a.change("b", lambda shelf: None, "deleted")
+    a.set("c", text="changed")
+    sync(a, b)
+
+    assert a.says() == b.says()
+    assert sorted(b.says()) == ["a", "c", "d", "z"]
+    store = b.provider.data_store
+    assert store.read(lambda: store.bound(item_id("b")))[0] == "z"
+    assert store.read(lambda: (store.item_of("z"), store.item_of("b"))) == (item_id("b"), None)
+    assert a.provider.items() == b.provider.items()
+
+
+OPERATIONS = st.one_of(
+    st.tuples(
+        st.just("set"), st.sampled_from("ab"), st.sampled_from(NAMES), st.sampled_from(("1", "2", "bad"))
+    ),
+    st.tuples(
+        st.just("upon"), st.sampled_from("ab"), st.sampled_from(NAMES), st.sampled_from((None, *NAMES))
+    ),
+    st.tuples(st.just("remove"), st.sampled_from("ab"), st.sampled_from(NAMES), st.none()),
+    st.tuples(
+        st.just("move"), st.sampled_from("ab"), st.sampled_from(NAMES), st.sampled_from(("boxes", "attic"))
+    ),
+    st.tuples(st.just("sync"), st.sampled_from("ab"), st.none(), st.booleans()),
+)
+
+
+def played(operations):
+    """Return what two sites come to that do all this."""
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        a, b = two(stack)
+        fill(a, b)
+        both = {"a": a, "b": b}
+        for what, where, name, value in operations:
+            site = both[where]
+            if what == "sync":
+                patch.setattr(Box, "refused", "bad" if value else "")
+                sync(a, b, where)
+            elif name not in site.says():
+                site.add(name)
+            elif what == "remove":
+                site.remove(name)
+            else:
+                site.set(name, **{{"set": "text", "upon": "upon", "move": "drawer"}[what]: value})
+        patch.setattr(Box, "refused", "")
+        for _ in range(2):
+            sync(a, b)
+        return a.state(), b.state()
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(OPERATIONS, min_size=4, max_size=16))
+def test_any_changes_come_to_the_same_one_by_one_and_at_once(operations):
+    at_once = played(operations)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(successors, "hold_successors", lambda node, states, repeated: {})
+        assert played(operations) == at_once
