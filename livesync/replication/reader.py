@@ -22,6 +22,7 @@ from ..delivery.access import of_the_database
 from ..errors import HostFailed, ItemErased, LiveSyncError, PositionPruned
 from ..manager import COLLECT_LIMIT, SyncManager
 from . import untaken
+from .metadata.states import ItemState
 from .models.executor import Draft
 from .node import Node
 from .stores import writing
@@ -283,10 +284,16 @@ class TrackReader:
             if draft and object_id not in failed
         ]
         store.look_up((draft.item_id for _, draft in found), with_application=True)
-        new = _new(store, found)
-        count = len(new)
+        met = Counter(draft.item_id for _, draft in found)
+        once = [(object_id, draft) for object_id, draft in found if met[draft.item_id] == 1]
+        new, changed = _new(store, once), _changed(node, once)
+        if changed:
+            writing.write_newer(node, list(changed.values()))
+            for object_id, (draft, _) in changed.items():
+                store.bind(draft.item_id, object_id, draft.digest)
+        count = len(new) + len(changed)
         for object_id, draft in zip(ids, drafts, strict=False):
-            if object_id in new or object_id in failed:
+            if object_id in new or object_id in changed or object_id in failed:
                 continue
             try:
                 count += self._take(node, object_id, draft)
@@ -385,15 +392,45 @@ def _drafts(node: Node, ids: list[str]) -> tuple[list[Draft | None], dict[str, s
 
 
 def _new(store: BaseDataStore, drafts: list[tuple[str, Draft]]) -> dict[str, Draft]:
-    """Return those, by the objects' ids, of which nothing is known here: neither object nor item."""
+    """Return those, by the objects' ids, of which nothing is known here: neither object nor item.
+
+    Args:
+        store: Where that was looked up.
+        drafts: Each of another item.
+    """
     unwritten, deferred = store.unwritten, store.tables.deferred
-    met = Counter(draft.item_id for _, draft in drafts)
     return {
         object_id: draft
         for object_id, draft in drafts
         if unwritten.objects.get(object_id) is None
         and unwritten.places.get(draft.item_id) is None
         and unwritten.bound.get(draft.item_id) is None
-        and met[draft.item_id] == 1
         and draft.item_id not in deferred
+    }
+
+
+def _changed(node: Node, drafts: list[tuple[str, Draft]]) -> dict[str, tuple[Draft, ItemState]]:
+    """Return those, by the objects' ids, that say something else than their live items, with these.
+
+    Args:
+        node: Who has looked up what is known of them.
+        drafts: Each of another item.
+    """
+    store, executor = node.store, node.executor
+    places, deferred = store.unwritten.places, store.tables.deferred
+    kept = {name for name in {draft.entity_name for _, draft in drafts} if executor.keeps_base(name)}
+    found: dict[str, tuple[str, Draft, bytes]] = {}
+    for object_id, draft in drafts:
+        item_id, bound, where = draft.item_id, store.bound(draft.item_id), places.get(draft.item_id)
+        if bound is None or where is None or bound[0] != object_id or bound[1] == draft.digest:
+            continue
+        if store.item_of(object_id) == item_id and draft.entity_name not in kept and item_id not in deferred:
+            found[item_id] = object_id, draft, where
+    held = store.all_at({item_id: where for item_id, (_, _, where) in found.items()})
+    return {
+        object_id: (draft, before)
+        for (object_id, draft, _), before in zip(found.values(), held, strict=True)
+        if before.is_live
+        and (before.entity_name, before.partition) == (draft.entity_name, draft.partition)
+        and before.payload != draft.payload
     }

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from support.mapped import KEY, Application, MappedHost, sync
 
 from livesync.action import CREATED
-from livesync.replication import ConflictStatus, SyncableModel
+from livesync.replication import ConflictStatus, SyncableModel, reader
 from livesync.replication.models.model import calculate_item_id
 from livesync.replication.sessions import receiving, successors
+from livesync.replication.stores import writing
 
 NAMES = tuple("abcd")
 
@@ -215,28 +216,28 @@ def test_an_object_that_lies_elsewhere_afterwards_is_found_there(sites, long_way
     assert a.provider.items() == b.provider.items()
 
 
-OPERATIONS = st.one_of(
-    st.tuples(
-        st.just("set"), st.sampled_from("ab"), st.sampled_from(NAMES), st.sampled_from(("1", "2", "bad"))
-    ),
-    st.tuples(
-        st.just("upon"), st.sampled_from("ab"), st.sampled_from(NAMES), st.sampled_from((None, *NAMES))
-    ),
-    st.tuples(st.just("remove"), st.sampled_from("ab"), st.sampled_from(NAMES), st.none()),
-    st.tuples(
-        st.just("move"), st.sampled_from("ab"), st.sampled_from(NAMES), st.sampled_from(("boxes", "attic"))
-    ),
-    st.tuples(st.just("sync"), st.sampled_from("ab"), st.none(), st.booleans()),
-)
+WORDS = {
+    "set": st.sampled_from(("1", "2", "bad")),
+    "remove": st.none(),
+    "move": st.sampled_from(("boxes", "attic")),
+    "upon": st.sampled_from((None, *NAMES)),
+    "sync": st.booleans(),
+}
 
 
-def played(operations):
+def operations(*words):
+    """Draw what happens: a word, at which site, to which box, and a value."""
+    one = [st.tuples(st.just(w), st.sampled_from("ab"), st.sampled_from(NAMES), WORDS[w]) for w in words]
+    return st.lists(st.one_of(*one), min_size=4, max_size=16)
+
+
+def played(happens):
     """Return what two sites come to that do all this."""
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         a, b = two(stack)
         fill(a, b)
         both = {"a": a, "b": b}
-        for what, where, name, value in operations:
+        for what, where, name, value in happens:
             site = both[where]
             if what == "sync":
                 patch.setattr(Box, "refused", "bad" if value else "")
@@ -253,10 +254,48 @@ def played(operations):
         return a.state(), b.state()
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(OPERATIONS, min_size=4, max_size=16))
-def test_any_changes_come_to_the_same_one_by_one_and_at_once(operations):
-    at_once = played(operations)
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(operations(*WORDS))
+def test_any_changes_come_to_the_same_one_by_one_and_at_once(happens):
+    at_once = played(happens)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(successors, "hold_successors", lambda node, states, repeated: {})
-        assert played(operations) == at_once
+        assert played(happens) == at_once
+
+
+def without_stamps(sites):
+    """Return what sites have come to, but for when each of several changes was taken: that has no order."""
+    return [(says, [item[:2] for item in items], *rest) for says, items, *rest in sites]
+
+
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(operations("set", "remove", "move", "sync"))
+def test_any_edits_are_taken_one_by_one_and_at_once_alike(happens):
+    """What depends on what was moved would tell in which order several changes were taken."""
+    at_once = played(happens)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "_changed", lambda node, drafts: {})
+        assert without_stamps(played(happens)) == without_stamps(at_once)
+
+
+def test_many_edits_of_what_is_known_are_written_at_once_as_own_writes(sites, monkeypatch):
+    a, _ = sites
+    fill(*sites)
+    before = {item.item_id: item for item in a.provider.items()}
+    for name in NAMES:
+        a.set(name, text="changed")
+    monkeypatch.setattr(writing, "write", None)  # nothing is written one by one
+
+    a.provider.prepare()
+
+    store, items = a.provider.data_store, a.provider.items()
+    stamps = sorted(item.dot[1] for item in items)
+    assert len(set(stamps)) == len(NAMES)
+    assert stamps[0] > max(item.dot[1] for item in before.values())
+    assert store.read(lambda: store.own_stamp) == stamps[-1]
+    assert store.read(lambda: all(store.has_written(item.item_id, item.dot[1]) for item in items))
+    assert all(item.inserted == before[item.item_id].inserted for item in items)
+    assert {item.vector["a"] for item in items} == set(stamps)
+    assert a.provider.reader.gather(a.provider.node) == 0

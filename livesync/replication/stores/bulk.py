@@ -68,9 +68,11 @@ def put_newer(store: BaseDataStore, pairs: Iterable[tuple[ItemState, ItemState]]
 
     Args:
         store: Where, within its transaction.
-        pairs: ``(state, before)``, each of another item: both are live, of one model, inserted by one write;
-            this store's own entry in their vectors is one. They are in memory together.
+        pairs: ``(state, before)``, each of another item: both are live, of one model, inserted by one write.
+            They are in memory together.
     """
+    me = store.provider_id
+    written_here: dict[int, str] = {}
     rows: dict[str, dict[IndexKey, bytes]] = defaultdict(dict)
     amended: dict[str, dict[IndexKey, bytes | None]] = defaultdict(dict)
     number_of = cache(store.place_number)
@@ -79,11 +81,16 @@ def put_newer(store: BaseDataStore, pairs: Iterable[tuple[ItemState, ItemState]]
     for state, before in pairs:
         item_id, partition, home = state.item_id, state.partition, state.dot[0]
         _move(state, before, rows, amended)
+        mine = state.vector.get(me)
+        if mine is not None and mine != before.vector.get(me):
+            written_here[mine] = item_id
         arrival = unpack_place(store.place_of(item_id))[2]
         places.set(item_id, pack_place(number_of(home, partition), state.vector[home], arrival))
         if item_id not in by_query:
             tally.count(before, -1)
             tally.count(state, 1)
+    if written_here:
+        store.note_all_written(written_here)
     for provider in sorted(amended):
         store._amend(store.index_of(provider), amended[provider])
     for provider in sorted(rows):

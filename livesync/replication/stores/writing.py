@@ -111,6 +111,38 @@ def write_new(node: Node, drafts: Sequence[Draft]) -> None:
     )
 
 
+def write_newer(node: Node, changes: Sequence[tuple[Draft, ItemState]]) -> None:
+    """Stamp and hold local writes of items that are held: what :func:`write` does with each.
+
+    Args:
+        node: Who writes.
+        changes: What the application has of them, and what is held: live, in the same partition, of the same
+            model, which keeps no base; each of another item that is not deferred; at least one.
+    """
+    store = node.store
+    stamps = node.next_stamps(len(changes))
+    me, life, find = store.provider_id, store.life, store.birth_of
+    bulk.put_newer(
+        store,
+        [
+            (
+                written(
+                    before,
+                    draft.item_id,
+                    draft.entity_name,
+                    draft.partition,
+                    draft.payload,
+                    (me, stamp),
+                    life=life,
+                    find=find,
+                ),
+                before,
+            )
+            for (draft, before), stamp in zip(changes, stamps, strict=True)
+        ],
+    )
+
+
 def written_content(base: ItemState | None, payload: str | None) -> tuple[str, bool, bool]:
     """Return the content of a write that is no hard delete."""
     return (payload or "", payload is not None, False)
