@@ -289,8 +289,8 @@ class TrackReader:
         new, changed = _new(store, once), _changed(node, once)
         if changed:
             writing.write_newer(node, list(changed.values()))
-            for object_id, (draft, _) in changed.items():
-                store.bind(draft.item_id, object_id, draft.digest)
+            for object_id, (edited, _) in changed.items():
+                store.bind(edited.item_id, object_id, edited.digest)
         count = len(new) + len(changed)
         for object_id, draft in zip(ids, drafts, strict=False):
             if object_id in new or object_id in changed or object_id in failed:

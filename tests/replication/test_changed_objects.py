@@ -194,6 +194,32 @@ def test_what_cannot_be_taken_is_deferred_alone(sites, monkeypatch):
     assert a.says() == b.says()
 
 
+def test_an_object_that_cannot_be_looked_at_takes_nothing_from_the_others(sites, long_way, monkeypatch):
+    a, b = sites
+    fill(a, b)
+    for name in NAMES:
+        a.set(name, text="changed")
+    a.provider.prepare()
+    offer = a.provider.offer(("",), b.provider.get_claims())
+    b.provider.begin(offer)
+    serialize = Box.serialize
+
+    def refusing(box):
+        if box.name == "c" and box._p_jar.db() is b.db:
+            raise ValueError("it is sealed")
+        return serialize(box)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Box, "serialize", refusing)
+        b.provider.receive(offer, a.provider.read(offer))
+
+    assert set(long_way) == set(map(item_id, NAMES))
+    assert {name: box["text"] for name, box in b.says().items()} == {
+        name: "" if name == "c" else "changed" for name in NAMES
+    }
+    assert len(b.provider.conflict_logs()) == 1
+
+
 def test_an_object_that_lies_elsewhere_afterwards_is_found_there(sites, long_way):
     a, b = sites
     fill(a, b)

@@ -191,7 +191,7 @@ class _Receiver:
         self.applied.states += states
         try:
             work(states)
-        except TransientError:
+        except of_the_database():
             raise
         except Exception as exc:
             raise CannotApply from exc

@@ -12,6 +12,7 @@ from contextlib import closing
 from itertools import islice
 from typing import Final
 
+from ...delivery.access import of_the_database
 from ..metadata.lives import FindBirth, newest_deeds
 from ..metadata.states import ItemState
 from ..models.executor import Draft
@@ -75,7 +76,10 @@ def _hold(node: Node, states: list[ItemState]) -> dict[str, bool]:
 def _only_unchanged(
     node: Node, pairs: list[tuple[ItemState, ItemState]]
 ) -> list[tuple[ItemState, ItemState]]:
-    """Return those of which the application has exactly what it had when the store last looked."""
+    """Return those of which the application has exactly what it had when the store last looked.
+
+    Where it cannot say that of one, there are none: they are looked at one by one.
+    """
     store = node.store
     known = [store.bound(state.item_id) for state, _ in pairs]
     bound = {
@@ -84,11 +88,16 @@ def _only_unchanged(
     object_ids = [object_id for object_id, _ in bound.values()]
     store.look_up_objects(object_ids)
     unchanged = set()
-    with closing(node.executor.drafts(store, object_ids)) as drafts:
-        for (item_id, (object_id, digest)), draft in zip(bound.items(), drafts, strict=True):
-            is_its_own = draft is not None and draft.item_id == item_id == store.item_of(object_id)
-            if is_its_own and draft is not None and draft.digest == digest:
-                unchanged.add(item_id)
+    try:
+        with closing(node.executor.drafts(store, object_ids)) as drafts:
+            for (item_id, (object_id, digest)), draft in zip(bound.items(), drafts, strict=True):
+                is_its_own = draft is not None and draft.item_id == item_id == store.item_of(object_id)
+                if is_its_own and draft is not None and draft.digest == digest:
+                    unchanged.add(item_id)
+    except of_the_database():
+        raise
+    except Exception:  # noqa: BLE001 - whichever it is, it will be named
+        return []
     return [(state, before) for state, before in pairs if state.item_id in unchanged]
 
 
