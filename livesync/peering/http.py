@@ -195,6 +195,11 @@ class PeerHTTP:
             return NoAnswer(
                 f"{self.base_url} did not answer: no connection within {min(self.timeout_s, CONNECT_S):g} s"
             )
+        if _timed_out_in_handshake(exc):
+            return NoAnswer(
+                f"{self.base_url} did not answer: no TLS within {min(self.timeout_s, CONNECT_S):g} s; is its"
+                " address one of http:// ?"
+            )
         if isinstance(exc, (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)):
             return NoAnswer(f"{self.base_url} did not answer within {self.timeout_s:g} s")
         if isinstance(exc, ValueError):  # among them InvalidURL, InvalidHeader, LocationParseError
@@ -240,3 +245,13 @@ def check_url(url: str, insecure_http: bool = False) -> str:
             " --insecure-http"
         )
     return url.rstrip("/")
+
+
+def _timed_out_in_handshake(exc: BaseException) -> bool:
+    """Tell whether a connection was made and TLS was not agreed on in time; it has no class of its own."""
+    error: BaseException | None = exc
+    while error is not None:
+        if isinstance(error, TimeoutError) and "handshake" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -215,6 +215,19 @@ def test_a_server_without_tls_is_said_so(home, stack):
 
 
 @pytest.mark.slow
+def test_a_server_that_waits_for_something_else_than_tls_is_said_so(world, stack):
+    listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    url = f"https://localhost:{listening.getsockname()[1]}"
+    home = NetworkNode(world, "home")
+    peer = home.registry.add(Peer("server", url, PROFILE))
+
+    with pytest.raises(PeerUnreachable, match=r"no TLS within 0\.2 s; is its address one of http:// \?"):
+        home.sync(peer, timeout_s=0.2)
+
+    assert len(home.waits) == home.retries.most
+
+
+@pytest.mark.slow
 def test_what_cannot_be_trusted_is_not_asked_again(world, fronted):
     url, _ = fronted(trustme.CA().issue_cert("localhost"))
     home = NetworkNode(world, "home")
