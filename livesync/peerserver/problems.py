@@ -99,6 +99,10 @@ def problem_of(error: BaseException) -> Problem:
         )
     if isinstance(error, errors.PeerRefused):
         return _problem(error.code, " ".join(str(error).split()))
+    if isinstance(error, errors.HostError) and not isinstance(error, errors.ReadOnlyHost):
+        # its text may speak of what the client may not know of
+        logger.error("the application: %s", error, exc_info=error)
+        return _problem("database", "the application does not answer as it should; nothing was changed")
     for kind, code in _TABLE:
         if isinstance(error, kind):
             return _problem(code, " ".join(str(error).split()) or kind.__name__)

@@ -8,6 +8,7 @@ from support.waiting import LONG_S
 from ZODB.Connection import Connection
 from ZODB.POSException import ConflictError
 
+from livesync.errors import HostFailed
 from livesync.peering import wire
 from livesync.peering.stages import Stage, Status
 from livesync.replication.network.operations import OPERATIONS
@@ -190,3 +191,26 @@ def test_listeners_hear_of_every_stage(world):
 
     completed = [event.stage for event in events if event.moment == "completed"]
     assert completed == list(Stage)
+
+
+def test_an_application_that_fails_is_said_so_without_what_it_says_and_the_session_goes_on(
+    world, monkeypatch, caplog
+):
+    home = world.node("home")
+    home.fill(2)
+    caller = world.session(home)
+    body = wire.NewTransfer(id="a" * 32, direction="push", filter=["F1"])
+
+    def fails(*args):
+        raise HostFailed("'ada' cannot be taken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.provider, "prepare", fails)
+        refused = caller.signed("POST", "/transfersessions", body)
+    done = home.push(caller)
+
+    assert (refused.status, refused.code) == (503, "database")
+    assert b"ada" not in refused.body
+    assert "'ada' cannot be taken" in caplog.text
+    assert done.status == "completed"
+    assert world.contents() == home.contents()
