@@ -318,7 +318,15 @@ def read_buffer(call: Call) -> wire.Buffer:
     except (msgspec.DecodeError, UnicodeError) as exc:
         raise Refused("bad_request", f"the cursor cannot be understood: {exc}") from exc
     number = int(call.query["number"])
-    buffer = transfer.read(number, begin, view.chunk_size)
+
+    def read() -> wire.Buffer:
+        # once more, in the snapshot that it is read from: what a revocation says that came meanwhile counts
+        assert call.session is not None
+        assert call.rights is not None
+        call.app.gate.check_session(call.session, call.rights)
+        return transfer.read(number, begin, view.chunk_size)
+
+    buffer = call.app.store.read(read)
     if view.stage is Stage.QUEUING or call.app.clock() - view.last_active > _NOTED_S:
         transfer.note_sent(max(number - 1, 0))  # the one before may be on its way into the database yet
     return buffer

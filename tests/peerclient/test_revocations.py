@@ -6,7 +6,10 @@ from support.peer_serving import NetworkNode, Served
 from support.peer_world import FULL, PART, World
 
 from livesync.errors import CertificateRefused, CertificateRevoked, LiveSyncError, PeerSaysNo
+from livesync.peering.conversation import Conversation
 from livesync.peering.revocation import revoke
+from livesync.peering.scopes import Filter
+from livesync.peerserver.gate import Gate
 
 pytestmark = pytest.mark.slow
 
@@ -113,8 +116,6 @@ def test_one_that_comes_to_the_server_in_the_middle_ends_the_session_at_the_next
             world.trust.run(lambda trust: trust.keep_revocation(revocation_of(world, home.chain)))
 
     client.signals.transferring.in_progress.connect(take_away)
-    from livesync.peering.scopes import Filter
-
     with pytest.raises(PeerSaysNo, match="revoked"):
         getattr(client, f"initiate_{direction}")(Filter("F1"))
 
@@ -124,6 +125,47 @@ def test_one_that_comes_to_the_server_in_the_middle_ends_the_session_at_the_next
     receiver = world if direction == "push" else home
     sender = "home" if direction == "push" else "server"
     assert not receiver.provider.get_claims(("F1",)).get("F1", {}).get(sender)
+
+
+def test_one_that_comes_while_a_buffer_is_being_asked_for_counts_already(world, served, node, monkeypatch):
+    home = node("home")
+    world.fill(23)
+    client = home.connection(served.url, chunk_size=5).create_sync_session(home.chain[-1].id, world.chain)
+    seen, calls = [], iter(range(100))
+    check_filter = Gate.check_filter
+
+    def take_away(gate, *rest):
+        check_filter(gate, *rest)
+        if (
+            next(calls) == 2
+        ):  # the transfer was begun, one buffer was given, and the request for the next holds
+            world.trust.run(lambda trust: trust.keep_revocation(revocation_of(world, home.chain)))
+
+    monkeypatch.setattr(Gate, "check_filter", take_away)
+    client.signals.transferring.in_progress.connect(lambda found: seen.append(found.items))
+    with pytest.raises(PeerSaysNo, match="revoked"):
+        client.initiate_pull(Filter("F1"))
+
+    assert seen == [5]
+
+
+def test_what_comes_after_a_revocation_is_known_here_is_not_taken(world, served, node, monkeypatch):
+    home = node("home")
+    world.fill(23)
+    client = home.connection(served.url, chunk_size=5).create_sync_session(home.chain[-1].id, world.chain)
+    read_buffer = Conversation.read_buffer
+
+    def take_away(conversation, transfer_id, number, cursor):
+        buffer = read_buffer(conversation, transfer_id, number, cursor)
+        if number == 0:
+            home.trust.run(lambda trust: trust.keep_revocation(revocation_of(world, world.chain)))
+        return buffer
+
+    monkeypatch.setattr(Conversation, "read_buffer", take_away)
+    with pytest.raises(CertificateRevoked):
+        client.initiate_pull(Filter("F1"))
+
+    assert home.contents() == {}
 
 
 def test_who_is_below_what_was_revoked_is_out_too(world, served, node):

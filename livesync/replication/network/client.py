@@ -616,8 +616,8 @@ class PullClient(TransferClient):
         cursor = None if view.cursor is None else _cursor_of(view.cursor)
         with Ahead[_Come]() as ahead:
             while not has_last:
-                self.connection.check_rights(self.conversation)
                 buffer, size = (ahead.take() or self._asking(number, cursor))()
+                self.connection.check_rights(self.conversation)  # as it is when the buffer is here
                 if not buffer.last:
                     # the next one is on its way while this one is taken in
                     ahead.begin(self._asking(number + 1, buffer.next))
