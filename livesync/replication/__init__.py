@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from .models.hostexecutor import HostExecutor as HostExecutor
     from .models.model import ModelRegistry as ModelRegistry
     from .models.model import SyncableModel as SyncableModel
-    from .network.client import PullClient as PullClient
-    from .network.client import PushClient as PushClient
     from .network.client import SyncSessionClient as SyncSessionClient
     from .network.connection import NetworkSyncConnection as NetworkSyncConnection
+    from .network.pulling import PullClient as PullClient
+    from .network.pushing import PushClient as PushClient
     from .network.remote import RemoteProvider as RemoteProvider
     from .network.syncing import PeerSync as PeerSync
     from .opening import open_provider as open_provider
@@ -79,8 +79,8 @@ _HOMES = {
     "NetworkSyncConnection": "network.connection",
     "Operation": "metadata.changes",
     "PeerSync": "network.syncing",
-    "PullClient": "network.client",
-    "PushClient": "network.client",
+    "PullClient": "network.pulling",
+    "PushClient": "network.pushing",
     "Query": "metadata.query",
     "RemoteProvider": "network.remote",
     "SerializationResult": "metadata.changes",
