@@ -41,7 +41,7 @@ def test_it_grows_and_takes_few_keys_for_others(monkeypatch):
     assert len(made.find(f"other {number}" for number in range(20_000))) < 20
 
 
-@pytest.mark.parametrize("count", [32_768, 100_000])
+@pytest.mark.parametrize("count", [32_768, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_as_full_as_it_is_made_for_it_takes_one_in_a_hundred_for_another(count):
     made = Sieve()
     for begin in range(0, count, 10_000):

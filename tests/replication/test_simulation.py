@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from support.sync_world import World
+from support.sync_world import World, make_layers_small
 
 HISTORIES = int(os.environ.get("LIVESYNC_TEST_HISTORIES", "12"))
 
@@ -114,6 +114,14 @@ def test_nodes_converge_after_many_long_histories(kind, options):
     count = HISTORIES if kind == "memory" else max(1, HISTORIES // 6)
     for seed in range(1_000, 1_000 + count):
         live_through(seed, kind, 200, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [KINDS["both"], KINDS["forked"]], ids=["both", "forked"])
+def test_nodes_whose_items_go_down_into_large_trees_at_once_converge_too(monkeypatch, options):
+    make_layers_small(monkeypatch)
+    for seed in range(max(1, HISTORIES // 6)):
+        live_through(7_000 + seed, "zodb", 100, **options)
 
 
 @pytest.mark.parametrize("options", [KINDS["both"]], ids=["both"])

@@ -12,6 +12,7 @@ from ZODB.DemoStorage import DemoStorage
 
 from livesync.errors import ItemErased
 from livesync.peering.partitions import contained_in_any, contains, minimal
+from livesync.replication import layers, pagetrees
 from livesync.replication.metadata.changes import ConflictType, Operation
 from livesync.replication.metadata.digests import Digest, digest_of
 from livesync.replication.metadata.states import written
@@ -45,6 +46,13 @@ def zodb_store(image: bytes | None = None) -> BaseDataStore:
 
 
 STORES = {"memory": memory_store, "zodb": zodb_store}
+
+
+def make_layers_small(patch) -> None:
+    """Let what is new by id go down into the large trees with nearly every transaction."""
+    patch.setattr(pagetrees, "PAGE_SIZE", 150)
+    patch.setattr(layers, "MOST_RECENT", 1)
+    patch.setattr(layers, "SIEVED", 1)
 
 
 def image_of(store: BaseDataStore) -> bytes:
