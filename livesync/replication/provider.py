@@ -39,7 +39,7 @@ from .models import moves
 from .models.executor import ChangesExecutor
 from .node import MAX_DRIFT_S, Node
 from .reader import TrackReader
-from .sessions import cleaning, comparing, conflicts, journal, receiving, reinstating, sending
+from .sessions import cleaning, comparing, conflicts, incoming, journal, receiving, reinstating, sending
 from .sessions.steps import Chunk, Cursor, Introduction, Offer
 from .stores import paging, writing
 from .stores.base import BaseDataStore
@@ -422,7 +422,7 @@ class BaseSyncProvider:
 
         def work() -> None:
             is_new = offer.session_id not in store.tables.incoming
-            receiving.begin(self.node, offer)
+            incoming.begin(self.node, offer)
             if is_new:
                 key = (store.tables.incoming[offer.session_id]["begun"], offer.session_id)
                 journal.save(store, key, offer.source, store.provider_id, SyncSessionStatus.IN_PROGRESS)
@@ -519,12 +519,12 @@ class BaseSyncProvider:
         careful: bool | None = None,
     ) -> int:
         def after(done: receiving.Applied) -> None:
-            receiving.note_chunks(self.node, offer, chunks, done)
+            incoming.note_chunks(self.node, offer, chunks, done)
             if also is not None:
                 also()
 
         states = [state for chunk in chunks for state in chunk.states]
-        mending = self.data_store.read(lambda: receiving.mending(self.node, offer.session_id))
+        mending = self.data_store.read(lambda: incoming.mending(self.node, offer.session_id))
         applied = receiving.apply_states(
             self.node, states, offer.source, after=after, mending=mending, tries=tries, careful=careful
         )
@@ -542,7 +542,7 @@ class BaseSyncProvider:
 
         def work() -> tuple[int, str]:
             key = self._key(offer.session_id)
-            differences = receiving.finish(self.node, offer)
+            differences = incoming.finish(self.node, offer)
             journal.save(
                 store,
                 key,
@@ -612,7 +612,7 @@ class BaseSyncProvider:
         )
 
     def _key(self, session_id: str) -> tuple[int, str]:
-        kept = receiving._incoming(self.node, session_id)
+        kept = incoming.incoming_of(self.node, session_id)
         return (kept["begun"], session_id)
 
     def _check(self, states: Iterable[ItemState], prefixes: tuple[str, ...]) -> None:

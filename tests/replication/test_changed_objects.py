@@ -114,9 +114,9 @@ def sites(stack):
 def long_way(monkeypatch):
     """The items that were received one by one."""
     found = []
-    receive = receiving._Receiver.receive
+    receive = receiving.Receiver.receive
     monkeypatch.setattr(
-        receiving._Receiver,
+        receiving.Receiver,
         "receive",
         lambda self, remote: found.append(remote.item_id) or receive(self, remote),
     )

@@ -157,13 +157,13 @@ def test_the_next_versions_of_many_items_take_the_short_way(kind, monkeypatch):
     newer = [replace(after(first()), item_id=state.item_id) for state in before]
     other = replace(after(first(), None), item_id="i03")
     long_way = []
-    receive = receiving._Receiver.receive
+    receive = receiving.Receiver.receive
 
     def noting(self, remote):
         long_way.append(remote.item_id)
         receive(self, remote)
 
-    monkeypatch.setattr(receiving._Receiver, "receive", noting)
+    monkeypatch.setattr(receiving.Receiver, "receive", noting)
     monkeypatch.setattr(successors, "_AT_ONCE", 5)
     found = received(kind, [before, [other if state.item_id == "i03" else state for state in newer]])
 

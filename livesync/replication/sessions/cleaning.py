@@ -13,7 +13,7 @@ from ..metadata.claims import cover
 from ..metadata.clocks import descends
 from ..node import Node
 from ..stores.writing import touch
-from . import journal, receiving
+from . import incoming, journal
 
 #: Items touched in one transaction.
 _AT_ONCE = 1_000
@@ -26,7 +26,7 @@ def abandon(node: Node, session_id: str) -> int:
     total = 0
     for key in keys:
         total += store.run(partial(_clean_page, node, key))
-    store.run(lambda: receiving.forget(node, session_id))
+    store.run(lambda: incoming.forget(node, session_id))
     return total
 
 
