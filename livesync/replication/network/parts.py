@@ -1,8 +1,8 @@
 """What the application has changed, taken in parts: while one is on its way, the next one is taken.
 
 Each part is sent by a transfer of its own, which is complete in itself: it is offered, confirmed, applied and
-claimed like any other. A part is begun to be taken when nothing of the one before is left to be read, so that
-no transfer meets what belongs to the next one.
+claimed like any other. The next part is begun to be taken when the one before was sent, and is applied at the
+other end: no transfer meets what belongs to the next one, and taking it keeps nothing from being sent.
 """
 
 from __future__ import annotations

@@ -70,6 +70,8 @@ class PushClient(TransferClient):
     _number: int = 0
     _cursor: wire.Cursor | None = None
     _is_done: bool = False
+    #: Whether all that is offered was read.
+    _is_read: bool = False
     #: What was noted last of how far it has come.
     _noted: _Noted
 
@@ -123,16 +125,18 @@ class PushClient(TransferClient):
             with Supply(made, _MADE_AHEAD, _weight, _BYTES_AHEAD) as supply:
                 while self._send(supply.take()):
                     pass
+        if self._is_read and self._parts is not None:
+            # not sooner: taking it would keep this process from sending; now the server applies what it has
+            self._parts.begin_next()
 
     def _make_buffers(self, number: int, cursor: wire.Cursor | None) -> Iterator[_Ready]:
-        """Make one buffer after the other, in any thread; then the next part of what is sent may be taken."""
+        """Make one buffer after the other, in any thread."""
         is_last = False
         while not is_last:
             buffer = self.transfer.read(number, cursor, self.session.chunk_size)
             number, cursor, is_last = number + 1, buffer.next, buffer.last
             body = self.conversation.pack(buffer)
-            if is_last and self._parts is not None:
-                self._parts.begin_next()
+            self._is_read = is_last
             yield _Ready(buffer.number, len(buffer.items), buffer.next, is_last, body)
 
     def _send(self, ready: _Ready) -> bool:
