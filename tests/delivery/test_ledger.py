@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.shelf import Shelf, World
 
@@ -484,7 +484,14 @@ def keep_back_some(record: Record) -> Record | None:
     return None if record.object_id == "g" and record.op is Op.UPSERT else record
 
 
+#: A container was hidden with what is in it, and the service knows.
+BOX = [("put", "a", None), ("put", "b", "a"), ("hide", "a", True), ("run", 16, 0)]
+
+
 @settings(max_examples=40, deadline=None)
+@example([*BOX, ("remove", "a", None)], 1, 1)
+@example([*BOX, ("remove", "b", None), ("put", "c", "b"), ("run", 16, 0), ("put", "b", "a")], 1, 1)
+@example([*BOX, ("put", "c", None), ("put", "d", "c"), ("run", 16, 0), ("put", "c", "a")], 1, 1)
 @given(st.lists(acts, max_size=25), st.sampled_from([1, 3, 10_000]), st.integers(1, 3))
 def test_whatever_happens_the_sums_hold(story: list[Any], slice_size: int, batch_size: int) -> None:
     world = World()

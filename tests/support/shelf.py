@@ -131,17 +131,31 @@ class World:
             self.tm.commit()
 
     def put(self, object_id: str, action: str | None = None, **fields: Any) -> None:
-        """Create or change a thing in a transaction of its own."""
+        """Create or change a thing in a transaction of its own.
+
+        As in any application, a thing lies in a container that is there, or else at the top, and one
+        that comes to lie elsewhere has moved.
+        """
         thing = self.things.get(object_id)
-        word = action or ("created" if thing is None else "data_changed")
+        words = {action or ("created" if thing is None else "data_changed")}
+        parent = fields.get("parent")
+        if parent is not None and parent not in self.things:
+            fields["parent"] = None
         if thing is None:
             thing = self.things[object_id] = PersistentMapping(id=object_id, title=object_id)
+        elif fields.get("parent", thing.get("parent")) != thing.get("parent"):
+            words.add("moved")
         thing.update(fields)
-        self.record(object_id, word)
+        self.record(object_id, *words)
 
     def remove(self, object_id: str) -> None:
-        del self.things[object_id]
-        self.record(object_id, "deleted")
+        """Remove a thing with everything in it in one transaction, and tell of each, as capturing does."""
+        inside = Shelf(self.things).contents(self.things[object_id])
+        gone = [object_id, *(thing["id"] for thing in inside)]
+        for one in gone:
+            del self.things[one]
+        self.manager.record_changes([(one, frozenset({"deleted"})) for one in gone], "", "")
+        self.tm.commit()
 
     def record(self, object_id: str, *words: str) -> None:
         self.manager.record_changes([(object_id, frozenset(words))], "", "")

@@ -780,16 +780,11 @@ class Meddler:
         elif key not in world.things:
             pass
         elif what == "remove":
-            for one in [*self.inside(key), key]:
-                world.remove(one)
+            world.remove(key)
         elif what == "move":
             world.put(key, "moved", title=self.version)
         else:
             world.put(key, "set_private" if what == "hide" else "set_public", private=what == "hide")
-
-    def inside(self, key: str) -> list[str]:
-        """Return what goes with a thing that is removed: what is in it, as in any application."""
-        return [one for one, thing in self.world.things.items() if thing.get("parent") == key]
 
 
 @settings(max_examples=40, deadline=None)
