@@ -1194,7 +1194,7 @@ def test_a_probe_tells_whose_repository_it_is(repository, service, make_uploader
 
     line = make_uploader(community="talks", url=f"{service.url}/api/").probe()
 
-    assert line == f"{service.url} is an InvenioRDM; the token's user has 1 records there"
+    assert line == f"{service.url} is an InvenioRDM; the token's user has 1 record there"
     assert len(writes(service)) == before
     with pytest.raises(ServiceRefuses, match="no community"):
         make_uploader(community="other").probe()

@@ -260,4 +260,4 @@ def test_a_probe_counts(service, uploader):
     uploader.iterate_over([upsert("x"), Record(Op.DELETE, "y", 7)])
     uploader.end_slice(7)
 
-    assert uploader.probe() == "memory, 1 documents"
+    assert uploader.probe() == "memory, 1 document"
