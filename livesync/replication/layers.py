@@ -19,7 +19,7 @@ from typing import Any, Final
 from persistent import Persistent
 
 from . import pagetrees
-from .pages import Value
+from .pages import Page, Value
 from .pagetrees import PageTree
 from .sieve import Sieve
 
@@ -180,6 +180,8 @@ class LayeredTree(Persistent):
             page.empty()
             if least:
                 del self.recent.pages[least]
+            else:
+                self.recent.pages[least] = Page({})  # what is set later in this transaction lies in another
         return {key: value for key, value in rows.items() if value != _GONE} if self.hides else rows
 
     def items(self, low: str = "") -> Iterator[tuple[str, Any]]:

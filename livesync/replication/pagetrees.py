@@ -72,24 +72,24 @@ class PageTree(Persistent):
         return self.get(key) is not None
 
     def __setitem__(self, key: str, value: Value) -> None:
-        page = self._place(key)[1]
+        least, page = self._place(key)
         page.set(key, value)
         if page.size > self._page_size:
-            self._split(page, key)
+            self._split(least, page, key)
 
     def append(self, key: str, value: Value) -> None:
         """Set a key after which, and before what follows it now, more are likely to come."""
-        page = self._place(key)[1]
+        least, page = self._place(key)
         page.set(key, value)
         if page.size > self._page_size:
-            self._split(page, key, is_followed=True)
+            self._split(least, page, key, is_followed=True)
 
     def extend(self, rows: Mapping[str, Value]) -> None:
         """Set many keys, after which more are likely to come; each page is changed once."""
-        for _, page, part in list(self._by_page(rows)):
+        for least, page, part in list(self._by_page(rows)):
             page.set_many({key: rows[key] for key in part})
             if page.size > self._page_size:
-                self._split(page, part[-1], is_followed=True)
+                self._split(least, page, part[-1], is_followed=True)
 
     def pick(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values of those keys that are there; each page is read once."""
@@ -124,11 +124,11 @@ class PageTree(Persistent):
         for number, (least, page, part) in enumerate(reversed(list(self._by_page(rows))), 1):
             if pause is not None and number % self._pause_pages == 0:
                 self._write_early(changed, pause)
-            changed.append(page)
             page.set_many({key: rows[key] for key in part}, absent >= set(part))
             if page.size > self._page_size:
                 has_grown = True
-                self._split(page, part[-1])
+                page = self._split(least, page, part[-1])
+            changed.append(page)
             if least and not page.is_filled():
                 del self.pages[least]
         if pause is not None and self.times > 1:
@@ -158,16 +158,17 @@ class PageTree(Persistent):
             yield least, self.pages[least], wanted[begin:after]
             begin = after
 
-    def _split(self, page: Page, newest: str, is_followed: bool = False) -> None:
-        """Let what is too much for a page go to others.
+    def _split(self, least: str, page: Page, newest: str, is_followed: bool = False) -> Page:
+        """Let what is too much for a page go to others, and return the one that is in its place.
 
         What grows at its end fills its pages; where more is likely to follow the newest key, what comes after
-        it goes; otherwise, each gets as much.
+        it goes; otherwise, each gets as much. A page that others may be changing is left empty, so that they
+        are told: what they set may belong to another page now, though nothing that they know has left it.
         """
         rows = page.rows()
         page.hold(rows)
         if page.size <= self._page_size or len(rows) == 1:
-            return  # keys had been replaced
+            return page  # keys had been replaced
         keys = sorted(rows)
         if keys[-1] == newest:
             cuts = _full(keys, rows, self._page_size)
@@ -175,9 +176,15 @@ class PageTree(Persistent):
             cuts = _full_until(keys, rows, bisect_left(keys, newest) + 1, self._page_size)
         else:
             cuts = _cuts(keys, rows, self._page_size)
-        page.hold({key: rows[key] for key in keys[: cuts[0]]})
+        first = {key: rows[key] for key in keys[: cuts[0]]}
+        if page._p_jar is None:
+            page.hold(first)
+        else:
+            page.empty()
+            page = self.pages[least] = Page(first)
         for begin, end in pairwise((*cuts, len(keys))):
             self.pages[keys[begin]] = Page({key: rows[key] for key in keys[begin:end]})
+        return page
 
     def pop(self, key: str, default: Any = _ABSENT) -> Any:
         """Take a key out and return its value, or ``default``.

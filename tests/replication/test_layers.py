@@ -166,7 +166,8 @@ def test_who_sets_something_while_all_goes_down_is_told_so(db, change, goes_down
         connection.close()
 
 
-def test_who_sets_much_at_once_and_who_sets_the_same_do_not_both_go_through(db):
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_who_sets_much_at_once_and_who_sets_the_same_do_not_both_go_through(db, goes_on):
     with db.transaction() as connection:
         tree = connection.root()["tree"]
         tree.update({f"{number:03d}": b"y" * 10 for number in range(1, 200, 2)})
@@ -174,6 +175,9 @@ def test_who_sets_much_at_once_and_who_sets_the_same_do_not_both_go_through(db):
     managers = [transaction.TransactionManager() for _ in range(2)]
     connections = [db.open(manager) for manager in managers]
     connections[0].root()["tree"].update({f"{number:03d}": b"z" * 10 for number in range(200)})
+    if goes_on:
+        managers[0].savepoint()
+        connections[0].root()["tree"]["999"] = b"mine"
     connections[1].root()["tree"]["003"] = b"theirs"
     managers[0].commit()
     with pytest.raises(ConflictError):

@@ -262,6 +262,31 @@ def test_a_key_set_in_a_page_that_was_split_meanwhile_conflicts(db, small_pages)
     assert sorted(contents(db)) == ["a", "k", "p"]
 
 
+@pytest.mark.parametrize("is_split_first", [True, False])
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_key_that_belongs_to_another_page_since_conflicts_though_none_has_left(
+    db, small_pages, is_split_first, goes_on
+):
+    with db.transaction() as connection:
+        connection.root()["tree"].update(dict.fromkeys("ab", b"x" * 20))
+
+    def split(tree):
+        tree["p"] = b"x" * 20
+        assert list(tree.pages) == ["", "p"]
+        if goes_on:
+            savepoint(tree)()
+            tree["c"] = b""
+
+    changes = [split, lambda tree: tree.__setitem__("q", b"1")]
+    with pytest.raises(ConflictError):
+        both(db, *(changes if is_split_first else reversed(changes)))
+
+    found = contents(db)
+    assert sorted(found) == (["a", "b", *("c" * goes_on), "p"] if is_split_first else ["a", "b", "q"])
+    with db.transaction() as connection:
+        assert all(connection.root()["tree"].get(key) == value for key, value in found.items())
+
+
 def test_a_key_set_in_a_page_that_was_emptied_meanwhile_conflicts(db, small_pages):
     with db.transaction() as connection:
         tree = connection.root()["tree"]
