@@ -172,6 +172,17 @@ def carried(docs, *branches):
     return read_bundle(file)
 
 
+def test_a_bundle_is_taken_in_again_under_another_name_after_an_abort(grown, new_root, clock):
+    bundle, connection = carried(grown), new_root()
+    for _ in range(2):
+        other = VersionedCollection(connection, "other", clock=clock)
+        assert [one.what for one in pull_bundle(other, bundle)] == ["new branch"] * 2 + ["new tag"]
+        assert [one.id for one in other.get_log("main")] == [one.id for one in grown.get_log("main")]
+        connection.transaction_manager.abort()
+        assert not other.is_tracked
+    assert bundle.name == "docs"
+
+
 def test_a_bundle_brings_tags_and_leaves_out_what_a_pull_has_put_aside(grown, new_root, clock):
     other = VersionedCollection(new_root(), "docs", clock=clock)
     assert [one.what for one in pull_bundle(other, carried(grown))] == ["new branch"] * 2 + ["new tag"]

@@ -123,14 +123,13 @@ def pull_bundle(collection: VersionedCollection, bundle: VersionedCollection) ->
 
     Args:
         collection: Where they come; its name may be another than that of the bundle.
-        bundle: What was read.
+        bundle: What was read; it stays as it is, so that this can be done again after a conflict.
 
     Raises:
         InvalidOperation, InvalidCollectionState: As :meth:`VersionedCollection.pull`.
     """
-    if bundle.name != collection.name:
-        bundle = bundle.rename(collection.name)
     end, names = LocalEnd(bundle), bundle.names
+    end.name = collection.name
     moved = []
     if public_of(names):
         moved += collection.pull_refs(end, tags=True, everything=True) or []
