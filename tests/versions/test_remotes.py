@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import transaction
 
-from livesync.errors import InvalidCollectionState, InvalidOperation
+from livesync.errors import InvalidCollectionState, InvalidOperation, UnkeptValue
 from livesync.versions import VersionedCollection
 from livesync.versions.remotes.both import REBRANCHED
 from livesync.versions.remotes.ends import LocalEnd, lacking, sent
@@ -581,3 +581,27 @@ def test_a_branch_that_was_put_aside_can_be_pushed_by_its_name(pair):
     aside = f"{REBRANCHED}main_0"
     assert here.push(there, aside)
     assert [one.id for one in there.get_log(aside)] == [one.id for one in here.get_log(aside)]
+
+
+def nested(depth, inner):
+    """Return what is so many dicts deep."""
+    return nested(depth - 1, {"in": inner}) if depth else inner
+
+
+def test_what_is_changed_far_inside_a_document_is_kept_and_travels(new_collection, empty):
+    docs = new_collection({"a": nested(250, {"n": 0})})
+    for number in range(1, 5):
+        edit(docs, f"v{number}", a=nested(250, {"n": number}))
+    assert docs.squash(1, 2)
+    empty.pull(docs)
+    for one in (docs, empty):
+        assert one.check() == []
+        for version, number in enumerate((0, 2, 3, 4)):
+            one.checkout(version, "main")
+            assert one.documents["a"] == nested(250, {"n": number})
+    docs.checkout(branch="main")
+    docs.documents["b"] = nested(254, {"n": 0})
+    docs.register("too deep to be changed")
+    docs.documents["b"] = nested(254, {"n": 1})
+    with pytest.raises(UnkeptValue, match="document 'b'"):
+        docs.register()

@@ -272,7 +272,7 @@ def _worked_out(contents: Contents, key: int, parent: int, change: Change) -> _W
     if body is None and after:
         row = new_row(document_id, (ERASED, ERASED if old.hash else GONE), old, after, b"")
         return place.history, Entry(key, Kind.ERASED, key, after, b""), row, old.hash
-    deltas = _deltas(contents, old, value, body)
+    deltas = _deltas(contents, document_id, old, value, body)
     entry = _entry(contents, key, old, body, after, deltas[0])
     if same is not None:
         entry = Entry(key, Kind.SAME, same, after, b"")
@@ -304,16 +304,32 @@ def new_row(document_id: str, deltas: tuple[bytes, bytes], old: State, after: by
     return _NEW(Row, fields)
 
 
-def _deltas(contents: Contents, old: State, new: Any, body: bytes | None) -> tuple[bytes, bytes]:
+def _deltas(
+    contents: Contents, document_id: str, old: State, new: Any, body: bytes | None
+) -> tuple[bytes, bytes]:
     if old.value is ABSENT:
         return GONE if body is None else REPLACING + body, ERASED if old.hash else GONE
     if body is None:
         return GONE, REPLACING + old.body
+    return deltas_between(contents, document_id, old.value, new)
+
+
+def deltas_between(contents: Contents, document_id: str, old: Any, new: Any) -> tuple[bytes, bytes]:
+    """Return the deltas there and back between two states of a document that differ, encoded.
+
+    Deltas are nested deeper than what they are of: where that is too deep, they hold both states as a whole.
+
+    Raises:
+        UnkeptValue: The states themselves are nested too deep; the text names the document.
+    """
     codec = contents.codec
-    made = delta.make(old.value, new, codec)
+    made = delta.make(old, new, codec)
     assert made is not None, "the hashes differ"
-    encode = codec.encode
-    return encode(made.forward), encode(made.backward)
+    try:
+        encode = codec.encode
+        return encode(made.forward), encode(made.backward)
+    except UnkeptValue:
+        return encoded(contents, document_id, [None, new]), encoded(contents, document_id, [None, old])
 
 
 def _entry(

@@ -11,12 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ...errors import InvalidCollectionState
-from ..diffs import delta
 from ..diffs.threeway import ABSENT
 from ..store.changesets import ERASED, GONE, Row
 from ..store.contents import Contents, State
 from ..store.entries import CHAINED, PACKED, Entries, Entry, Kind, rebuilt
-from ..store.writing import LONGEST_CHAIN, MOST_ROWS, new_row
+from ..store.writing import LONGEST_CHAIN, MOST_ROWS, deltas_between, new_row
 
 
 class Fold(NamedTuple):
@@ -117,9 +116,7 @@ def _row(contents: Contents, document_id: str, old: State, new: State) -> Row:
     encode = contents.codec.encode
     forward, backward = GONE if not new.hash else ERASED, GONE if not old.hash else ERASED
     if old.value is not ABSENT and new.value is not ABSENT:
-        made = delta.make(old.value, new.value, contents.codec)
-        assert made is not None, "the hashes differ"
-        forward, backward = encode(made.forward), encode(made.backward)
+        forward, backward = deltas_between(contents, document_id, old.value, new.value)
     elif new.value is not ABSENT:
         forward = encode([None, new.value])
     elif old.value is not ABSENT:
