@@ -196,3 +196,18 @@ def test_what_a_register_keeps_in_memory_is_not_believed_after_an_abort():
         assert docs.check() == []
         manager.commit()
     db.close()
+
+
+def test_a_change_set_without_what_it_should_hold_keeps_no_document_from_being_looked_at(new_collection):
+    docs = grown(new_collection)
+    history = docs.stored.documents["d002"]
+    tail = bytearray(history.tail)
+    tail[-1] ^= 1
+    history.tail = bytes(tail)
+    key = docs.find(5, "main")[1]
+    del docs.stored.changes[key].pages
+
+    faults = [str(fault) for fault in docs.check()]
+
+    assert any(fault.startswith("version 5 of main: it cannot be loaded: AttributeError") for fault in faults)
+    assert any(fault.startswith("history, document d002: ") for fault in faults)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 from transaction.interfaces import TransientError
-from ZODB.POSException import POSError
 
 from ...errors import InvalidCollectionState, LiveSyncError
 from .. import merging
@@ -210,8 +208,12 @@ def _documents(contents: Contents) -> Iterator[Fault]:
     """Read every entry of every document, those that no change set names included."""
     named: dict[int, set[str]] = {}
     for key in contents.stored.changes:
-        with suppress(InvalidCollectionState, POSError):  # it was said with its version
+        try:
             named[key] = {row[0] for row in contents.short_hashes(key)}
+        except TransientError:
+            raise
+        except Exception:  # noqa: BLE001, S112 - whatever it is, it was said with its version
+            continue
     for document_id, history in contents.stored.documents.items():
         look = partial(_history, contents, document_id, history, named)
         yield from _guarded("history", look, document_id)
