@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.mapped import KEY, Application, MappedHost, sync
 
 from livesync.action import CREATED
-from livesync.replication import ConflictStatus, SyncableModel, reader
+from livesync.replication import ConflictStatus, ConflictType, SyncableModel, reader
 from livesync.replication.models.model import calculate_item_id
 from livesync.replication.sessions import receiving, successors
 from livesync.replication.stores import writing
@@ -174,6 +174,54 @@ def test_what_was_edited_here_meanwhile_is_a_conflict_and_the_others_take_the_sh
     assert {name: box["text"] for name, box in b.says().items()} == {
         name: "here" if name == "c" else "there" for name in NAMES
     }
+
+
+def comes_while_made(a, b, change, make):
+    """Let what ``a`` has changed come in at ``b``, which has made something that nobody has taken yet."""
+    b.provider.prepare()
+    claims = b.provider.get_claims()
+    change()
+    a.provider.prepare()
+    offer = a.provider.offer(("",), claims)
+    b.provider.begin(offer)
+    make()
+    b.provider.receive(offer, a.provider.read(offer))
+    b.provider.finish(offer)
+
+
+def test_what_was_made_here_meanwhile_is_not_overwritten_and_is_a_conflict(sites):
+    a, b = sites
+
+    def change():
+        a.add("c", text="there")
+        a.add("d", text="there")
+
+    comes_while_made(a, b, change, lambda: b.add("c", text="here"))
+
+    assert {name: box["text"] for name, box in b.says().items()} == {"c": "here", "d": "there"}
+    (log,) = b.provider.conflict_logs()
+    assert log.status is ConflictStatus.DEFERRED
+    assert log.reason.endswith("PlaceTaken: at 'c' there is an object that was not taken into two-way sync")
+    sync(a, b)
+
+    assert a.says() == b.says()
+    assert set(a.says()) == {"c", "d"}
+    logs = [*a.provider.conflict_logs(), *b.provider.conflict_logs()]
+    (lost,) = [log for log in logs if log.conflict_type is not ConflictType.EXCEPTION_OCCURRED]
+    assert (a.says()["c"]["text"], lost.status) == ("here", ConflictStatus.RESOLVED)
+    assert '"text":"there"' in lost.item_change_loser.serialization_result.serialized_item
+
+
+def test_what_is_moved_to_where_something_was_made_meanwhile_does_not_overwrite_it(sites):
+    a, b = sites
+    fill(a, b)
+
+    comes_while_made(a, b, lambda: a.set("a", label="z"), lambda: b.add("z", text="here"))
+
+    assert b.says()["z"]["text"] == "here"
+    assert b.says()["a"]["label"] == "a"
+    (log,) = b.provider.conflict_logs()
+    assert log.status is ConflictStatus.DEFERRED
 
 
 def test_what_cannot_be_taken_is_deferred_alone(sites, monkeypatch):

@@ -42,6 +42,10 @@ class MissingDependency(Exception):
     """Raised by an executor when what an item depends on is not there yet: it is deferred until it is."""
 
 
+class PlaceTaken(Exception):
+    """Raised where an object would go is another one, of which two-way sync does not know: it is deferred."""
+
+
 class ChangesExecutor:
     """Makes the application what the store says; this one has no application, and is content with all.
 

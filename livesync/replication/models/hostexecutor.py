@@ -21,7 +21,7 @@ from ...peering.partitions import check_partition
 from ..metadata.states import ItemState
 from ..stores.base import BaseDataStore
 from .documents import document_of, document_payload
-from .executor import ChangesExecutor, Draft, MissingDependency
+from .executor import ChangesExecutor, Draft, MissingDependency, PlaceTaken
 from .model import ModelRegistry, SyncableModel, calculate_item_id, encode_payload, partition_of, source_id_of
 
 #: The model of everything that has none of its own.
@@ -217,11 +217,19 @@ class HostExecutor(ChangesExecutor):
         old_key = None if current is None else current.sync_key(state.item_id)
         obj = model.deserialize(data, current)
         key = obj.sync_key(state.item_id)
-        if old_key is not None and old_key != key:
-            _take_out(home, obj, old_key)
         if old_key != key:
+            self._check_place(store, host, home, key)
+            if old_key is not None:
+                _take_out(home, obj, old_key)
             home[key] = obj
         return self._checked(self._model_draft(store, obj, host.object_id(obj), state.item_id), state)
+
+    @staticmethod
+    def _check_place(store: BaseDataStore, host: Host, home: MutableMapping[str, Any], key: str) -> None:
+        """Make sure that nothing is overwritten that nobody has taken from the application yet."""
+        there = home.get(key)
+        if there is not None and store.item_of(host.object_id(there)) is None:
+            raise PlaceTaken(f"at {key!r} there is an object that was not taken into two-way sync")
 
     @staticmethod
     def _check_dependencies(store: BaseDataStore, model: type[SyncableModel], data: Any) -> None:
