@@ -372,10 +372,8 @@ def _drafts(node: Node, ids: list[str]) -> tuple[list[Draft | None], dict[str, s
             with closing(node.executor.drafts(node.store, ids[len(drafts) :])) as made:
                 for draft in made:
                     size = 0 if draft is None else len(draft.payload)
-                    if size > untaken.MAX_CHARACTERS:
-                        failed[ids[len(drafts)]] = (
-                            f"it says {size:,} characters; {untaken.MAX_CHARACTERS:,} can travel"
-                        )
+                    if draft is not None and (reason := untaken.too_long(draft.payload)) is not None:
+                        failed[ids[len(drafts)]] = reason
                     drafts.append(draft)
                     characters += size
                     if characters > _CHARACTERS_AT_ONCE:

@@ -39,6 +39,12 @@ def reason_of(exc: BaseException) -> str:
     return " ".join(f"{type(exc).__name__}: {exc}".split())[:_REASON]
 
 
+def too_long(payload: str) -> str | None:
+    """Return why what an object says cannot travel; None: it can."""
+    size = len(payload)
+    return f"it says {size:,} characters; {MAX_CHARACTERS:,} can travel" if size > MAX_CHARACTERS else None
+
+
 def note(store: BaseDataStore, found: Mapping[str, str | None]) -> None:
     """Note which objects could not be taken, and which could (None), within a transaction.
 

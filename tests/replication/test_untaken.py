@@ -21,6 +21,7 @@ from livesync.replication import (
     ZODBDataStore,
     ZODBSyncProvider,
 )
+from livesync.replication import untaken as untaken_module
 from livesync.replication.untaken import MOST, untaken
 
 PLACE = "F1"
@@ -174,6 +175,26 @@ def test_what_a_peer_does_to_it_does_not_overwrite_what_cannot_be_taken(sites, t
     losers = [log.item_change_loser for log in logs if log.item_change_loser is not None]
     lost = "theirs" if theirs else "mine"
     assert any(lost in str(loser.serialization_result.serialized_item) for loser in losers)
+
+
+@pytest.mark.parametrize("theirs", ["theirs", None], ids=["changed", "deleted"])
+def test_what_is_too_long_to_travel_is_not_taken_either_when_a_peers_change_comes_in(
+    sites, theirs, monkeypatch
+):
+    monkeypatch.setattr(untaken_module, "MAX_CHARACTERS", 1_000)
+    one, other = sites
+    one.edit(("bad", PLACE, "both"))
+    sync(one, other)
+    one.edit(("bad", PLACE, "x" * 1_000))
+    other.edit(("bad", PLACE, theirs))
+
+    sync(one, other)
+
+    assert one.says() == {"bad": "x" * 1_000}
+    assert [item for item in one.provider.items() if len(item.payload) > 1_000] == []
+    (waiting,) = one.provider.conflict_logs()
+    assert waiting.status is ConflictStatus.DEFERRED
+    assert "1,000 can travel" in waiting.description
 
 
 def test_what_was_deleted_for_good_goes_though_it_cannot_be_taken(sites):

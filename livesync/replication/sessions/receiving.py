@@ -399,10 +399,13 @@ def take_local_edit(node: Node, remote: ItemState) -> ItemState | None:
         return local
     try:
         draft = node.executor.draft(store, object_id)
+        reason = None if draft is None else untaken.too_long(draft.payload)
     except of_the_database():
         raise
     except Exception as exc:  # noqa: BLE001 - what is there stays there, and the change is deferred
-        untaken.note(store, {object_id: untaken.reason_of(exc)})
+        draft, reason = None, untaken.reason_of(exc)
+    if reason is not None:
+        untaken.note(store, {object_id: reason})
         return local
     if draft is None:
         if bound is None or local is None or not local.is_live:
