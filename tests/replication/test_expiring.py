@@ -139,6 +139,22 @@ def test_no_more_than_the_newest_records_are_kept_however_young(node, home, cloc
     assert cleanup(node, keep_most=2).forgotten == 0
 
 
+def test_the_session_of_a_transfer_that_was_cut_is_kept_as_long_as_that_can_go_on(node, home, clock):
+    for number in range(4):
+        begin(node, f"s{number}", "home", clock)
+        receive(home, node, f"t{number}", f"s{number}")
+        if number:
+            Transfer(node, f"t{number}").give_up()
+        node.data_store.run(lambda number=number: end(node, f"s{number}", clock))
+        clock.now += 60
+
+    assert cleanup(node, keep_most=1).forgotten == 4
+    assert [[view.id for view in found] for found in views(node)] == [["s3", "s0"], ["t3", "t0"]]
+
+    clock.now += 6 * 3600
+    assert cleanup(node, keep_most=1) == Cleaned(transfers=1, sessions=0, touched=2, forgotten=2)
+
+
 def test_a_database_without_sessions_has_nothing_to_clean(node):
     assert cleanup(node) == Cleaned(0, 0, 0, 0)
     assert views(node) == ([], [])

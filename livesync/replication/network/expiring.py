@@ -170,8 +170,10 @@ def _end(store: ZODBDataStore, session_id: str, now: float) -> None:
 def _forget(store: ZODBDataStore, before: float, most: int) -> int:
     """Drop the records of what ended before, or is not among the newest; return how many there were."""
     sessions, transfers = store.read(lambda: _views(store))
+    going_on = {view.sync_session_id for view in transfers if view.active}  # cut, and may be gone on with
     ended = sorted(
-        (view for view in sessions.values() if not view.active), key=lambda view: -view.last_active
+        (view for view in sessions.values() if not view.active and view.id not in going_on),
+        key=lambda view: -view.last_active,
     )
     old = {view.id for number, view in enumerate(ended) if number >= most or view.last_active <= before}
     done = [
