@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.mapped import KEY, Application, MappedHost, sync
 
-from livesync.action import CREATED
+from livesync import ActionWrapper, SyncManager
+from livesync.action import CREATED, DATA_CHANGED
 from livesync.replication import ConflictStatus, ConflictType, SyncableModel, reader
 from livesync.replication.models.model import calculate_item_id
 from livesync.replication.sessions import receiving, successors
@@ -288,6 +289,51 @@ def test_an_object_that_lies_elsewhere_afterwards_is_found_there(sites, long_way
     assert store.read(lambda: store.bound(item_id("b")))[0] == "z"
     assert store.read(lambda: (store.item_of("z"), store.item_of("b"))) == (item_id("b"), None)
     assert a.provider.items() == b.provider.items()
+
+
+def relabel(site, labels):
+    """Let the application give boxes other labels, all at once: those that others had."""
+    with site.db.transaction() as connection:
+        shelf = connection.root()[KEY]
+        boxes = {old: shelf.pop(old) for old in labels}
+        for old, new in labels.items():
+            boxes[old].label = new
+            shelf[new] = boxes[old]
+        told = [ActionWrapper(0, key, {DATA_CHANGED}) for key in sorted({*labels, *labels.values()})]
+        SyncManager.get(connection.root()).record(told)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [{"a": "b", "b": "a"}, {"a": "b", "b": "c", "c": "a"}, {"a": "b", "b": "z"}, {"b": "z", "a": "b"}],
+)
+def test_objects_that_come_to_where_others_were_take_nothing_away_with_them(sites, labels):
+    a, b = sites
+    fill(a, b)
+    relabel(a, labels)
+    there = a.says()
+    sync(a, b)
+    sync(a, b)
+
+    assert a.says() == b.says() == there
+    assert sorted(box["name"] for box in there.values()) == list(NAMES)
+    logs = [*a.provider.conflict_logs(), *b.provider.conflict_logs()]
+    assert all(log.status is ConflictStatus.RESOLVED for log in logs)
+
+
+def test_a_new_object_that_comes_to_where_one_was_that_was_changed_later_stays(sites):
+    a, b = sites
+    fill(a, b)
+    relabel(a, {"b": "z"})
+    a.change("b", lambda shelf: shelf.__setitem__("b", Box("new", label="b")), CREATED)
+    a.provider.prepare()
+    a.set("z", text="later")
+    there = a.says()
+    sync(a, b)
+    sync(a, b)
+
+    assert a.says() == b.says() == there
+    assert sorted(box["name"] for box in there.values()) == [*NAMES, "new"]
 
 
 WORDS = {

@@ -49,7 +49,7 @@ class Applied:
 
 
 class CannotApply(Exception):
-    """Raised where the application has raised: all is applied again, with a savepoint for each item."""
+    """Raised where not all can be applied at once: it is again, one by one, with a savepoint for each."""
 
 
 def apply_states(
@@ -162,7 +162,7 @@ class Receiver:
         for how, found in groupby(ordered, way):
             states = list(found)
             if how == "made":
-                self._at_once(self._make, states)
+                self._at_once(partial(self._make, newer), states)
             elif how == "changed":
                 self._at_once(partial(self._change, newer), states)
             else:
@@ -197,17 +197,22 @@ class Receiver:
         except Exception as exc:
             raise CannotApply from exc
 
-    def _make(self, states: list[ItemState]) -> None:
+    def _make(self, newer: Mapping[str, bool], states: list[ItemState]) -> None:
         """Make objects in the application of which there is none, of models that it knows."""
         for state, draft in newcomers.make_new(self.node, states, self.applied.told):
+            if self.node.store.item_of(draft.object_id) in newer:
+                raise CannotApply("what was there is to change, too, and may go elsewhere")
             self._bind(state, draft, None)
 
     def _change(self, newer: Mapping[str, bool], states: list[ItemState]) -> None:
         """Change objects of the application to what these say, which succeeds what they are."""
+        store = self.node.store
         changed = [state for state in states if newer[state.item_id]]
         moved, others = successors.change(self.node, changed, self.applied.told)
         for state, draft in moved:
-            self._bind(state, draft, self.node.store.bound(state.item_id))
+            if store.item_of(draft.object_id) is not None:
+                raise CannotApply("an object has come to where another one was, which may have gone since")
+            self._bind(state, draft, store.bound(state.item_id))
         for state in others:
             self._execute(state)
 
