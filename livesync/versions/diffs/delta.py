@@ -208,10 +208,19 @@ def _apply_dict(value: dict[Any, Any], delta: Delta) -> dict[Any, Any]:
     if rows > 2:
         for key in delta[2]:
             del out[key]
-    for key, inner in _pairs(delta[0]):
+    edited = delta[0]
+    if len(edited) == 2:  # as mostly
+        key, inner = edited
         out[key] = _applied(out[key], inner)
+    else:
+        for key, inner in _pairs(edited):
+            out[key] = _applied(out[key], inner)
     if rows > 1:
-        out.update(_pairs(delta[1]))
+        replacing = delta[1]
+        if len(replacing) == 2:
+            out[replacing[0]] = replacing[1]
+        else:
+            out.update(_pairs(replacing))
     return _ordered(out, delta[3]) if rows > 3 and delta[3] else out
 
 
@@ -226,8 +235,6 @@ def _ordered(value: dict[Any, Any], order: Delta) -> dict[Any, Any]:
 def _pairs(row: list[Any]) -> Iterable[tuple[Any, Any]]:
     if not row:
         return ()
-    if len(row) == 2:  # mostly
-        return ((row[0], row[1]),)
     if len(row) % 2:
         raise BrokenDelta("a row of pairs has an even length")
     parts = iter(row)
