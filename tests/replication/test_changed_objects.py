@@ -336,6 +336,63 @@ def test_a_new_object_that_comes_to_where_one_was_that_was_changed_later_stays(s
     assert sorted(box["name"] for box in there.values()) == [*NAMES, "new"]
 
 
+BOXES, LABELS = st.sampled_from("abcdmn"), st.sampled_from("abcdxyz")
+EDITS = st.one_of(
+    st.tuples(st.just("label"), BOXES, LABELS),
+    st.tuples(st.just("swap"), BOXES, BOXES),
+    st.tuples(st.just("text"), BOXES, st.sampled_from("123")),
+    st.tuples(st.just("drawer"), BOXES, st.sampled_from(("boxes", "attic"))),
+    st.tuples(st.sampled_from(("remove", "prepare", "sync")), BOXES, st.none()),
+)
+
+
+def edit(site, what, name, value):
+    """Let the application do something to the box of a name, which is made where there is none."""
+    with site.db.transaction() as connection:
+        shelf = connection.root()[KEY]
+        boxes = {box.name: box for box in shelf.values()}
+        box, other, told = boxes.get(name), boxes.get(value), set()
+        if what == "label" and value not in shelf:
+            if box is None:
+                box = Box(name)
+            else:
+                told.add(box.label)
+                del shelf[box.label]
+            box.label, shelf[value] = value, box
+        elif box is not None and what == "swap" and other is not None:
+            box.label, other.label = other.label, box.label
+            shelf[box.label], shelf[other.label] = box, other
+            told.add(other.label)
+        elif box is not None and what == "remove":
+            del shelf[box.label]
+        elif box is not None and what in ("text", "drawer"):
+            setattr(box, what, value)
+        if box is not None:
+            told.add(box.label)
+        SyncManager.get(connection.root()).record(
+            [ActionWrapper(0, key, {DATA_CHANGED}) for key in sorted(told)]
+        )
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(EDITS, min_size=3, max_size=14))
+def test_whatever_one_site_does_to_its_objects_the_other_comes_to_have_the_same(edits):
+    with ExitStack() as stack:
+        a, b = two(stack)
+        fill(a, b)
+        for what, name, value in [*edits, ("sync", "", None)]:
+            if what == "prepare":
+                a.provider.prepare()
+            elif what == "sync":
+                there = a.says()
+                sync(a, b)
+                sync(a, b)
+                assert a.says() == b.says() == there
+            else:
+                edit(a, what, name, value)
+
+
 WORDS = {
     "set": st.sampled_from(("1", "2", "bad")),
     "remove": st.none(),
