@@ -222,3 +222,16 @@ def test_a_bundle_that_is_damaged_or_cut_is_refused(grown):
     for broken in (b"", b"nonsense", data[:-1], data[: len(data) // 2], MAGIC, flipped(data), data[:-40]):
         with pytest.raises(InvalidCollectionState):
             read_bundle(io.BytesIO(broken))
+
+
+def test_whatever_is_damaged_in_a_bundle_it_is_refused(new_collection):
+    docs = new_collection({f"d{number}": {"text": f"word {number} " * 20} for number in range(8)})
+    edit(docs, "one", d1={"text": "other words"})
+    docs.tag("here")
+    file = io.BytesIO()
+    write_bundle(docs, file)
+    data = file.getvalue()
+    for at in range(len(data)):
+        broken = data[:at] + bytes([data[at] ^ 1 << at % 8]) + data[at + 1 :]
+        with pytest.raises(InvalidCollectionState):
+            read_bundle(io.BytesIO(broken))

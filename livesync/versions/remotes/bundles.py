@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO, Final
+from typing import Annotated, Any, BinaryIO, Final
 
+import msgspec
 import ormsgpack
+from msgspec import Meta
 
 from ...errors import InvalidCollectionState
+from ...forms import decode_packed
 from ..collection import VersionedCollection
 from ..names import RESERVED, Names
 from ..several.parts import keep_collections, travelled
@@ -24,7 +27,7 @@ from ..store.records import Record
 from ..store.tree import Branch
 from ..stored import StoredHistory, find_histories
 from .ends import LocalEnd, id_of, public_of
-from .exchange import TravellingRow, TravellingVersion, missing, received, received_root, sent
+from .exchange import Told, TravellingRow, TravellingVersion, missing, received, received_root, sent
 from .receiving import Moved
 
 #: The first line of a bundle.
@@ -32,6 +35,15 @@ MAGIC: Final = b"livesync bundle 3\n"
 
 #: Bytes of a frame at most.
 _LARGEST: Final = 1 << 30
+
+_Ids = dict[str, bytes]
+_Row = tuple[str, Annotated[int, Meta(ge=0, le=max(Told).value)], bytes, bytes]
+
+#: What the frames hold: the first one; one of a version; and the last, which is known by how it begins.
+_Beginning = tuple[str, _Ids, _Ids]
+_Version = tuple[bytes, str, int, list[_Row]]
+_End = tuple[int, bytes]
+_PAIR: Final = b"\x92"
 
 
 def write_bundle(collection: VersionedCollection, file: BinaryIO, branches: Iterable[str] = ()) -> int:
@@ -107,12 +119,19 @@ def read_bundle(file: BinaryIO) -> VersionedCollection:
     names = Names(stored.references)
     for branch, tip_id in ids.items():
         if branch not in names.branches():
-            names.set_branch(branch, Branch(int(stored.keys[tip_id])))
+            names.set_branch(branch, Branch(_key(stored, tip_id)))
     for tag, tagged_id in tags.items():
-        names.set_tag(tag, int(stored.keys[tagged_id]))
+        names.set_tag(tag, _key(stored, tagged_id))
     first = next(iter(names.branches()))
     names.set_head(first, names.branch(first).tip)
     return made
+
+
+def _key(stored: StoredHistory, version_id: bytes) -> int:
+    key = stored.keys.get(version_id)
+    if key is None:
+        raise InvalidCollectionState("the bundle names a version that it does not hold")
+    return int(key)
 
 
 def pull_bundle(collection: VersionedCollection, bundle: VersionedCollection) -> list[Moved]:
@@ -142,7 +161,7 @@ def pull_bundle(collection: VersionedCollection, bundle: VersionedCollection) ->
     return moved
 
 
-def _frames(file: BinaryIO) -> Iterator[list[Any]]:
+def _frames(file: BinaryIO) -> Iterator[Any]:
     """Yield the frames before the last, once they are known to be whole.
 
     Raises:
@@ -160,12 +179,15 @@ def _frames(file: BinaryIO) -> Iterator[list[Any]]:
         body = file.read(size) if len(length) == 4 and size <= _LARGEST else b""
         if len(length) < 4 or len(body) < size or size > _LARGEST:
             raise InvalidCollectionState("the bundle ends too early, or is damaged")
+        data = unpack(body)
+        is_last = data.startswith(_PAIR)
+        form = _End if is_last else _Beginning if count < 0 else _Version
         try:
-            value = ormsgpack.unpackb(unpack(body))
-        except ValueError as exc:
+            value = decode_packed(data, form)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
             raise InvalidCollectionState(f"the bundle is damaged: {exc}") from exc
-        if len(value) == 2 and isinstance(value[1], bytes):
-            if value != [count, made.digest()]:
+        if is_last:
+            if value != (count, made.digest()) or count < 0:
                 raise InvalidCollectionState("the bundle is not what it says at its end: it is damaged")
             return
         made.update(length + body)
