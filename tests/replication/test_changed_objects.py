@@ -13,6 +13,7 @@ from livesync.replication import ConflictStatus, ConflictType, SyncableModel, re
 from livesync.replication.models.model import calculate_item_id
 from livesync.replication.sessions import receiving, successors
 from livesync.replication.stores import writing
+from livesync.replication.untaken import untaken
 
 NAMES = tuple("abcd")
 
@@ -63,11 +64,12 @@ class Shelf(MappedHost):
 
 
 class Site(Application):
-    def __init__(self, name, clock):
-        super().__init__(name, Shelf(), (Box,), clock=clock)
+    def __init__(self, name, clock, model=Box):
+        super().__init__(name, Shelf(), (model,), clock=clock)
+        self.model = model
 
     def add(self, name, **values):
-        self.change(name, lambda shelf: shelf.__setitem__(name, Box(name, **values)), CREATED)
+        self.change(name, lambda shelf: shelf.__setitem__(name, self.model(name, **values)), CREATED)
 
     def set(self, key, **values):
         def work(shelf):
@@ -334,6 +336,44 @@ def test_a_new_object_that_comes_to_where_one_was_that_was_changed_later_stays(s
 
     assert a.says() == b.says() == there
     assert sorted(box["name"] for box in there.values()) == [*NAMES, "new"]
+
+
+class Slip(Box):
+    """A box that is not the same thing as another one of its name elsewhere."""
+
+    model_name = "slip"
+
+    def calculate_source_id(self):
+        return None
+
+
+def test_an_object_that_has_left_its_partition_keeps_nothing_else_from_being_applied(stack):
+    now = iter(range(2_000_000_000, 2_100_000_000))
+    a, b = (Site(name, lambda: next(now), Slip) for name in "ab")
+    stack.callback(a.close)
+    stack.callback(b.close)
+    for name in NAMES:
+        a.add(name)
+    sync(a, b)
+    (key,) = (key for key, box in b.says().items() if box["name"] == "c")
+    b.set(key, drawer="attic")  # what has no source id stays in its partition
+    for name in NAMES:
+        a.set(name, text="changed")
+    sync(a, b)
+
+    assert sorted((box["name"], box["text"]) for box in b.says().values()) == [
+        (name, "" if name == "c" else "changed") for name in NAMES
+    ]
+    store = b.provider.data_store
+    ((named, reason),) = store.read(lambda: untaken(store)).items()
+    assert (named, "a partition never changes" in reason) == (key, True)
+    assert [log.status for log in b.provider.conflict_logs()] == [ConflictStatus.DEFERRED]
+
+    b.set(key, drawer="boxes")
+    sync(a, b)
+
+    assert {box["text"] for box in b.says().values()} == {"changed"}
+    assert store.read(lambda: untaken(store)) == {}
 
 
 BOXES, LABELS = st.sampled_from("abcdmn"), st.sampled_from("abcdxyz")

@@ -402,13 +402,7 @@ def take_local_edit(node: Node, remote: ItemState) -> ItemState | None:
         object_id = _found(node, remote)
     if object_id is None:
         return local
-    try:
-        draft = node.executor.draft(store, object_id)
-        reason = None if draft is None else untaken.too_long(draft.payload)
-    except of_the_database():
-        raise
-    except Exception as exc:  # noqa: BLE001 - what is there stays there, and the change is deferred
-        draft, reason = None, untaken.reason_of(exc)
+    draft, reason = _draft(node, object_id)
     if reason is not None:
         untaken.note(store, {object_id: reason})
         return local
@@ -421,9 +415,24 @@ def take_local_edit(node: Node, remote: ItemState) -> ItemState | None:
         return local
     if local is not None and local.hard:
         return local
-    state = writing.write(node, draft.item_id, draft.entity_name, draft.partition, draft.payload)
+    try:
+        state = writing.write(node, draft.item_id, draft.entity_name, draft.partition, draft.payload)
+    except ValueError as exc:  # it has left its partition
+        untaken.note(store, {object_id: untaken.reason_of(exc)})
+        return local
     store.bind(draft.item_id, object_id, draft.digest)
     return state
+
+
+def _draft(node: Node, object_id: str) -> tuple[Draft | None, str | None]:
+    """Return what the application has of an object, and why that cannot be taken."""
+    try:
+        draft = node.executor.draft(node.store, object_id)
+    except of_the_database():
+        raise
+    except Exception as exc:  # noqa: BLE001 - what is there stays there, and the change is deferred
+        return None, untaken.reason_of(exc)
+    return draft, None if draft is None else untaken.too_long(draft.payload)
 
 
 def _found(node: Node, remote: ItemState) -> str | None:
