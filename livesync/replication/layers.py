@@ -16,11 +16,9 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Final
 
-from persistent import Persistent
-
 from . import pagetrees
 from .pages import Page, Value
-from .pagetrees import PageTree
+from .pagetrees import PageTree, TextTree
 from .sieve import Sieve
 
 #: Pages of what is recent, at most: more of them go down.
@@ -44,7 +42,7 @@ _GONE: Final = b""
 _ABSENT: Final = object()
 
 
-class LayeredTree(Persistent):
+class LayeredTree(TextTree):
     """A mapping of text to bytes or text that is not empty, in order of keys.
 
     What is read is looked for in what is recent, and then in what is settled; a sieve tells of most keys that
@@ -70,15 +68,6 @@ class LayeredTree(Persistent):
         if found is None and self.settled is not None and self._sifted((key,)):
             found = self.settled.get(key)
         return default if found is None or found == _GONE else found
-
-    def __getitem__(self, key: str) -> Any:
-        found = self.get(key)
-        if found is None:
-            raise KeyError(key)
-        return found
-
-    def __contains__(self, key: str) -> bool:
-        return self.get(key) is not None
 
     def pick(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the values of those keys that are there; each page is read once."""
@@ -203,14 +192,8 @@ class LayeredTree(Persistent):
             if after is None or key > after:
                 yield key
 
-    def __iter__(self) -> Iterator[str]:
-        return self.keys()
-
     def __len__(self) -> int:
         return sum(1 for _ in self)
-
-    def __bool__(self) -> bool:
-        return next(iter(self), None) is not None
 
 
 def _size(rows: Mapping[str, Value | None]) -> int:

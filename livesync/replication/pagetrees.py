@@ -5,6 +5,7 @@ The import paths of these classes never change (promise 15).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from itertools import accumulate, pairwise
@@ -27,7 +28,34 @@ PAUSE_PAGES: Final = 500
 _ABSENT: Final = object()
 
 
-class PageTree(Persistent):
+class TextTree(Persistent, ABC):
+    """What trees whose keys are text have in common; no value is None."""
+
+    @abstractmethod
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of a key, or ``default``."""
+
+    @abstractmethod
+    def keys(self, after: str | None = None) -> Iterator[str]:
+        """Yield the keys that come after one, or all, in order; the tree must not change meanwhile."""
+
+    def __getitem__(self, key: str) -> Any:
+        found = self.get(key)
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    def __contains__(self, key: str) -> bool:
+        return self.get(key) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return self.keys()
+
+    def __bool__(self) -> bool:
+        return next(iter(self), None) is not None
+
+
+class PageTree(TextTree):
     """A mapping of text to bytes or text, in order of keys, kept in pages.
 
     Attributes:
@@ -61,15 +89,6 @@ class PageTree(Persistent):
         found = page.get(key)
         self._let_go(page)
         return default if found is None else found
-
-    def __getitem__(self, key: str) -> Any:
-        found = self.get(key)
-        if found is None:
-            raise KeyError(key)
-        return found
-
-    def __contains__(self, key: str) -> bool:
-        return self.get(key) is not None
 
     def __setitem__(self, key: str, value: Value) -> None:
         least, page = self._place(key)
@@ -215,14 +234,8 @@ class PageTree(Persistent):
         for page in self.pages.values(least):
             yield from sorted(key for key in page.rows() if after is None or key > after)
 
-    def __iter__(self) -> Iterator[str]:
-        return self.keys()
-
     def __len__(self) -> int:
         return sum(len(page.rows()) for page in self.pages.values())
-
-    def __bool__(self) -> bool:
-        return next(iter(self), None) is not None
 
 
 def _cuts(keys: list[str], rows: dict[str, Value], most: int) -> list[int]:

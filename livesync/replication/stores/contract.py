@@ -86,12 +86,7 @@ class StoreContract(ABC):
 
     def _amend(self, index: Ranges, rows: Mapping[IndexKey, bytes | None]) -> None:
         """Put many values into an index in place of others, and take out the keys whose value is None."""
-        for key in sorted(rows):
-            value = rows[key]
-            if value is None:
-                self._remove(index, key)
-            else:
-                self._set(index, key, value)
+        self._put_each(index, rows)
 
     def _update(
         self,
@@ -100,6 +95,9 @@ class StoreContract(ABC):
         absent: Set[str] = frozenset(),
     ) -> None:
         """Put many values into a tree, and take out the keys whose value is None; some were looked for."""
+        self._put_each(tree, rows)
+
+    def _put_each(self, tree: Any, rows: Mapping[Any, Any]) -> None:
         for key in sorted(rows):
             value = rows[key]
             if value is None:
